@@ -1,5 +1,5 @@
 """What flows between the rooms: table schemas, records, configuration, manifest, errors.
 
-Imports nothing of ours, and nothing that a bare GPU machine lacks (pyarrow and the standard library), so that every room,
-`experts/` included, may import it.
+Imports nothing of ours, and nothing that a bare GPU machine lacks (pyarrow and the standard library), so that every
+room, `experts/` included, may import it.
 """

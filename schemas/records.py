@@ -134,7 +134,7 @@ class SourceRegion:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """An input row that was refused: `row` is its position in `source` (the annotation file, or the image's own path: 0)."""
+    """An input row that was refused; `row` is its record in the annotation file `source`, or 0 for an image file."""
 
     table: Table
     source: str

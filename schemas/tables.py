@@ -1,7 +1,7 @@
 """The pyarrow schema of every table in a data set version.
 
-`split` and `platform` stand in the Hive path and, as dictionary<int32, string>, in the files: that is the type pyarrow and
-pandas infer from the path, so both agree. The metadata key `huggingface` makes `datasets` decode the image column.
+`split` and `platform` stand in the Hive path and, as dictionary<int32, string>, in the files: that is the type pyarrow
+and pandas infer from the path, so both agree. The metadata key `huggingface` makes `datasets` decode the image column.
 """
 
 import json

@@ -1,0 +1,270 @@
+"""The configuration: one documented dataclass per room, validated when built, the offending key named in the error.
+
+Standard library only (PyYAML when a file is read), because the trainer reads it on machines that have little else.
+`georefine config` prints the effective configuration with these comments.
+"""
+
+import dataclasses
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from schemas.errors import ConfigError
+from schemas.records import PLATFORMS, Platform
+
+T = typing.TypeVar("T")
+OrientationMode = Literal["strip", "keep"]
+
+
+def _note(text: str, **limits: float) -> dict[str, Any]:
+    """Field metadata: the comment that stands above the key in a printed configuration, and the limits of its value."""
+    return {"note": text, **limits}
+
+
+@dataclass(frozen=True)
+class PartitionConfig:
+    """How files of the source become images of a building, a platform and a split."""
+
+    folders: dict[str, str] = field(
+        default_factory=lambda: {"satellite": "satellite", "drone": "drone", "street": "ground", "google": "ground"},
+        metadata=_note("University-1652 folder (without query_/gallery_) -> platform"),
+    )
+    flat_patterns: dict[str, str] = field(
+        default_factory=lambda: {r"image-\d+": "drone", r"{building}": "satellite", r".*": "ground"},
+        metadata=_note(
+            "flat GeoText folders: regular expression for the whole file stem -> platform, first match wins; "
+            "{building} stands for the folder's name"
+        ),
+    )
+    official_counts: Literal["none", "university-1652", "geotext-1652"] = field(
+        default="none", metadata=_note("compare image counts with this official table and print the differences")
+    )
+    val_fraction: float = field(
+        default=0.1,
+        metadata=_note("share of the train buildings kept for validation, by hash of id", low=0, high=0.5),
+    )
+    max_pixels: int = field(
+        default=50_000_000, metadata=_note("a larger image is refused as a decompression bomb", low=1)
+    )
+    max_caption_chars: int = field(
+        default=10_000, metadata=_note("a longer caption or region sentence is refused", low=1)
+    )
+
+
+@dataclass(frozen=True)
+class OrientationConfig:
+    """What happens to orientation words in the train split, per platform."""
+
+    satellite: OrientationMode = field(default="strip", metadata=_note("strip | keep (augmented tiles always strip)"))
+    drone: OrientationMode = field(default="keep", metadata=_note("strip | keep"))
+    ground: OrientationMode = field(default="keep", metadata=_note("strip | keep"))
+
+    def mode(self, platform: Platform) -> OrientationMode:
+        return typing.cast(OrientationMode, getattr(self, platform))
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Augmented copies of every satellite tile of the train split."""
+
+    variants: int = field(default=2, metadata=_note("augmented copies per tile; 0 switches it off", low=0, high=64))
+    rotate: bool = field(default=True, metadata=_note("quarter turns and a free angle in +-45 degrees"))
+    flip: bool = field(default=True, metadata=_note("mirror images"))
+    min_scale: float = field(
+        default=0.8, metadata=_note("the smallest part of the tile's side that a crop keeps", low=0.3, high=1)
+    )
+    brightness: float = field(default=0.2, metadata=_note("largest relative change of brightness", low=0, high=0.9))
+    contrast: float = field(default=0.2, metadata=_note("largest relative change of contrast", low=0, high=0.9))
+    weather: float = field(default=0.3, metadata=_note("probability of a cast shadow or of haze", low=0, high=1))
+    jpeg_quality: int = field(
+        default=90, metadata=_note("the lowest JPEG quality an augmented tile is stored with", low=30, high=100)
+    )
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Who rewrites the captions of the train split."""
+
+    refiner: Literal["rules"] = field(default="rules", metadata=_note("rules: built in, deterministic, no model"))
+
+
+@dataclass(frozen=True)
+class ShardConfig:
+    """How rows are dealt to Parquet files."""
+
+    buildings: int = field(
+        default=64, metadata=_note("buildings per shard, about; rows are dealt by a hash of the building", low=1)
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The mixture of three platform experts and how it is trained. Times are those of the compact encoders."""
+
+    encoder: Literal["compact"] = field(default="compact", metadata=_note("compact: built in, starts from nothing"))
+    image_size: int = field(default=64, metadata=_note("side of the square that is seen, pixels", low=16, high=1024))
+    width: int = field(default=256, metadata=_note("dimensions of the shared embedding", low=8))
+    batch: int = field(default=128, metadata=_note("pairs per step; no two of one building are negatives", low=2))
+    stage0_epochs: int = field(default=30, metadata=_note("contrastive on all platforms, trunk and heads", low=0))
+    stage1_epochs: int = field(default=10, metadata=_note("contrastive, one expert per platform, trunk frozen", low=0))
+    stage2_epochs: int = field(default=5, metadata=_note("with mined hard negatives", low=0))
+    learning_rate: float = field(default=2e-3, metadata=_note("AdamW, stage 0; one-cycle", low=0))
+    expert_learning_rate: float = field(default=1e-3, metadata=_note("AdamW, stages 1 and 2", low=0))
+    weight_decay: float = field(default=1e-4, metadata=_note("AdamW", low=0))
+    temperature: float = field(default=0.07, metadata=_note("start of the learned softmax temperature", low=0.001))
+    hard_negatives: int = field(default=4, metadata=_note("mined images per caption in stage 2", low=0))
+    relative_margin: float = field(
+        default=0.05,
+        metadata=_note("mined images above (1 - margin) x the positive are taken for false negatives", low=0, high=1),
+    )
+    query_share: float = field(
+        default=0.5,
+        metadata=_note("share of training texts drawn from the queries column", low=0, high=1),
+    )
+    seed: int = field(default=0, metadata=_note("of weights, batches and image jitter", low=0))
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a rebuild and a training run read."""
+
+    seed: int = field(default=0, metadata=_note("of augmentation", low=0))
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
+    orientation: OrientationConfig = field(default_factory=OrientationConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    shards: ShardConfig = field(default_factory=ShardConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        for key in ("folders", "flat_patterns"):
+            for name, platform in getattr(self.partition, key).items():
+                where = f"partition.{key}.{name}"
+                if platform not in PLATFORMS:
+                    raise ConfigError(where, f"{platform!r} is not a platform; use one of {', '.join(PLATFORMS)}.")
+                if key == "flat_patterns":
+                    try:
+                        re.compile(name.replace("{building}", "x"))
+                    except re.error as error:
+                        raise ConfigError(where, f"not a regular expression: {error}.") from error
+
+
+def _expect(ok: bool, key: str, value: object, wanted: str) -> None:
+    if not ok:
+        raise ConfigError(key, f"{value!r} is not {wanted}.")
+
+
+def _build_value(kind: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return build(typing.cast(type, kind), value, key)
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        choices = typing.get_args(kind)
+        _expect(value in choices, key, value, "one of " + ", ".join(map(str, choices)))
+    elif origin is dict:
+        ok = isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
+        _expect(ok, key, value, "a mapping of text to text")
+    elif kind is bool:
+        _expect(isinstance(value, bool), key, value, "true or false")
+    elif kind is int:
+        _expect(isinstance(value, int) and not isinstance(value, bool), key, value, "a whole number")
+    elif kind is float:
+        _expect(isinstance(value, (int, float)) and not isinstance(value, bool), key, value, "a number")
+        value = float(value)
+    else:
+        raise TypeError(f"configuration field {key} has the unsupported type {kind}")
+    if kind in (int, float):
+        low, high = metadata.get("low"), metadata.get("high")
+        _expect(math.isfinite(value), key, value, "a finite number")
+        _expect(low is None or value >= low, key, value, f"at least {low}")
+        _expect(high is None or value <= high, key, value, f"at most {high}")
+    return value
+
+
+def build(cls: type[T], values: Any, key: str = "") -> T:
+    """Build a configuration dataclass from nested mappings; keys that are absent take their defaults.
+
+    Raises:
+        ConfigError: a key is unknown, or a value is of the wrong type or out of range.
+    """
+    if values is None:
+        values = {}
+    _expect(isinstance(values, dict), key or "(top)", values, "a mapping")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in fields(typing.cast(Any, cls))}
+    for name in values:
+        if name not in known:
+            where = f"{key}.{name}" if key else str(name)
+            raise ConfigError(where, f"is unknown; known here: {', '.join(known)}.")
+    built = {
+        name: _build_value(hints[name], value, f"{key}.{name}" if key else name, known[name].metadata)
+        for name, value in values.items()
+    }
+    return cls(**built)
+
+
+def load_config(path: Path | None) -> Config:
+    """Read a YAML configuration file (JSON is YAML); None gives the defaults.
+
+    Raises:
+        ConfigError: the file cannot be read, is no mapping, or a key in it is wrong.
+    """
+    if path is None:
+        return Config()
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("--config", f"{path} cannot be read: {error}.") from error
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        try:
+            import yaml
+        except ImportError as error:
+            raise ConfigError("--config", f"{path} is no JSON, and reading YAML needs the package pyyaml.") from error
+        try:
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError("--config", f"{path} is not valid YAML: {str(error).replace(chr(10), ' ')}.") from error
+    return build(Config, values)
+
+
+def config_dict(config: object) -> dict[str, Any]:
+    """The configuration as plain nested dicts, as the manifest stores it; build(type(config), …) reads it back."""
+    return dataclasses.asdict(typing.cast(Any, config))
+
+
+def _scalar(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def commented(config: object, indent: int = 0) -> str:
+    """The configuration as YAML with a comment above every key."""
+    lines: list[str] = []
+    pad = "  " * indent
+    for item in fields(typing.cast(Any, config)):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            doc = (type(value).__doc__ or "").strip().splitlines()[0]
+            lines += ["", f"{pad}# {doc}", f"{pad}{item.name}:", commented(value, indent + 1)]
+            continue
+        lines.append(f"{pad}# {item.metadata['note']}{_limits(item.metadata)}")
+        if isinstance(value, dict):
+            lines.append(f"{pad}{item.name}:")
+            lines += [f"{pad}  {_scalar(k)}: {_scalar(v)}" for k, v in value.items()]
+        else:
+            lines.append(f"{pad}{item.name}: {_scalar(value)}")
+    return "\n".join(lines)
+
+
+def _limits(metadata: types.MappingProxyType[Any, Any] | Mapping[str, Any]) -> str:
+    low, high = metadata.get("low"), metadata.get("high")
+    if low is not None and high is not None:
+        return f" [{low} .. {high}]"
+    return f" [>= {low}]" if low is not None else ""
