@@ -1,0 +1,44 @@
+# make install · demo · test · lint · bench — each does its own set-up on a machine with Python 3.11 and pip.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test fast lint bench lock clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(READY)  ## build .venv with everything the demo and the tests need; the command is then .venv/bin/georefine
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "make: georefine needs Python 3.11 or newer; say make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
+	touch $@
+
+demo: $(READY)  ## sample world -> rebuild -> verify -> train -> scores, in ./demo (about three minutes)
+	$(BIN)/georefine demo --out demo
+
+test: lint  ## every test, the slow ones too
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+fast: $(READY)  ## the tests that take less than five seconds
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+lint: $(READY)  ## ruff (lint and format) and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## every benchmark: a table, then one JSON line
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+lock: $(READY)  ## write requirements.lock from what .venv holds now
+	{ head -1 requirements.lock; $(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==.*/torch==2.13.0/'; } > requirements.new
+	mv requirements.new requirements.lock
+
+clean:  ## remove .venv and the demo
+	rm -rf $(VENV) demo

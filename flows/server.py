@@ -1,0 +1,108 @@
+"""A Prefect API to talk to: the configured one, or an embedded server that lives and dies with this process.
+
+Prefect's own embedded server survives a `kill -9` of the flow and keeps its inherited pipes open, so that whatever reads
+our output hangs. Ours writes to a log file and watches a pipe that only the parent holds: when the parent is gone, however
+it went, the pipe ends and the server with it. `python -m flows.server PORT` is that server.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from schemas.errors import GeorefineError
+
+START_SECONDS = 180  # a cold start with a database migration takes 10-25 s on two cores
+
+
+def _free_port() -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def _embedded() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="georefine-prefect-") as folder:
+        log = Path(folder) / "server.log"
+        port = _free_port()
+        url = f"http://127.0.0.1:{port}/api"
+        with log.open("wb") as stream:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "flows.server", str(port)],
+                stdin=subprocess.PIPE,
+                stdout=stream,
+                stderr=stream,
+                cwd=Path(__file__).parent.parent,
+                start_new_session=True,  # a Ctrl-C is ours to handle; the server ends after our last call to it
+            )
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not _healthy(url):
+                if server.poll() is not None or time.monotonic() > deadline:
+                    tail = log.read_text(errors="replace")[-2000:]
+                    raise GeorefineError(
+                        "The embedded Prefect server did not start; set PREFECT_API_URL to use a server of your own. "
+                        f"Its last words: {tail}"
+                    )
+                time.sleep(0.1)
+            yield url
+        finally:
+            assert server.stdin is not None
+            server.stdin.close()
+            try:
+                server.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+@contextlib.contextmanager
+def prefect_api() -> Iterator[str]:
+    """Yield the address of a Prefect API and make it the current one: the configured one, else an embedded server.
+
+    Raises:
+        GeorefineError: the embedded server did not start.
+    """
+    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+
+    configured = get_current_settings().api.url
+    if configured:
+        yield configured
+        return
+    with _embedded() as url, temporary_settings({PREFECT_API_URL: url}):
+        yield url
+
+
+def _serve(port: int) -> None:
+    def end_with_parent() -> None:
+        sys.stdin.buffer.read()
+        os._exit(0)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    os.environ.update({"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"})
+    import uvicorn
+
+    uvicorn.run(
+        "prefect.server.api.server:create_app", factory=True, host="127.0.0.1", port=port, log_level="error", lifespan="on"
+    )
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
