@@ -1,0 +1,348 @@
+"""Parquet shards: written in one step with equal bytes for equal rows, read back by version, split and platform.
+
+Needs pyarrow and the standard library only, because `experts/` reads data sets on bare GPU machines:
+
+    version = open_version(Path("dataset"))            # follows dataset/latest; dataset/v0002 names one version
+    captions = version.read("captions", split="train", platforms=["satellite"], columns=["image_id", "final"])
+"""
+
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import DatasetError
+from schemas.manifest import Manifest, Shard
+from schemas.records import SPLITS, Platform, Split
+from schemas.tables import REJECTS, SCHEMAS
+
+ALL_SCHEMAS: dict[str, pa.Schema] = {**{str(name): schema for name, schema in SCHEMAS.items()}, "rejects": REJECTS}
+ROW_GROUP = {"images": 256, "captions": 8192, "regions": 8192, "rejects": 8192}
+MANIFEST = "manifest.json"
+LATEST = "latest"
+VERSION_NAME = re.compile(r"v\d{4,}")
+
+# What pyarrow raises for a damaged file: ArrowInvalid is a ValueError; others are OSError; bad page data can be either.
+READ_ERRORS = (OSError, ValueError, KeyError, pa.ArrowException)
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """What was written: rows, size in bytes, SHA-256 in hexadecimal."""
+
+    rows: int
+    bytes: int
+    sha256: str
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 of bytes, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal; reads in pieces."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file of the data set.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error.strerror}): rebuild the data set.") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_in_one_step(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Write a file so that after a crash it is either absent (or as before) or complete: temp, fsync, rename, fsync.
+
+    Raises:
+        DatasetError: the file system refuses (full, read-only, ...); nothing is left behind.
+    """
+    path = Path(path)
+    # Process and thread, not a random name: a leftover is overwritten by the next try instead of piling up.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise DatasetError(
+            f"{path} cannot be written ({error.strerror or error}): free space or choose another folder, "
+            "then run the same command again."
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def atomic_write(path: Path, data: bytes) -> WrittenFile:
+    """Write bytes in one step (see write_in_one_step); rows of the result is 0."""
+
+    def write(file: BinaryIO) -> None:
+        file.write(data)
+
+    write_in_one_step(path, write)
+    return WrittenFile(0, len(data), sha256_bytes(data))
+
+
+def conform(table: pa.Table) -> tuple[str, pa.Table]:
+    """The name of the table whose columns these are, and the rows in exactly its schema and in one layout.
+
+    Chunks are joined and dictionaries made anew in order of appearance, so that equal rows give equal bytes.
+
+    Raises:
+        DatasetError: no table has these columns, or a column cannot be cast to its type.
+    """
+    name = next((name for name, schema in ALL_SCHEMAS.items() if schema.names == table.column_names), None)
+    if name is None:
+        raise DatasetError(
+            f"Columns {table.column_names} are of no table of a data set; expected those of "
+            f"{', '.join(ALL_SCHEMAS)} in the order of schemas/tables.py."
+        )
+    schema = ALL_SCHEMAS[name]
+    columns = []
+    for field in schema:
+        column = table.column(field.name)
+        try:
+            if pa.types.is_dictionary(field.type):
+                column = column.cast(field.type.value_type).combine_chunks().dictionary_encode()
+            columns.append(column.cast(field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DatasetError(f"Column {name}.{field.name} is not of type {field.type}: {error}.") from error
+    return name, pa.Table.from_arrays(columns, schema=schema).combine_chunks()
+
+
+def write_table(path: Path, table: pa.Table) -> WrittenFile:
+    """Write rows of images, captions, regions or rejects as one Parquet shard, in one step.
+
+    zstd except for image bytes (they do not shrink); equal rows give equal bytes under equal versions of pyarrow.
+
+    Raises:
+        DatasetError: the columns are not those of a table, or the file cannot be written.
+    """
+    name, rows = conform(table)
+    if name == "images":
+        flat = [column for column in rows.column_names if column != "image"]
+        compression: str | dict[str, str] = {"image.bytes": "NONE", **dict.fromkeys([*flat, "image.path"], "zstd")}
+        dictionary: bool | list[str] = ["building_id", "platform", "split", "role", "transform"]
+        statistics: bool | list[str] = [*flat, "image.path"]
+    else:
+        compression, dictionary, statistics = "zstd", True, True
+
+    def write(file: BinaryIO) -> None:
+        pq.write_table(
+            rows,
+            file,
+            row_group_size=ROW_GROUP[name],
+            compression=compression,
+            use_dictionary=dictionary,
+            write_statistics=statistics,
+        )
+
+    write_in_one_step(path, write)
+    return WrittenFile(rows.num_rows, Path(path).stat().st_size, sha256_file(path))
+
+
+def shard_path(table: str, split: Split | None, platform: Platform | None, part: int) -> str:
+    """Path of a shard inside a version: captions/split=train/platform=satellite/part-00003.parquet."""
+    folder = table if split is None else f"{table}/split={split}/platform={platform}"
+    return f"{folder}/part-{part:05d}.parquet"
+
+
+def is_inside(path: str) -> bool:
+    """Whether a shard's path, as a manifest states it, stays inside the version's folder."""
+    pure = PurePosixPath(path)
+    return bool(path) and not pure.is_absolute() and ".." not in pure.parts and "\0" not in path
+
+
+def selected(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
+    """The schema restricted to some columns, in the order asked for.
+
+    Raises:
+        DatasetError: a column is unknown.
+    """
+    if columns is None:
+        return schema
+    unknown = [column for column in columns if column not in schema.names]
+    if unknown:
+        raise DatasetError(f"There is no column {', '.join(unknown)}; there are {', '.join(schema.names)}.")
+    return pa.schema([schema.field(column) for column in columns], metadata=schema.metadata)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One complete version of a data set: its folder and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        return self.manifest.version
+
+    def shards(
+        self, table: str, *, split: Split | None = None, platforms: Sequence[Platform] | None = None
+    ) -> tuple[Shard, ...]:
+        """The shards of a table, sorted by path, optionally of one split and of some platforms.
+
+        Raises:
+            DatasetError: table or split is unknown, or a shard's path leaves the version's folder.
+        """
+        if table not in ALL_SCHEMAS:
+            raise DatasetError(f"There is no table {table!r}; a data set has {', '.join(ALL_SCHEMAS)}.")
+        if split is not None and split not in SPLITS:
+            raise DatasetError(f"There is no split {split!r}; a data set has {', '.join(SPLITS)}.")
+        chosen = tuple(
+            shard
+            for shard in sorted(self.manifest.shards, key=lambda shard: shard.path)
+            if shard.table == table
+            and (split is None or shard.split == split)
+            and (platforms is None or shard.platform in platforms)
+        )
+        for shard in chosen:
+            if not is_inside(shard.path):
+                raise DatasetError(f"{self.path / MANIFEST} names a shard outside the version ({shard.path!r}).")
+        return chosen
+
+    def batches(
+        self,
+        table: str,
+        *,
+        split: Split | None = None,
+        platforms: Sequence[Platform] | None = None,
+        columns: Sequence[str] | None = None,
+        rows: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream a table in the order of its shards, at most `rows` rows at a time (default: a row group's).
+
+        Memory is bounded by one row group.
+
+        Raises:
+            DatasetError: a shard is missing or damaged (it is named), or a column is unknown.
+        """
+        shards = self.shards(table, split=split, platforms=platforms)
+        schema = selected(ALL_SCHEMAS[table], columns)
+        for shard in shards:
+            yield from self.shard_batches(shard, schema, rows or ROW_GROUP[table])
+
+    def shard_batches(self, shard: Shard, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
+        """Stream one shard, cast to `schema`, at most `rows` rows at a time.
+
+        Raises:
+            DatasetError: the shard is missing or damaged; it is named.
+        """
+        try:
+            with pq.ParquetFile(self.path / shard.path) as file:
+                for batch in file.iter_batches(batch_size=rows, columns=schema.names):
+                    yield batch.select(schema.names).cast(schema)
+        except READ_ERRORS as error:
+            raise DatasetError(
+                f"Shard {self.path / shard.path} cannot be read ({_first_line(error)}): "
+                "run `georefine verify`, then rebuild the data set."
+            ) from error
+
+    def read(
+        self,
+        table: str,
+        *,
+        split: Split | None = None,
+        platforms: Sequence[Platform] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Read a table into memory, in the order of its shards, in the schema of schemas/tables.py.
+
+        Raises:
+            DatasetError: a shard is missing or damaged (it is named), or a column is unknown.
+        """
+        schema = selected(ALL_SCHEMAS[table], columns) if table in ALL_SCHEMAS else None
+        batches = list(self.batches(table, split=split, platforms=platforms, columns=columns))
+        return pa.Table.from_batches(batches, schema).unify_dictionaries()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def complete_versions(dataset: Path) -> list[str]:
+    """Names of the versions of a data set whose manifest exists, oldest first; empty where there is no data set."""
+    try:
+        names = [entry.name for entry in os.scandir(dataset) if VERSION_NAME.fullmatch(entry.name)]
+    except OSError:
+        return []
+    return sorted((n for n in names if (Path(dataset) / n / MANIFEST).is_file()), key=lambda n: (int(n[1:]), n))
+
+
+def open_version(dataset: Path) -> Version:
+    """Open the newest version of a data set (DATASET), or the one named (DATASET/v0002).
+
+    Raises:
+        DatasetError: there is no data set here, its version is unfinished, or its manifest cannot be read.
+    """
+    dataset = Path(dataset)
+    if (dataset / MANIFEST).is_file():
+        return _open(dataset)
+    if not dataset.is_dir():
+        raise DatasetError(
+            f"There is no data set at {dataset}: make one with `georefine rebuild SOURCE --out DATASET`."
+        )
+    if VERSION_NAME.fullmatch(dataset.name):
+        raise DatasetError(f"{dataset} is unfinished (it has no {MANIFEST}): run the rebuild again.")
+    complete = complete_versions(dataset)
+    if not complete:
+        raise DatasetError(
+            f"{dataset} holds no complete version of a data set: make one with "
+            "`georefine rebuild SOURCE --out DATASET`."
+        )
+    if not (dataset / LATEST).exists():  # killed between publishing the first version and naming it
+        return _open(dataset / complete[-1])
+    try:
+        name = (dataset / LATEST).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(
+            f"{dataset / LATEST} cannot be read ({_first_line(error)}): run the rebuild again."
+        ) from error
+    if name not in complete:
+        raise DatasetError(
+            f"{dataset / LATEST} names {name[:40]!r}, which is no complete version of this data set "
+            f"(there are {', '.join(complete)}): run the rebuild again, or name a version."
+        )
+    return _open(dataset / name)
+
+
+def _open(path: Path) -> Version:
+    where = path / MANIFEST
+    try:
+        text = read_bytes(where).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{where} is not a manifest of georefine (not UTF-8): rebuild the data set.") from error
+    try:
+        return Version(path, Manifest.from_json(text, str(where)))
+    except RecursionError as error:
+        raise DatasetError(f"{where} is not a manifest of georefine: rebuild the data set.") from error
