@@ -1,8 +1,8 @@
 """A Prefect API to talk to: the configured one, or an embedded server that lives and dies with this process.
 
-Prefect's own embedded server survives a `kill -9` of the flow and keeps its inherited pipes open, so that whatever reads
-our output hangs. Ours writes to a log file and watches a pipe that only the parent holds: when the parent is gone, however
-it went, the pipe ends and the server with it. `python -m flows.server PORT` is that server.
+Prefect's own embedded server survives a `kill -9` of the flow and keeps its inherited pipes open, so that whatever
+reads our output hangs. Ours writes to a log file and watches a pipe that only the parent holds: when the parent is
+gone, however it went, the pipe ends and the server with it. `python -m flows.server PORT` is that server.
 """
 
 import contextlib
@@ -100,7 +100,12 @@ def _serve(port: int) -> None:
     import uvicorn
 
     uvicorn.run(
-        "prefect.server.api.server:create_app", factory=True, host="127.0.0.1", port=port, log_level="error", lifespan="on"
+        "prefect.server.api.server:create_app",
+        factory=True,
+        host="127.0.0.1",
+        port=port,
+        log_level="error",
+        lifespan="on",
     )
 
 

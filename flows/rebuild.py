@@ -1,0 +1,201 @@
+"""The rebuild as a Prefect flow: read the source, make every shard, publish a version.
+
+`georefine rebuild SOURCE --out DATASET`. One task per shard, never per caption. Python is slow at pixels and words, so
+a task hands its shard to a pool of processes of our own (Prefect's process runner needs a minute and a half to start).
+"""
+
+import hashlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
+
+from data.readers import Source, read_source
+from data.shards import write_table
+from data.versions import lock, publish
+from flows.progress import PROGRESS
+from flows.steps import (
+    ShardJob,
+    ShardResult,
+    build_shard,
+    deal,
+    rejects_table,
+    total_accounts,
+    total_counts,
+    total_gates,
+)
+from schemas import __version__
+from schemas.config import Config, build, config_dict
+from schemas.manifest import FORMAT_VERSION, Manifest, Shard
+from schemas.records import PLATFORMS, SPLITS, STATUSES
+
+Runner = Literal["threads", "processes"]
+WORKERS = os.cpu_count() or 1
+
+
+def _end_with_parent() -> None:
+    """Let a pool's process end when the rebuild is killed: it would wait for work for ever, holding our output open."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def _pool(runner: Runner) -> Iterator[ProcessPoolExecutor | None]:
+    if runner == "threads":
+        yield None
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_end_with_parent) as pool:
+        yield pool
+
+
+@task(name="read source", cache_policy=NO_CACHE)
+def _read(source: str, config: Config) -> Source:
+    return read_source(Path(source), config.partition)
+
+
+@task(name="shard", task_run_name="{name}", cache_policy=NO_CACHE)
+def _shard(name: str, job: ShardJob, pool: ProcessPoolExecutor | None) -> ShardResult:
+    return pool.submit(build_shard, job).result() if pool else build_shard(job)
+
+
+@task(name="publish", cache_policy=NO_CACHE)
+def _publish(out: str, source: Source, results: list[ShardResult], config: Config) -> dict[str, Any]:
+    dataset = Path(out)
+    files = {shard.path: Path(r.folder) / f"{table}.parquet" for r in results for table, shard in r.files.items()}
+    shards = [shard for r in results for shard in r.files.values()]
+    rejects = rejects_table([*source.rejects, *(reject for r in results for reject in r.rejects)])
+    path = "rejects/part-00000.parquet"
+    files[path] = dataset / ".work" / "rejects.parquet"
+    written = write_table(files[path], rejects)
+    shards.append(Shard(path, "rejects", None, None, written.rows, written.bytes, written.sha256))
+    rebuild_config = config_dict(config)
+    del rebuild_config["train"]
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        version="",
+        code_version=__version__,
+        source=_fingerprint(source),
+        config=rebuild_config,
+        shards=tuple(sorted(shards, key=lambda s: s.path)),
+        accounts=total_accounts(source, results),
+        counts=total_counts(results),
+        gates=total_gates(results),
+        notes=source.notes,
+    )
+    published = publish(dataset, files, manifest)
+    return {
+        "version": published.version.path.name,
+        "new": published.new,
+        "dataset": str(dataset),
+        "shards": len(results),
+        "reused": sum(r.reused for r in results),
+        "accounts": {table: vars(account) for table, account in manifest.accounts.items()},
+        "counts": manifest.counts,
+        "gates": manifest.gates,
+        "ignored": dict(source.ignored),
+        "notes": list(source.notes),
+    }
+
+
+def _fingerprint(source: Source) -> dict[str, Any]:
+    """Names and sizes of the files and the rows that were read; the shards' checksums speak for the contents."""
+    digest = hashlib.sha256()
+    for record in (*source.images, *source.captions, *source.regions, *source.rejects):
+        digest.update(repr(record).encode("utf-8", "backslashreplace"))
+    return {
+        "sha256": digest.hexdigest(),
+        "files": source.read["images"],
+        "bytes": sum(image.bytes for image in source.images),
+        "ignored": dict(source.ignored),
+    }
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The rebuild in two Markdown tables: counts per platform and status, and the balance of rows."""
+    what = "published" if result["new"] else "nothing changed, still"
+    lines = [
+        f"# {result['dataset']}: {what} {result['version']}",
+        "",
+        f"{result['shards']} shards, {result['reused']} reused.",
+        "",
+        "| split | platform | buildings | images | augmented | captions | " + " | ".join(STATUSES) + " |",
+        "|---|---|--:|--:|--:|--:|" + "--:|" * len(STATUSES),
+    ]
+    for split in SPLITS:
+        for platform in PLATFORMS:
+            if cell := result["counts"].get(split, {}).get(platform):
+                counts = [cell[k] for k in ("buildings", "images", "augmented", "captions")]
+                counts += [cell["statuses"].get(status, 0) for status in STATUSES]
+                lines.append(f"| {split} | {platform} | " + " | ".join(map(str, counts)) + " |")
+    lines += ["", "| table | read | written | rejected | derived |", "|---|--:|--:|--:|--:|"]
+    for table, a in result["accounts"].items():
+        lines.append(f"| {table} | {a['read']} | {a['written']} | {a['rejected']} | {a['derived']} |")
+    lines += ["", *(f"- {note}" for note in result["notes"])]
+    return "\n".join(lines)
+
+
+@flow(
+    name="rebuild",
+    flow_run_name="rebuild {out}",
+    task_runner=ThreadPoolTaskRunner(max_workers=WORKERS),
+    validate_parameters=False,
+)
+def rebuild(
+    source: str,
+    out: str,
+    config: dict[str, Any] | None = None,
+    runner: Runner = "processes",
+    train_run: str | None = None,
+) -> dict[str, Any]:
+    """Turn a University-1652 / GeoText-1652 folder into a new version of a data set.
+
+    Args:
+        source: the folder with train/ and test/.
+        out: the data set; a version vNNNN is added when something changed.
+        config: nested mapping of schemas.config.Config.
+        runner: where shards are made: in a pool of processes, or in threads of this one.
+        train_run: if given and a new version was made, train into a folder of its name in there afterwards.
+
+    Returns:
+        version, new, shards, reused, accounts, counts, gates, ignored, notes (and train: the scores).
+    """
+    settings = build(Config, config or {})
+    dataset = Path(out).resolve()
+    report = PROGRESS.get()
+    with lock(dataset):
+        report("read source", 0, 1, source)
+        found = _read(str(Path(source).resolve()), settings)
+        jobs = deal(found, Path(source).resolve(), dataset / ".work", settings)
+        results: dict[str, ShardResult] = {}
+        with _pool(runner) as pool:
+            futures = [_shard.submit(job.name, quote(job), quote(pool)) for job in jobs]
+            for done, future in enumerate(as_completed(futures), 1):
+                made = future.result()
+                results[made.name] = made
+                report("shards", done, len(jobs), f"{made.name}{' (reused)' if made.reused else ''}")
+        result = _publish(str(dataset), quote(found), quote([results[name] for name in sorted(results)]), settings)
+    create_markdown_artifact(summary(result), key="rebuild-summary", description=f"{out}: {result['version']}")
+    if train_run and result["new"]:
+        from flows.train import train
+
+        result["train"] = train(str(dataset), str(Path(train_run) / result["version"]), config)
+    return result

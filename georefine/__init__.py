@@ -1,0 +1,1 @@
+"""The face of georefine: the command line."""

@@ -1,0 +1,348 @@
+"""The command `georefine`. Every room is imported inside the command that needs it, so that `--help` is instant.
+
+Exit codes: 0 done, 1 the work failed, 2 wrong usage. Errors are one sentence on stderr; `--debug` adds the traceback.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
+
+import typer
+
+from schemas import __version__
+from schemas.errors import GeorefineError
+
+if TYPE_CHECKING:
+    from schemas.config import Config
+
+app = typer.Typer(
+    name="georefine",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Training data for retrieving geo-referenced images by sentence: rebuild University-1652 / GeoText-1652 into "
+    "clean, platform-aligned Parquet shards, train a mixture of platform experts on them, and score it.\n\n"
+    "Start with: georefine demo",
+    epilog="Everywhere: --version, --debug (traceback of an error). Set NO_COLOR=1 for output without colour.",
+)
+
+
+class Platform(StrEnum):
+    """The three platforms an image is taken from."""
+
+    satellite = "satellite"
+    drone = "drone"
+    ground = "ground"
+
+
+class Refiner(StrEnum):
+    """Who rewrites captions."""
+
+    rules = "rules"
+
+
+class Runner(StrEnum):
+    """Where shards are made."""
+
+    processes = "processes"
+    threads = "threads"
+
+
+class Device(StrEnum):
+    """Where training runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Split(StrEnum):
+    """A part of the data set that is scored."""
+
+    test = "test"
+    val = "val"
+
+
+Source = Annotated[
+    Path, typer.Argument(help="Folder with train/ and test/ in the University-1652 or GeoText-1652 layout.")
+]
+Dataset = Annotated[Path, typer.Argument(help="A data set, or one version inside it: DATASET/v0002.")]
+Run = Annotated[Path, typer.Argument(help="Folder that `georefine train` wrote.")]
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file; `georefine config` prints every key with its default.")
+]
+RefinerOption = Annotated[Refiner | None, typer.Option(help="Who rewrites captions; default: as configured.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; everything else goes to stderr.")]
+
+
+def _config(path: Path | None, **overrides: dict[str, Any]) -> "Config":
+    """The configuration file, with options of the command line on top: _config(file, train={"seed": 3})."""
+    from schemas.config import build, config_dict, load_config
+
+    values = config_dict(load_config(path))
+    for section, keys in overrides.items():
+        values[section] |= {key: value for key, value in keys.items() if value is not None}
+    return build(type(load_config(None)), values)
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, ensure_ascii=False, indent=1))
+
+
+@contextmanager
+def _flow() -> Iterator[None]:
+    """A Prefect API to talk to, and our progress shown while a flow runs."""
+    from flows.progress import PROGRESS
+    from flows.server import prefect_api
+    from georefine.progress import reporting
+
+    with prefect_api(), reporting() as report:
+        token = PROGRESS.set(report)
+        try:
+            yield
+        finally:
+            PROGRESS.reset(token)
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    refiner: Annotated[Refiner, typer.Option(help="Who rewrites captions.")] = Refiner.rules,
+    buildings: Annotated[
+        int, typer.Option(min=16, help="Buildings of the sample world, one eighth of them unseen.")
+    ] = 912,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws another world.")] = 7,
+) -> None:
+    """Sample world -> rebuild -> verify -> train -> scores, in one go (DIR/source, DIR/dataset, DIR/run)."""
+    from georefine.demo import run_demo
+
+    config = _config(None, refine={"refiner": refiner.value})
+    with _flow():
+        report = run_demo(out, config, buildings=buildings, seed=seed)
+    from georefine.show import show_demo
+
+    show_demo(report)
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")],
+    buildings: Annotated[int, typer.Option(min=2, help="Buildings, one eighth of them unseen in training.")] = 912,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws another world.")] = 7,
+) -> None:
+    """Write a sample world in the official University-1652 / GeoText-1652 layout."""
+    from data.campus import write_world
+    from georefine.progress import reporting
+
+    with reporting() as report:
+        world = write_world(
+            folder, buildings=buildings, seed=seed, progress=lambda done, total: report("sample", done, total, "")
+        )
+    print(f"{folder}: {world}")
+
+
+@app.command()
+def rebuild(
+    source: Source,
+    out: Out,
+    config: ConfigFile = None,
+    refiner: RefinerOption = None,
+    runner: Annotated[Runner, typer.Option(help="Where shards are made.")] = Runner.processes,
+) -> None:
+    """Turn a source folder into a new version of a data set; rows read = rows written + rows rejected with a reason."""
+    from schemas.config import config_dict
+
+    settings = _config(config, refine={"refiner": refiner.value if refiner else None})
+    from flows.rebuild import rebuild as run_rebuild
+
+    with _flow():
+        result = run_rebuild(str(source), str(out), config_dict(settings), runner.value)
+    from georefine.show import show_rebuild
+
+    show_rebuild(result)
+
+
+@app.command()
+def verify(dataset: Dataset, as_json: Json = False) -> None:
+    """Check every checksum, schema, count, reference and leak between splits; exit 1 and a list when wrong."""
+    from data.verify import verify as check
+
+    findings = check(dataset)
+    if as_json:
+        _print_json([{"check": f.check, "where": f.where, "problem": f.problem} for f in findings])
+    else:
+        for finding in findings:
+            print(f"{finding.check}: {finding.where}: {finding.problem}")
+        if not findings:
+            print(f"{dataset}: every check passed.")
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    dataset: Dataset,
+    out: Out,
+    config: ConfigFile = None,
+    device: Annotated[Device, typer.Option(help="Where training runs.")] = Device.cpu,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of weights and batches; default: as configured.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")] = False,
+) -> None:
+    """Train the mixture of platform experts on a data set and score it on the unseen buildings."""
+    from schemas.config import config_dict
+
+    settings = _config(config, train={"seed": seed})
+    from flows.train import train as run_train
+
+    with _flow():
+        scores = run_train(str(dataset), str(out), config_dict(settings), device.value, resume)
+    from georefine.show import show_scores
+
+    show_scores(scores, out)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    dataset: Dataset,
+    split: Annotated[Split, typer.Option(help="Which buildings are scored.")] = Split.test,
+    as_json: Json = False,
+) -> None:
+    """Recall@1/5/10 of a trained run, both ways and per platform, in percent."""
+    from experts.evaluate import evaluate as score
+
+    scores = score(run, dataset, split.value)
+    if as_json:
+        _print_json(scores)
+    else:
+        from georefine.show import show_scores
+
+        show_scores(scores, run)
+
+
+@app.command()
+def search(
+    run: Run,
+    dataset: Dataset,
+    text: Annotated[str, typer.Argument(help="What to look for, in a sentence.")],
+    top: Annotated[int, typer.Option(min=1, help="How many images.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Find the images of a data set's test split that a sentence describes."""
+    from experts.search import search as find
+
+    found = find(run, dataset, text, top)
+    if as_json:
+        _print_json(found)
+    else:
+        from georefine.show import show_search
+
+        show_search(found)
+
+
+@app.command()
+def strip() -> None:
+    """Filter: one caption per line in, the caption without orientation words per line out."""
+    from refine.orientation import strip_lines
+
+    strip_lines(*_streams())
+
+
+@app.command("refine-text")
+def refine_text(
+    platform: Annotated[Platform, typer.Option(help="Whose register the captions are rewritten in.")],
+    refiner: RefinerOption = None,
+    config: ConfigFile = None,
+) -> None:
+    """Filter: one caption per line in; out {raw, stripped, refined, queries, status, gates} as JSON, one per line."""
+    from refine.refinement import refine_lines
+
+    settings = _config(config, refine={"refiner": refiner.value if refiner else None})
+    refine_lines(
+        *_streams(),
+        platform=platform.value,
+        mode=settings.orientation.mode(platform.value),
+        refiner=settings.refine.refiner,
+    )
+
+
+@app.command("check-replies")
+def check_replies() -> None:
+    """Filter: {"platform", "source", "reply"} per line in, {"passed", "gates"} per line out."""
+    from refine.gates import check_lines
+
+    check_lines(*_streams())
+
+
+@app.command()
+def serve(
+    source: Source,
+    out: Out,
+    cron: Annotated[str, typer.Option(help="When to rebuild: minute hour day month weekday.")] = "0 3 * * *",
+    config: ConfigFile = None,
+    train: Annotated[bool, typer.Option("--train", help="Train after each rebuild that made a new version.")] = False,
+) -> None:
+    """Rebuild on a schedule until interrupted; training runs go to DATASET-runs/vNNNN."""
+    from schemas.config import config_dict
+
+    settings = config_dict(_config(config))
+    from flows.schedule import serve as run_schedule
+
+    runs = out.with_name(out.name + "-runs") if train else None
+    print(f"Rebuilding {source} into {out} at '{cron}'. Ctrl-C ends it.", file=sys.stderr, flush=True)
+    run_schedule(source, out, cron, settings, runs)
+
+
+@app.command("config")
+def show_config(
+    config: ConfigFile = None,
+    show: Annotated[bool, typer.Option("--print", help="Print it (the default).")] = True,
+) -> None:
+    """The effective configuration, every key with a comment; redirect it to a file to start your own."""
+    from schemas.config import commented
+
+    print("# georefine configuration\n" + commented(_config(config)))
+
+
+def _streams() -> tuple[TextIO, TextIO]:
+    """Standard input and output as UTF-8 lines that end in a line feed; bytes that are no UTF-8 pass through."""
+    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")  # type: ignore[union-attr]
+    return sys.stdin, sys.stdout
+
+
+def _fail(error: BaseException, sentence: str, code: int, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exception(error)
+    print(f"georefine: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+def main() -> None:
+    """Run the command line: one sentence per error, and the exit code that the design states."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if "--version" in arguments:
+        print(f"georefine {__version__}")
+        return
+    try:
+        app(arguments, prog_name="georefine")
+    except GeorefineError as error:
+        _fail(error, str(error), error.exit_code, debug)
+    except KeyboardInterrupt as error:
+        _fail(error, "interrupted; run the same command again to go on.", 130, debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        sentence = (
+            f"{type(error).__name__}: {str(error).strip() or 'no message'}; run it again with --debug for details."
+        )
+        _fail(error, sentence.replace("\n", " "), 1, debug)

@@ -1,0 +1,74 @@
+"""The demo: the whole of georefine once through on the sample world. `georefine demo`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from data.campus import VERSION, write_world
+from data.verify import verify
+from experts.baseline import evaluate_histogram
+from flows.progress import PROGRESS
+from flows.rebuild import rebuild
+from flows.train import train
+from schemas.config import Config, config_dict
+from schemas.errors import DatasetError, UsageError
+
+
+def _sample(folder: Path, buildings: int, seed: int) -> dict[str, Any]:
+    """Write the sample world, or take the one that is there if it is the same; returns its campus.json."""
+    report = PROGRESS.get()
+    truth = folder / "campus.json"
+    if not truth.exists():
+        write_world(
+            folder, buildings=buildings, seed=seed, progress=lambda done, total: report("sample", done, total, "")
+        )
+    world: dict[str, Any] = json.loads(truth.read_text(encoding="utf-8"))
+    found = (world["version"], world["seed"], len(world["buildings"]))
+    if found != (VERSION, seed, buildings):
+        raise UsageError(
+            f"{folder} holds another sample world (version {found[0]}, seed {found[1]}, {found[2]} buildings): "
+            "remove it or choose another --out."
+        )
+    return world
+
+
+def run_demo(out: Path, config: Config, *, buildings: int, seed: int) -> dict[str, Any]:
+    """Sample, rebuild, verify, train and score; what is there already is not made again.
+
+    Returns:
+        rebuild (its result), scores (evaluation on test), beside (ceiling and baseline), paths, next (commands to try).
+    """
+    report = PROGRESS.get()
+    source, dataset, run = out / "source", out / "dataset", out / "run"
+    world = _sample(source, buildings, seed)
+    result = rebuild(str(source), str(dataset), config_dict(config))
+    report("verify", 0, 1, "")
+    if findings := verify(dataset):
+        first = findings[0]
+        raise DatasetError(
+            f"{dataset} is not sound: {first.check}: {first.where}: {first.problem} ({len(findings)} in all)"
+        )
+    report("verify", 1, 1, "every check passed")
+    scores = train(str(dataset), str(run), config_dict(config), resume=run.exists())
+    version = dataset / result["version"]
+    return {
+        "rebuild": result,
+        "scores": scores,
+        "beside": {
+            "ceiling (ambiguity of the queries)": world["ceiling"]["all"],
+            "colour histograms": evaluate_histogram(dataset)["t2i"],
+        },
+        "paths": {
+            "sample world": source,
+            "shards": version,
+            "manifest": version / "manifest.json",
+            "refused rows": version / "rejects",
+            "checkpoint, model card": run,
+            "curves": run / "curves.png",
+        },
+        "next": [
+            f'georefine search {run} {dataset} "a white building with a dome beside a pond"',
+            f"georefine verify {dataset}",
+            "georefine rebuild YOUR-UNIVERSITY-1652 --out YOUR-DATASET",
+        ],
+    }

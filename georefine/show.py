@@ -1,0 +1,123 @@
+"""What a person sees on the terminal after a rebuild, a training, a search, the demo: tables by rich, on stdout."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from schemas.records import PLATFORMS, SPLITS, STATUSES
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
+    return table
+
+
+def counts_table(counts: Mapping[str, Any]) -> Table:
+    """Rows per split and platform."""
+    used = [s for s in STATUSES if any(s in cell["statuses"] for cells in counts.values() for cell in cells.values())]
+    table = _table("What is in it", "split", "platform", "buildings", "images", "augmented", "captions", *used)
+    for split in SPLITS:
+        for platform in PLATFORMS:
+            if cell := counts.get(split, {}).get(platform):
+                numbers = [cell[key] for key in ("buildings", "images", "augmented", "captions")]
+                numbers += [cell["statuses"].get(status, 0) for status in used]
+                table.add_row(split, platform, *map(str, numbers))
+    return table
+
+
+def accounts_table(accounts: Mapping[str, Any]) -> Table:
+    """Rows read, written and rejected per table."""
+    table = _table("No row lost: read = written + rejected", "table", "read", "written", "rejected", "derived")
+    for name, a in accounts.items():
+        table.add_row(name, *(str(a[key]) for key in ("read", "written", "rejected", "derived")))
+    return table
+
+
+def gates_table(gates: Mapping[str, Any]) -> Table:
+    """How often each faithfulness gate passed."""
+    table = _table("Gates", "gate", "passed", "failed")
+    for gate, tally in gates.items():
+        table.add_row(gate, str(tally["passed"]), str(tally["failed"]))
+    return table
+
+
+def scores_table(scores: Mapping[str, Any], extra: Mapping[str, Mapping[str, float]] | None = None) -> Table:
+    """Recall in percent: fused, per platform of the query, image to text, then what to compare it with."""
+    title = f"Scores: {scores['queries']} queries, {scores['gallery']} images of unseen buildings"
+    table = _table(title, "text to image, percent", "R@1", "R@5", "R@10", "Score")
+
+    def add(name: str, s: Mapping[str, float]) -> None:
+        table.add_row(name, *(f"{s[key]:.1f}" if key in s else "" for key in ("r1", "r5", "r10", "score")))
+
+    add("fused, all queries", scores["t2i"])
+    for platform in PLATFORMS:
+        if platform in scores["per_platform"]:
+            add(f"fused, {platform} queries", scores["per_platform"][platform]["t2i"])
+    table.add_section()
+    add("image to text", scores["i2t"])
+    table.add_section()
+    for name, values in (extra or {}).items():
+        add(name, values)
+    add("chance", scores["chance"])
+    return table
+
+
+def show_rebuild(result: Mapping[str, Any]) -> None:
+    """Tables of a rebuild."""
+    console = Console()
+    console.print(counts_table(result["counts"]), accounts_table(result["accounts"]), sep="\n")
+    for path, why in result["ignored"].items():
+        console.print(f"not data: {escape(ascii(path)[1:-1])} ({escape(why)})", style="dim", highlight=False)
+    for note in result["notes"]:
+        console.print(escape(note), highlight=False)
+    what = "new version" if result["new"] else "nothing changed: still version"
+    where = Path(result["dataset"]) / result["version"]
+    console.print(
+        f"{what} {where} ({result['shards']} shards, {result['reused']} reused)", highlight=False, soft_wrap=True
+    )
+
+
+def show_scores(scores: Mapping[str, Any], run: Path) -> None:
+    """Table of an evaluation."""
+    console = Console()
+    console.print(scores_table(scores))
+    console.print(f"run: {run}", highlight=False, soft_wrap=True)
+
+
+def show_search(found: Mapping[str, Any]) -> None:
+    """Ranked images, and how the gate weighed the experts."""
+    console = Console()
+    weights = ", ".join(f"{platform} {weight:.2f}" for platform, weight in found["gate"].items())
+    table = _table(f"Experts weighed: {weights}", "image", "score", "building", "platform")
+    for hit in found["results"]:
+        table.add_row(escape(hit["image_id"]), f"{hit['score']:.3f}", escape(hit["building_id"]), hit["platform"])
+    console.print(table)
+
+
+def show_demo(report: Mapping[str, Any]) -> None:
+    """The demo's end: counts, gates, scores beside baseline and ceiling, where every file is, what to try next."""
+    console = Console()
+    rebuild = report["rebuild"]
+    console.print(
+        counts_table(rebuild["counts"]),
+        accounts_table(rebuild["accounts"]),
+        gates_table(rebuild["gates"]),
+        scores_table(report["scores"], report["beside"]),
+        sep="\n",
+    )
+    paths = _table("Where it is", "what", "path")
+    paths.columns[1].justify = "left"
+    paths.columns[1].no_wrap = False
+    paths.columns[1].overflow = "fold"
+    for what, path in report["paths"].items():
+        paths.add_row(what, escape(str(path)))
+    console.print(paths)
+    console.print("Try next:", style="bold")
+    for command in report["next"]:
+        console.print(f"  {escape(command)}", highlight=False, soft_wrap=True)
