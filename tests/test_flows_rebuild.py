@@ -1,0 +1,160 @@
+"""The rebuild as a flow against a real Prefect server: versions, reuse, every reader, the scheduled run."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from data.shards import open_version
+from data.verify import verify
+from flows.rebuild import rebuild, summary
+from flows.server import prefect_api
+from schemas.config import Config, config_dict
+from schemas.errors import SourceError
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[str]:
+    with prefect_api() as url:
+        yield url
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    root = tmp_path / "source"
+    records = []
+    for split, prefix in (("train", ""), ("test", "gallery_")):
+        for building in range(12):
+            number = f"{building + 100 * (split == 'test'):04d}"
+            for folder, name in (("satellite", f"{number}.jpg"), ("drone", "image-01.jpeg"), ("street", "1.jpg")):
+                path = root / split / f"{prefix}{folder}" / number / name
+                path.parent.mkdir(parents=True)
+                buffer = io.BytesIO()
+                colour = (building * 20, 100 if split == "test" else 0, {"s": 30, "d": 120}.get(folder[0], 200))
+                image = Image.radial_gradient("L").resize((64, 64)).convert("RGB")
+                Image.blend(image, Image.new("RGB", (64, 64), colour), 0.6).rotate(building * 7).save(buffer, "JPEG")
+                path.write_bytes(buffer.getvalue())
+                text = f"On the left, there is a building with a red roof and {building} cars."
+                records.append({"image": path.relative_to(root).as_posix(), "caption": text})
+    (root / "train.json").write_text(json.dumps(records[:36]), encoding="utf-8")
+    (root / "test.json").write_text(json.dumps(records[36:]), encoding="utf-8")
+    return root
+
+
+def checksums(dataset: Path) -> dict[str, str]:
+    return {shard.path: shard.sha256 for shard in open_version(dataset).manifest.shards}
+
+
+def test_publishes_a_sound_version_and_nothing_changed_makes_no_other(api: str, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dataset"
+    first = rebuild(str(source), str(out))
+    assert (first["version"], first["new"], first["reused"]) == ("v0001", True, 0)
+    assert first["accounts"]["images"] == {
+        "read": 72,
+        "written": 72,
+        "rejected": 0,
+        "derived": first["accounts"]["images"]["derived"],
+    }
+    assert "| train | satellite |" in summary(first)
+    again = rebuild(str(source), str(out))
+    assert (again["version"], again["new"]) == ("v0001", False)
+    assert again["reused"] == again["shards"]
+    assert not (out / "v0002").exists()
+
+
+def test_threads_and_processes_and_a_fresh_start_write_the_same_bytes(api: str, source: Path, tmp_path: Path) -> None:
+    rebuild(str(source), str(tmp_path / "a"), None, "processes")
+    rebuild(str(source), str(tmp_path / "b"), None, "threads")
+    assert checksums(tmp_path / "a") == checksums(tmp_path / "b")
+
+
+def test_a_change_makes_a_version_that_shares_what_did_not_change(api: str, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dataset"
+    rebuild(str(source), str(out))
+    records = json.loads((source / "test.json").read_text(encoding="utf-8"))
+    records[0]["caption"] = "Another caption."
+    (source / "test.json").write_text(json.dumps(records), encoding="utf-8")
+    shutil.rmtree(out / ".work")
+    result = rebuild(str(source), str(out))
+    assert (result["version"], result["new"]) == ("v0002", True)
+    before, after = checksums(out / "v0001"), checksums(out / "v0002")
+    changed = [path for path in after if before.get(path) != after[path]]
+    assert len(changed) == 1
+    for path in after.keys() - set(changed):
+        assert (out / "v0001" / path).stat().st_ino == (out / "v0002" / path).stat().st_ino, f"{path} is not shared"
+
+
+def test_an_unusable_source_publishes_nothing(api: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError):
+        rebuild(str(tmp_path / "empty"), str(tmp_path / "dataset"))
+    assert not list(tmp_path.glob("dataset/v*"))
+
+
+def test_real_images_every_row_accounted_and_every_byte_kept(api: str, mini: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dataset"
+    result = rebuild(str(mini), str(out), config_dict(Config()))
+    assert all(a["read"] == a["written"] + a["rejected"] for a in result["accounts"].values())
+    files = {p.relative_to(mini).as_posix(): p.read_bytes() for p in mini.rglob("*.jp*g")}
+    images = open_version(out).read("images", columns=["image_id", "image", "parent_image_id"]).to_pylist()
+    originals = {i["image_id"]: i["image"]["bytes"] for i in images if i["parent_image_id"] is None}
+    assert originals == files
+    captions = open_version(out).read("captions").to_pylist()
+    annotated = [
+        r for name in ("train.json", "test.json") for r in json.loads((mini / name).read_text(encoding="utf-8"))
+    ]
+    raws = sorted(c["raw"] for c in captions if "~aug" not in c["image_id"])
+    assert raws == sorted(
+        c for r in annotated for c in ([r["caption"]] if isinstance(r["caption"], str) else r["caption"])
+    )
+    words = {"left", "right", "north", "south", "upper", "lower", "bottom"}
+    satellite = [c for c in captions if c["split"] == "train" and c["platform"] == "satellite"]
+    assert satellite
+    for caption in satellite:
+        found = words & set(caption["final"].lower().replace(".", " ").replace(",", " ").split())
+        assert not found, f"{found} in {caption['final']!r}"
+    assert verify(out) == []
+
+
+def test_killed_at_any_moment_a_rebuild_ends_with_the_same_bytes(source: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "georefine", "rebuild", str(source), "--out"]
+    subprocess.run([*command, str(tmp_path / "calm")], cwd=ROOT, check=True, capture_output=True, timeout=300)
+    out = tmp_path / "killed"
+    for moment in (12, 16):
+        victim = subprocess.Popen([*command, str(out)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        time.sleep(moment)
+        victim.send_signal(signal.SIGKILL)
+        victim.communicate(timeout=60)  # nothing that it started may hold its output open
+    subprocess.run([*command, str(out)], cwd=ROOT, check=True, capture_output=True, timeout=300)
+    assert checksums(out) == checksums(tmp_path / "calm")
+    assert verify(out) == []
+
+
+def test_a_scheduled_rebuild_fires(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dataset"
+    command = [sys.executable, "-m", "georefine", "serve", str(source), "--out", str(out), "--cron", "* * * * *"]
+    log = (tmp_path / "serve.log").open("wb")
+    server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=os.environ)
+    try:
+        deadline = time.monotonic() + 240
+        while not (out / "latest").exists() and server.poll() is None and time.monotonic() < deadline:
+            time.sleep(1)
+        said = (tmp_path / "serve.log").read_text(errors="replace")
+        assert (out / "latest").exists(), said[-3000:]
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=60)
+        log.close()
+    assert verify(out) == []

@@ -1,0 +1,178 @@
+"""The steps of a rebuild without Prefect: accounting, duplicates, parents, reuse, order of workers."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from data.readers import read_source
+from flows.steps import ShardResult, build_shard, check_accounts, deal, total_accounts
+from schemas.config import AugmentConfig, Config, OrientationConfig, PartitionConfig
+from schemas.errors import AccountingError
+from schemas.manifest import Account
+from schemas.records import Edit, apply_edits
+
+CAPTION = "A red roof stands on the left side of the image. The lawn is green."
+CONFIG = Config(partition=PartitionConfig(val_fraction=0.0))
+
+
+def picture(colour: str, size: int = 48) -> bytes:
+    buffer = io.BytesIO()
+    image = Image.new("RGB", (size, size), colour)
+    image.paste("white", (4, 4, 20, 30))
+    image.save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Callable[[dict[str, bytes], dict[str, list]], Path]:
+    def write(files: dict[str, bytes], annotations: dict[str, list]) -> Path:
+        root = tmp_path / "source"
+        for name, data in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(data)
+        for name, records in annotations.items():
+            (root / name).write_text(json.dumps(records), encoding="utf-8")
+        return root
+
+    return write
+
+
+def record(image: str, caption: object = CAPTION, **more: object) -> dict[str, object]:
+    return {"image_id": image, "image": image, "caption": caption, "sentences": None, "bboxes": None, **more}
+
+
+def made(root: Path, work: Path, config: Config = CONFIG) -> dict[str, ShardResult]:
+    source = read_source(root, config.partition)
+    results = {r.name: r for r in (build_shard(job) for job in deal(source, root, work, config))}
+    total_accounts(source, list(results.values()))
+    return results
+
+
+def rows(result: ShardResult, table: str) -> list[dict]:
+    return pq.read_table(Path(result.folder) / f"{table}.parquet").to_pylist()
+
+
+def only(results: dict[str, ShardResult], start: str) -> ShardResult:
+    found = [r for name, r in results.items() if name.startswith(start)]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_train_satellite_is_stripped_refined_and_augmented(world, tmp_path: Path) -> None:
+    region = {"sentences": ["On the left, there is a red roof"], "bboxes": [[0.25, 0.35, 0.33, 0.54]]}
+    root = world(
+        {"train/satellite/0001/0001.jpg": picture("red")},
+        {"train.json": [record("train/satellite/0001/0001.jpg", **region)]},
+    )
+    result = only(made(root, tmp_path / "work"), "split=train/platform=satellite")
+    images, captions, regions = (rows(result, table) for table in ("images", "captions", "regions"))
+    assert [i["parent_image_id"] for i in images] == [None, *["train/satellite/0001/0001.jpg"] * 2]
+    assert images[0]["image"]["bytes"] == picture("red")
+    assert len({i["image"]["bytes"] for i in images}) == 3
+    assert len(captions) == 3
+    for row in captions:
+        assert row["raw"] == CAPTION
+        assert "left" not in row["stripped"]
+        assert "left" not in row["final"]
+        assert apply_edits(row["raw"], [Edit(**e) for e in row["edits"]]) == row["stripped"]
+        assert row["status"] in ("refined", "fallback")
+        assert row["final"]
+    assert 1 <= len(regions) <= 3
+    assert all("left" not in r["stripped"] for r in regions)
+    assert result.accounts == {t: Account(1, 1, 0, len(rows(result, t)) - 1) for t in ("images", "captions", "regions")}
+
+
+def test_kept_satellite_words_never_reach_a_turned_tile(world, tmp_path: Path) -> None:
+    root = world(
+        {"train/satellite/0001/0001.jpg": picture("red")}, {"train.json": [record("train/satellite/0001/0001.jpg")]}
+    )
+    config = replace(CONFIG, orientation=OrientationConfig(satellite="keep"))
+    result = only(made(root, tmp_path / "work", config), "split=train/platform=satellite")
+    original, *copies = rows(result, "captions")
+    assert original["stripped"] == CAPTION
+    assert all("left" not in copy["final"] + copy["stripped"] for copy in copies)
+
+
+def test_test_split_passes_through_unchanged(world, tmp_path: Path) -> None:
+    root = world(
+        {"test/gallery_satellite/0001/0001.jpg": picture("red")},
+        {"test.json": [record("test/gallery_satellite/0001/0001.jpg", [CAPTION, "left"])]},
+    )
+    result = only(made(root, tmp_path / "work"), "split=test/platform=satellite")
+    assert [(r["final"], r["stripped"], r["status"], r["edits"]) for r in rows(result, "captions")] == [
+        (CAPTION, CAPTION, "kept", []),
+        ("left", "left", "kept", []),
+    ]
+    assert len(rows(result, "images")) == 1
+
+
+def test_query_copy_is_one_gallery_image_and_its_captions_move(world, tmp_path: Path) -> None:
+    query, gallery = "test/query_drone/0001/image-01.jpeg", "test/gallery_drone/0001/image-01.jpeg"
+    other = "test/query_drone/0002/image-01.jpeg"
+    root = world(
+        {query: picture("red"), gallery: picture("red"), other: picture("red")},
+        {"test.json": [record(gallery, ["one"]), record(query, ["one", "two"]), record(other, ["three"])]},
+    )
+    result = only(made(root, tmp_path / "work"), "split=test/platform=drone")
+    assert [i["image_id"] for i in rows(result, "images")] == [gallery, other], "another building's copy stays"
+    assert [(c["caption_id"], c["raw"]) for c in rows(result, "captions")] == [
+        (f"{gallery}#0", "one"),
+        (f"{gallery}#1", "two"),
+        (f"{other}#0", "three"),
+    ]
+    assert sorted((r.table, r.reason) for r in result.rejects) == [("captions", "duplicate"), ("images", "duplicate")]
+
+
+def test_refused_image_refuses_its_rows(world, tmp_path: Path) -> None:
+    name = "train/drone/0001/image-01.jpeg"
+    root = world(
+        {name: picture("red")[:200], "train/drone/0002/image-01.jpeg": picture("blue")},
+        {"train.json": [record(name, sentences=["a roof"], bboxes=[[0.5, 0.5, 0.2, 0.2]])]},
+    )
+    result = only(made(root, tmp_path / "work"), "split=train/platform=drone")
+    assert [i["building_id"] for i in rows(result, "images")] == ["0002"]
+    assert [(r.table, r.reason) for r in result.rejects if r.table != "images"] == [
+        ("captions", "parent"),
+        ("regions", "parent"),
+    ]
+    assert set(result.files) == {"images"}
+
+
+def test_same_input_is_reused_and_damage_is_made_anew(world, tmp_path: Path) -> None:
+    root = world({"train/drone/0001/image-01.jpeg": picture("red")}, {})
+    first = only(made(root, tmp_path / "work"), "split=train")
+    again = only(made(root, tmp_path / "work"), "split=train")
+    assert (first.reused, again.reused) == (False, True)
+    assert replace(again, reused=False) == first
+    (Path(first.folder) / "images.parquet").write_bytes(b"damaged")
+    mended = only(made(root, tmp_path / "work"), "split=train")
+    assert not mended.reused
+    assert mended.files == first.files
+
+
+def test_only_the_shard_of_a_changed_caption_is_made_anew(world, tmp_path: Path) -> None:
+    files = {f"train/drone/{i:04d}/image-01.jpeg": picture("red") for i in range(40)}
+    config = replace(CONFIG, shards=replace(CONFIG.shards, buildings=5))
+    records = [record(name, f"A roof number {i}.") for i, name in enumerate(files)]
+    root = world(files, {"train.json": records})
+    assert len(made(root, tmp_path / "work", config)) > 4
+    records[7]["caption"] = "A green roof."
+    root = world(files, {"train.json": records})
+    assert sum(not r.reused for r in made(root, tmp_path / "work", config).values()) == 1
+
+
+def test_augmentation_can_be_switched_off(world, tmp_path: Path) -> None:
+    root = world({"train/satellite/0001/0001.jpg": picture("red")}, {})
+    result = only(made(root, tmp_path / "work", replace(CONFIG, augment=AugmentConfig(variants=0))), "split=train")
+    assert len(rows(result, "images")) == 1
+
+
+def test_a_lost_row_is_an_error() -> None:
+    with pytest.raises(AccountingError, match="3 captions were read"):
+        check_accounts({"captions": Account(3, 1, 1, 0)}, "here")
