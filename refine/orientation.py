@@ -1,0 +1,859 @@
+"""Take orientation out of captions and leave every other fact in a grammatical sentence.
+
+`orientation_spans.find` says what is orientation; this module does what a careful editor then does: drop the phrase where
+the sentence stands without it, and put "one side", "next to", "nearby" where it does not.
+
+    python -m refine.orientation < captions.txt > stripped.txt        one caption per line
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from refine.orientation_spans import Mention, Tokens, find, lexicon, tokenise
+from schemas.records import Edit, Stripped, apply_edits
+
+OPPOSITE = {
+    "left": "right", "right": "left", "top": "bottom", "bottom": "top",
+    "north": "south", "south": "north", "east": "west", "west": "east",
+}  # fmt: skip
+Directions = frozenset[str]
+CLAUSE = "^.;"
+"""Letters before the first word of a clause."""
+
+
+def _opposite(directions: Directions) -> Directions:
+    return frozenset(OPPOSITE[name] for name in directions)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """The edits of one caption while it is being rewritten."""
+
+    tokens: Tokens
+    mentions: list[Mention]
+    pieces: list[tuple[int, int, str]] = field(default_factory=list)
+    chosen: dict[str, list[Directions]] = field(default_factory=dict)
+
+    def put(self, first: int, last: int, text: str) -> None:
+        """Replace tokens first .. last-1."""
+        self.pieces.append((self.tokens.start[first], self.tokens.end[last - 1], text))
+
+    def cut(self, first: int, last: int) -> None:
+        """Remove tokens first .. last-1 with the blanks and commas that belong to them."""
+        t = self.tokens
+        before, after = t.code(first - 1), t.code(last)
+        if before in CLAUSE:
+            if after == ",":
+                last += 1
+            if t.code(last) in ".$":
+                self._cut_clause(first, last)
+                return
+            self.pieces.append((t.start[first], t.start[last], ""))
+        elif before == ",":
+            if after == "," and not _introduces(t, first - 1):
+                self.pieces.append((t.end[first - 2], t.end[last], ""))
+            elif after in ",.;$":
+                self.pieces.append((t.end[first - 2], t.end[last - 1], ""))
+            else:
+                self.pieces.append((t.start[first], t.start[last], ""))
+        elif before in "&z":
+            if after == ",":
+                last += 1
+            if t.code(last) in ".;$,":
+                begin = first - 2 if t.code(first - 2) == "," else first - 1
+                self.pieces.append((t.end[begin - 1] if begin else 0, t.end[last - 1], ""))
+            else:
+                self.pieces.append((t.start[first], t.start[last], ""))
+        else:
+            self.pieces.append((t.end[first - 1], t.end[last - 1], ""))
+
+    def _cut_clause(self, first: int, last: int) -> None:
+        t = self.tokens
+        stop = min(last + 1, len(t.low)) if t.code(last) == "." else last
+        begin = t.end[first - 1] if first else 0
+        until = t.start[stop] if stop < len(t.low) and not first else t.end[stop - 1]
+        self.pieces.append((begin, until, ""))
+
+    def which(self, noun: str, directions: Directions) -> str:
+        """One, the other or another: how the editor keeps two sides apart without naming them."""
+        seen = self.chosen.setdefault(noun, [])
+        word = "one"
+        if seen and directions not in seen:
+            word = "the other" if len(seen) == 1 and _opposite(directions) == seen[0] else "another"
+        if directions not in seen:
+            seen.append(directions)
+        return word
+
+    def paired(self, mention: Mention) -> bool:
+        """Whether another place of the caption is just opposite: on the left ... on the right."""
+        if not mention.directions or len(mention.directions[0]) != 1:
+            return False
+        wanted = _opposite(mention.directions[0])
+        return any(
+            other.kind == "place" and other.directions[:1] == (wanted,) and other.first != mention.first
+            for other in self.mentions
+        )
+
+
+def _introduces(t: Tokens, comma: int) -> bool:
+    """Whether the comma closes an opening phrase (In the middle, ...) that the main clause follows."""
+    at = comma - 1
+    while at >= 0 and t.code(at) not in ".;,":
+        at -= 1
+    return t.code(at + 1) in "PF2"
+
+
+def _singular(landmark: str) -> str:
+    return (
+        "half"
+        if landmark == "halves"
+        else landmark.removesuffix("ies") + "y"
+        if landmark.endswith("ies")
+        else landmark.rstrip("s")
+    )
+
+
+def _plural(landmark: str) -> str:
+    return {"half": "halves", "boundary": "boundaries"}.get(landmark, landmark + "s")
+
+
+# ---- one rule per kind of mention --------------------------------------------------------------------------------------
+
+PLAIN = frozenset({"side", "part", "hand", "portion", "section", "position", "direction"})
+"""Landmarks that say nothing once their direction is gone; a corner or an edge is still a fact."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Phrase:
+    """A prepositional phrase in its parts; indices of tokens, -1 where the part is absent."""
+
+    preposition: int
+    determiner: int
+    landmark: int
+    adverb: int
+    possessive: bool
+    several: bool
+    centre: bool
+
+
+def _phrase(t: Tokens, first: int, last: int) -> _Phrase:
+    preposition = determiner = landmark = adverb = -1
+    possessive = several = centre = False
+    for i in range(first, last):
+        code = t.codes[i]
+        if code in "P2F":
+            if preposition < 0:
+                preposition = i
+        elif code in "tia":
+            if determiner < 0:
+                determiner, possessive = i, code == "i"
+        elif code in "LS":
+            landmark = i
+        elif code == "A" and adverb < 0 and preposition < 0:
+            adverb = i
+        elif code == "&":
+            several = True
+        elif code == "M":
+            centre = True
+        elif code == "f":
+            break
+    return _Phrase(preposition, determiner, landmark, adverb, possessive, several, centre)
+
+
+def _clause_start(t: Tokens, first: int) -> bool:
+    """Whether a phrase opens its clause: after a stop, or after a comma or while/and that a stop precedes."""
+    before = t.code(first - 1)
+    if before in CLAUSE or (before == "z" and t.word(first - 1) in ("while", "whereas", "but", "where")):
+        return True
+    return before in ",&" and t.code(first - 2) in ",;" and before == "&"
+
+
+def _centre_follows(t: Tokens, index: int) -> bool:
+    return t.code(index) == "M" or (t.code(index) in "tia" and t.code(index + 1) == "M")
+
+
+def _beside(d: _Draft, m: Mention) -> None:
+    """To the left of X, north of X, on the left side of X."""
+    t = d.tokens
+    p = _phrase(t, m.first, m.last)
+    last = m.last - 1
+    while t.codes[last] != "f":
+        last -= 1
+    directions = m.directions[0] if m.directions else frozenset()
+    word = t.word(p.preposition) if p.preposition >= 0 else ""
+    lead = "" if p.adverb < 0 else " ".join(t.low[p.adverb : p.preposition if p.preposition >= 0 else p.adverb + 1])
+    begin = p.adverb if p.adverb >= 0 else m.first
+    if (
+        p.landmark >= 0
+        and t.low[p.landmark] in ("side", "part", "hand", "end")
+        or (p.landmark < 0 and any(t.codes[i] == "H" for i in range(m.first, m.last)) and p.preposition >= 0)
+    ):
+        noun = t.low[p.landmark] if p.landmark >= 0 else "side"
+        if p.several:
+            text = "both sides" if _opposed(m) else "two sides"
+        elif p.centre and word in ("in", "on", "at"):
+            text = f"in the middle of {d.which(noun, directions)} {noun}"
+            d.put(p.preposition, last, text)
+            return
+        else:
+            text = f"{d.which(noun, directions)} {noun}"
+        if word in ("in", "at") and noun in ("side", "hand"):
+            d.put(p.preposition, last, f"on {text}")
+        else:
+            d.put(p.preposition + 1, last, text)
+        return
+    if p.landmark >= 0:
+        noun = t.low[p.landmark]
+        d.put(p.preposition + 1 if p.preposition >= 0 else m.first, last, f"{d.which(noun, directions)} {noun}")
+        return
+    if _centre_follows(t, last + 1):
+        if p.centre:
+            d.put(p.preposition if p.preposition >= 0 else m.first, last + 1, "near")
+        elif t.word(m.first) in ("at",) and t.word(last - 1) in ("top", "bottom"):
+            d.put(m.first, last + 1, "in")
+        else:
+            lead_in = any(t.codes[i] == "A" for i in range(m.first, last))
+            d.put(last - 1 if p.preposition < 0 else p.preposition, last + 1, "off" if lead_in else "near")
+        if p.adverb < 0 and p.preposition < 0 and m.first < last - 1:
+            d.pieces[-1] = (t.start[m.first], d.pieces[-1][1], d.pieces[-1][2])
+        return
+    if word in ("in", "at", "within", "on", "across", "along") and (
+        word in ("in", "within", "across", "along") or t.word(last - 1) in ("top", "bottom")
+    ):
+        noun = "side" if word in ("along", "across") else "part"
+        preposition = word if word in ("along", "across") else "in"
+        d.put(p.preposition, last, f"{preposition} {d.which(noun, directions)} {noun}")
+        return
+    first = p.preposition if p.preposition >= 0 else next(i for i in range(m.first, last) if t.codes[i] in "vhneqM")
+    del lead, begin
+    if word in ("from", "toward", "towards"):
+        d.put(first + 1, last + 1, "beside" if word == "from" else "the side of")
+        return
+    d.put(first, last + 1, "next to")
+
+
+def _opposed(m: Mention) -> bool:
+    return len(m.directions) == 2 and m.directions[1] == _opposite(m.directions[0])
+
+
+def _needs_place(t: Tokens, before: int) -> bool:
+    """Whether the word before a place would be left without a complement: is, lies, stands, located."""
+    code = t.code(before)
+    if code == "A":
+        return _needs_place(t, before - 1)
+    if code == "w" and t.word(before) in ("out", "off", "away", "up") and t.code(before - 1) in "VB":
+        return True
+    return code in "BV"
+
+
+def _place(d: _Draft, m: Mention) -> None:
+    """On the left, in the upper right corner of the image, on its left, to the north and to the west."""
+    t = d.tokens
+    p = _phrase(t, m.first, m.last)
+    directions = m.directions[0] if m.directions else frozenset()
+    preposition = t.word(p.preposition)
+    opens = _clause_start(t, m.first)
+    after = t.code(m.last)
+    several = len(m.directions) > 1
+    if p.centre and p.landmark < 0 and not several:
+        first = next(i for i in range(m.first, m.last) if t.codes[i] in "vhneq")
+        drop = first + 1
+        while t.code(drop) in "vhneqH-":
+            drop += 1
+        if t.code(first - 1) == "-":
+            first -= 1
+        if t.code(first - 1) == "M":
+            d.cut(first, drop)
+        else:
+            d.pieces.append((t.start[first], t.start[drop], ""))
+        return
+    noun = t.low[p.landmark] if p.landmark >= 0 else ""
+    if several:
+        _places(d, m, p)
+        return
+    image = any(t.codes[i] == "I" for i in range(m.first, m.last))
+    tail = next((i for i in range(m.first, m.last) if t.codes[i] == "f"), m.last)
+    if after in "w#" and t.code(m.last - 1) in "vhneqH" and p.determiner >= 0 and not opens:
+        _attribute(d, p.determiner, m.last, directions)
+        return
+    if after in "wS#" and t.code(m.last - 1) in "vhneqH" and opens and t.code(m.last + 1) in ",y.":
+        _attribute(d, p.determiner if p.determiner >= 0 else p.preposition + 1, m.last, directions)
+        return
+    if noun and noun not in PLAIN:
+        of = p.possessive and noun in ("side", "edge", "corner", "end", "flank", "margin")
+        text = f"one of {t.low[p.determiner]} {_plural(noun)}" if of else f"{d.which(noun, directions)} {noun}"
+        if p.possessive and noun == "half":
+            text = f"{d.which(noun, directions)} half of {_object_pronoun(t.low[p.determiner])}"
+        d.put(p.preposition + 1, p.landmark + 1, text)
+        return
+    if p.possessive and t.low[p.determiner] in ("its", "their"):
+        pronoun = _object_pronoun(t.low[p.determiner])
+        if not noun:
+            d.put(p.preposition, tail, "next to " + pronoun)
+        elif noun == "side":
+            d.put(p.preposition + 1, p.landmark + 1, f"one of {t.low[p.determiner]} sides")
+        else:
+            d.put(p.preposition + 1, p.landmark + 1, f"one {noun} of {pronoun}")
+        return
+    if preposition in (
+        "along",
+        "across",
+        "around",
+        "over",
+        "through",
+        "near",
+        "by",
+        "throughout",
+        "past",
+        "beside",
+        "into",
+        "onto",
+    ):
+        default = {
+            "around": "edge",
+            "near": "edge",
+            "by": "edge",
+            "into": "part",
+            "onto": "part",
+            "over": "part",
+            "through": "part",
+        }
+        name = noun or default.get(preposition, "side")
+        d.put(p.preposition + 1, tail, f"{d.which(name, directions)} {name}")
+        return
+    if preposition in ("to", "toward", "towards") and _points(d, m, p, tail):
+        return
+    if preposition == "from":
+        if t.word(m.first - 1) == "in" or t.code(m.first - 1) in "V":
+            d.put(p.preposition + 1, tail, f"{d.which('side', directions)} {noun or 'side'}")
+        else:
+            d.cut(m.first, m.last)
+        return
+    if opens:
+        _opening_place(d, m, p, image, tail)
+        return
+    if image and preposition in ("on", "in", "at"):
+        name = noun or "part"
+        d.put(p.preposition, tail, f"{'on' if name == 'side' else 'in'} {d.which(name, directions)} {name}")
+        return
+    if _needs_place(t, m.first - 1):
+        d.put(
+            p.preposition if t.code(m.first) == "A" and t.low[m.first] in ("immediately", "directly") else m.first,
+            tail,
+            _somewhere(d, m),
+        )
+    elif t.word(m.first - 1) in ("it", "them") and False:
+        d.cut(m.first, m.last)
+    elif _by_agent(t, m.first):
+        d.put(m.first, tail, "on " + d.which("side", directions) + " side")
+    elif d.paired(m) and (the := _definite(t, m.first)) >= 0:
+        word = d.which("one", directions)
+        d.put(the, the + 1, word)
+        d.cut(m.first, m.last)
+    elif t.code(m.first - 1) == "^":
+        d.cut(m.first, m.last)
+    else:
+        d.cut(m.first, m.last)
+
+
+def _definite(t: Tokens, first: int) -> int:
+    """The index of "the" in "the (pale) building on the left", or -1."""
+    for i in range(first - 1, max(first - 4, -1), -1):
+        if t.code(i) == "t" and i < first - 1:
+            return i
+        if t.code(i) not in "w":
+            return -1
+    return -1
+
+
+def _by_agent(t: Tokens, first: int) -> bool:
+    """Whether the clause says what flanks or closes something (flanked by X on the left)."""
+    for i in range(first - 1, max(first - 10, 0), -1):
+        if t.codes[i] in ".;,":
+            return False
+        if t.low[i] == "by" and t.low[i - 1].endswith("ed"):
+            return True
+    return t.word(first - 1) in ("it", "them") and t.word(first - 2) == "to"
+
+
+def _somewhere(d: _Draft, m: Mention) -> str:
+    if d.paired(m):
+        return "on " + d.which("side", m.directions[0]) + " side"
+    if d.tokens.code(m.first) == "A" and d.tokens.low[m.first] in ("immediately", "directly"):
+        return "alongside"
+    return "nearby"
+
+
+def _object_pronoun(possessive: str) -> str:
+    return {"its": "it", "their": "them", "his": "him", "my": "me", "our": "us", "your": "you"}.get(possessive, "it")
+
+
+def _points(d: _Draft, m: Mention, p: _Phrase, tail: int) -> bool:
+    """Pointing to the top: one way; curving to the right: dropped; to the left of a clause: left to the others."""
+    t = d.tokens
+    before = t.code(m.first - 1)
+    if before == "g" or (
+        before == "p"
+        and t.low[m.first - 1].startswith(("extend", "lead", "stretch", "head", "reach", "continue", "connect"))
+    ):
+        if t.code(m.first - 2) in CLAUSE and t.low[m.first - 1].endswith("ing") and t.code(m.last) == ",":
+            d.cut(m.first - 1, m.last)
+        else:
+            d.put(
+                m.first,
+                tail,
+                f"{'in ' if before != 'g' else ''}{d.which('direction', m.directions[0])} {'direction' if before != 'g' else 'way'}",
+            )
+        return True
+    if before == "p":
+        d.cut(m.first, m.last)
+        return True
+    if t.word(p.preposition) != "to" and before in "w#" and not _clause_start(t, m.first):
+        if t.word(m.first - 1) in ("one", "other"):
+            d.put(m.first, tail, f"on {d.which('side', m.directions[0])} side")
+        else:
+            d.cut(m.first, m.last)
+        return True
+    return False
+
+
+def _opening_place(d: _Draft, m: Mention, p: _Phrase, image: bool, tail: int) -> None:
+    """On the left, there is X / On the left is X / At the bottom a brown block forms."""
+    t = d.tokens
+    after = t.code(m.last)
+    if d.paired(m):
+        preposition = p.preposition
+        d.put(preposition, tail, f"on {d.which('side', m.directions[0])} side")
+    elif after in "BVpgT":
+        if image:
+            d.put(p.preposition, tail, f"in {d.which('part', m.directions[0])} part")
+        elif t.code(m.first) == "A":
+            d.put(p.preposition, m.last, "alongside")
+        else:
+            d.put(m.first, m.last, "nearby")
+    elif after == "," and t.code(m.last + 1) in "BVp" and t.code(m.first - 1) in CLAUSE:
+        d.put(m.first, m.last + 1, "nearby")
+    else:
+        d.cut(m.first, m.last)
+
+
+def _places(d: _Draft, m: Mention, p: _Phrase) -> None:
+    """On the left and right, to the west and to the south, below, to the south-east."""
+    t = d.tokens
+    both = (
+        "both"
+        if _opposed(m)
+        or len(m.directions) == 2
+        and len(m.directions[0] ^ m.directions[1]) == 2
+        and len(m.directions[0]) == 2
+        else "two"
+    )
+    if "," in t.codes[m.first : m.last] and "&" not in t.codes[m.first : m.last]:
+        if _needs_place(t, m.first - 1) and not _clause_start(t, m.first):
+            d.put(m.first, m.last, "nearby")
+        else:
+            d.cut(m.first, m.last)
+        return
+    noun = t.low[p.landmark] if p.landmark >= 0 else "side"
+    noun = _plural(_singular(noun))
+    preposition = t.word(p.preposition)
+    if "u" in t.codes[m.first : m.last]:
+        d.cut(m.first, m.last)
+    elif p.possessive and t.low[p.determiner] in ("its", "their"):
+        d.put(p.preposition, m.last, f"on two of {t.low[p.determiner]} {noun}")
+    elif preposition in ("in", "on", "at", "to", "toward", "towards", "from"):
+        d.put(
+            p.preposition,
+            m.last,
+            f"{'on' if noun == 'sides' else preposition if preposition in ('in', 'on', 'at') else 'on'} {both} {noun}",
+        )
+    else:
+        d.put(p.preposition + 1, m.last, f"{both} {noun}")
+
+
+def _attribute(d: _Draft, first: int, last: int, directions: Directions) -> None:
+    """A direction word before another noun: the lower roof, a northern wing, the upper right two thirds."""
+    t = d.tokens
+    noun = t.word(last)
+    if t.code(first) == "t" and t.code(last) in "wIOp" and noun:
+        plural = noun.endswith("s") and not noun.endswith("ss")
+        if plural:
+            d.pieces.append((t.start[first + 1], t.start[last], ""))
+        elif noun in ("one", "ones"):
+            d.put(first, last + 1, d.which("one", directions))
+        else:
+            d.put(first, last, d.which("one", directions))
+    elif t.code(first) == "t" and t.code(last) == "#":
+        d.pieces.append((t.start[first], t.start[last], ""))
+    elif t.code(first) in "tiab":
+        begin = first + 1
+        d.pieces.append((t.start[begin], t.start[last], ""))
+        if t.code(first) == "a":
+            article = "an" if noun[:1] in "aeio" else "a"
+            if article != t.low[first]:
+                d.pieces[-1] = (t.start[first], t.start[last], article + " ")
+        elif t.code(first) == "b":
+            d.pieces[-1] = (t.start[first], t.start[last], "two ")
+    elif last < len(t.low):
+        d.pieces.append((t.start[first], t.start[last], ""))
+
+
+def _noun(d: _Draft, m: Mention) -> None:
+    """The left edge, its upper part, both lower corners, the top, the lower roof."""
+    t = d.tokens
+    p = _phrase(t, m.first, m.last)
+    directions = m.directions[0] if m.directions else frozenset()
+    determiner = t.code(m.first)
+    after = t.code(m.last)
+    end = t.codes[m.last - 1]
+    if end == "S" or (p.several and p.landmark >= 0):
+        noun = _plural(_singular(t.low[p.landmark]))
+        if determiner == "i":
+            d.put(m.first, m.last, f"two of {t.low[m.first]} {noun}" if p.several or True else noun)
+        else:
+            d.put(m.first, m.last, f"both {noun}" if _opposed(m) else f"two {noun}")
+        return
+    if p.centre and p.landmark < 0:
+        drop = [i for i in range(m.first, m.last) if t.codes[i] in "vhneqH-"]
+        if drop[0] and t.codes[drop[-1] + 1 : drop[-1] + 2] == "M":
+            d.pieces.append((t.start[drop[0]], t.start[drop[-1] + 1], ""))
+        elif drop[-1] + 1 < len(t.low) and t.code(drop[-1] + 1) == "M":
+            d.pieces.append((t.start[drop[0]], t.start[drop[-1] + 1], ""))
+        else:
+            d.pieces.append((t.end[drop[0] - 1], t.end[drop[-1]], ""))
+        return
+    if end == "L":
+        noun = t.low[m.last - 1]
+        pronoun = t.low[m.first] if determiner == "i" else ""
+        if pronoun and after != "f" and noun in ("half", "third", "quarter", "part", "portion", "section"):
+            d.put(m.first, m.last, f"{d.which(noun, directions)} {noun} of {_object_pronoun(pronoun)}")
+        elif pronoun:
+            d.which(noun, directions)
+            d.put(m.first, m.last, f"one of {pronoun} {_plural(noun)}")
+        elif determiner == "a":
+            d.put(m.first, m.last, f"one {noun}")
+        else:
+            d.put(m.first, m.last, f"{d.which(noun, directions)} {noun}")
+        return
+    bare = determiner not in "tiab"
+    if after in "w" and not _looks_finite(t, m.last, directions):
+        _attribute(d, m.first, m.last, directions)
+    elif after in "#" and not bare:
+        _attribute(d, m.first, m.last, directions)
+    elif bare and after in "wLSIM":
+        d.pieces.append((t.start[m.first], t.start[m.last], ""))
+    elif bare:
+        if _needs_place(t, m.first - 1):
+            d.put(m.first, m.last, "nearby")
+        elif t.code(m.first - 1) == "A":
+            _after_adverb(d, m)
+        else:
+            d.cut(m.first, m.last)
+    elif after == "p" and determiner in "tia" and not _looks_finite(t, m.last, directions):
+        _attribute(d, m.first, m.last, directions)
+    else:
+        preposition = t.word(m.first - 1)
+        noun = {"along": "side", "across": "side", "around": "edge"}.get(preposition, "part")
+        if p.several:
+            d.put(m.first, m.last, f"both {noun}s" if _opposed(m) else f"two {noun}s")
+        else:
+            d.put(m.first, m.last, f"{d.which(noun, directions)} {noun}")
+
+
+def _after_adverb(d: _Draft, m: Mention) -> None:
+    t = d.tokens
+    at = m.first - 1
+    if t.word(at) in ("further", "farther"):
+        d.put(m.first, m.last, "on" if t.low[at] == "further" else "away")
+    else:
+        d.cut(at, m.last)
+
+
+def _looks_finite(t: Tokens, index: int, directions: Directions) -> bool:
+    """Whether the word after "the lower left" is its verb rather than its noun."""
+    word = t.word(index)
+    return (len(directions) > 1 or t.codes[index - 1] in "neq") and word.endswith("s") and t.code(index + 1) in "ta#x"
+
+
+def _relation(d: _Draft, m: Mention) -> None:
+    """Above the hall, below it, behind, both above and below, in front of."""
+    t = d.tokens
+    after = t.code(m.last)
+    first = next((i for i in range(m.first, m.last) if t.codes[i] in "RbPr"), m.first)
+    if len(re.findall("R", t.codes[m.first : m.last])) > 1:
+        if after in "tiaw#" and t.low[m.last - 1] != "":
+            d.put(first, m.last, "next to")
+        else:
+            d.put(first, m.last, "on both sides" if t.code(first - 1) != "P" else "both sides")
+        return
+    if t.code(m.first - 1) == "&" and t.word(m.first - 2) in ("between", "around", "beside", "along"):
+        d.cut(m.first - 1, m.last)
+        return
+    has_object = after in "tia#wxbhvneqSIM" or t.word(m.last) in (
+        "it",
+        "them",
+        "which",
+        "that",
+        "this",
+        "these",
+        "each",
+        "both",
+    )
+    if t.code(m.last - 1) == "f":
+        d.put(first, m.last, "beside")
+    elif has_object and not (t.code(m.first - 1) in CLAUSE and after == "w" and False):
+        verb = t.word(m.first - 1)
+        d.put(
+            first,
+            m.last,
+            "near"
+            if t.word(m.last) == "which"
+            else "past"
+            if verb in ("pass", "passes", "passing") and False
+            else "next to",
+        )
+    elif t.code(m.first - 1) in CLAUSE and after == ",":
+        d.cut(m.first, m.last)
+    elif t.word(m.first - 1) in ("pass", "passes", "passing"):
+        d.put(m.first, m.last, "by")
+    elif t.word(m.first - 1) in ("it", "them"):
+        d.cut(m.first, m.last)
+    else:
+        d.put(first, m.last, "nearby")
+
+
+PATH_MAIN = {"run": "run through", "runs": "runs through", "ran": "ran through"}
+
+
+def _axis(d: _Draft, m: Mention) -> None:
+    """Running north-south, that runs from north to south, tilts from the lower left to the upper right."""
+    t = d.tokens
+    before = t.word(m.first - 1)
+    code = t.code(m.first - 1)
+    ends = t.code(m.last) in ",.;$&"
+    if not ends or code not in "pVBT":
+        if code == "T" or (code == "B" and not ends):
+            d.put(m.first - 1, m.last, "stretching" if before.endswith("ing") else "stretches")
+        else:
+            d.cut(m.first, m.last)
+        return
+    that = t.word(m.first - 2) in ("that", "which")
+    if before.endswith("ing") or before in ("oriented", "aligned") or that:
+        first = m.first - (2 if that else 1)
+        while t.code(first - 1) in "BA" and t.code(first - 1) != "^":
+            first -= 1
+        last = m.last
+        if t.code(last) == "," and t.code(first - 1) != ",":
+            d.pieces.append((t.end[first - 1] if first else 0, t.end[last] if first else t.start[last + 1], ""))
+        else:
+            d.cut(first, last)
+        return
+    d.put(m.first - 1, m.last, PATH_MAIN.get(before, before + (" nearby" if code in "VB" else "")))
+    if code == "p" and before not in PATH_MAIN:
+        d.pieces[-1] = (t.end[m.first - 1], t.end[m.last - 1], "")
+
+
+def _origin(d: _Draft, m: Mention) -> None:
+    """From the upper left down | to the centre."""
+    t = d.tokens
+    if t.code(m.last - 1) == "L" or "L" in t.codes[m.first : m.last]:
+        landmark = next(i for i in range(m.first, m.last) if t.codes[i] == "L")
+        d.put(m.first + 1, m.last, f"one {t.low[landmark]}")
+    elif t.word(m.last - 1) == "up":
+        d.put(m.first + 1, m.last, "one edge")
+    else:
+        d.cut(m.first, m.last)
+
+
+def _travel(d: _Draft, m: Mention) -> None:
+    """A road descends: it runs. What follows a comma (rising towards the right) is a participle of its own and goes."""
+    t = d.tokens
+    word = t.low[m.first]
+    if word.endswith("ing") and t.code(m.first - 1) == ",":
+        d.cut(m.first, m.last)
+        return
+    d.put(m.first, m.last, "running" if word.endswith("ing") else "runs" if word.endswith("s") else "run")
+
+
+def _vertical(d: _Draft, m: Mention) -> None:
+    """Down the left side, further up, up to the corner, further back."""
+    t = d.tokens
+    word = t.low[m.last - 1]
+    if t.code(m.last) in "ti":
+        d.put(m.first, m.last, "along")
+    elif t.word(m.first) in ("further", "farther"):
+        if t.code(m.last) == "P":
+            d.cut(m.first, m.last)
+        else:
+            d.put(m.last - 1, m.last, "away" if word == "back" else "along")
+    else:
+        d.cut(m.first, m.last)
+
+
+def _facing(d: _Draft, m: Mention) -> None:
+    t = d.tokens
+    word = t.low[m.first]
+    if word in ("facing", "pointing"):
+        d.cut(m.first, m.last)
+    else:
+        d.put(m.first, m.last, f"{word} {d.which('direction', m.directions[0])} way")
+
+
+def _adverb(d: _Draft, m: Mention) -> None:
+    """Leftwards, diagonally, clockwise."""
+    d.cut(m.first, m.last)
+
+
+def _turned(d: _Draft, m: Mention) -> None:
+    t = d.tokens
+    first = m.first
+    if t.code(first - 1) == "b" and t.code(first - 2) == ",":
+        first -= 1
+    if t.code(first - 1) == "B":
+        return
+    d.cut(first, m.last)
+
+
+def _axis_adjective(d: _Draft, m: Mention) -> None:
+    _attribute(d, m.first - 1 if d.tokens.code(m.first - 1) in "tia" else m.first, m.last, frozenset())
+
+
+def _depth(d: _Draft, m: Mention) -> None:
+    """In the foreground, the background."""
+    t = d.tokens
+    if t.code(m.first) == "P" and t.low[m.first] in ("in", "at", "on", "into", "across", "to"):
+        if _clause_start(t, m.first):
+            if t.code(m.last) in "BV":
+                d.put(m.first, m.last, "nearby")
+            else:
+                d.cut(m.first, m.last)
+        else:
+            d.put(m.first, m.last, "nearby")
+    else:
+        first = m.first + (t.code(m.first) == "P")
+        if t.code(m.last) == "w" and t.code(first) != "G":
+            _attribute(d, first, m.last, frozenset())
+        else:
+            d.put(first, m.last, f"{d.which('part', frozenset())} part")
+
+
+def _clock(d: _Draft, m: Mention) -> None:
+    d.cut(m.first, m.last)
+
+
+RULES: dict[str, Callable[[_Draft, Mention], None]] = {
+    "axis": _axis, "origin": _origin, "beside": _beside, "place": _place, "relation": _relation, "facing": _facing,
+    "clock": _clock, "travel": _travel, "vertical": _vertical, "adverb": _adverb, "turned": _turned,
+    "axis_adjective": _axis_adjective, "depth": _depth, "noun": _noun,
+}  # fmt: skip
+
+
+# ---- seams: capitals, blanks, what is left of an emptied caption -------------------------------------------------------
+
+
+def _merged(raw: str, pieces: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+    """Sorted pieces, overlapping ones joined."""
+    done: list[tuple[int, int, str]] = []
+    for begin, end, text in sorted(pieces, key=lambda piece: piece[:2]):
+        if done and begin < done[-1][1]:
+            first, last, before = done.pop()
+            done.append((first, max(last, end), before + text if not (before and text) else f"{before} {text}"))
+        elif done and begin == done[-1][1] and done[-1][0] < done[-1][1]:
+            first, _, before = done.pop()
+            done.append((first, end, before + text))
+        else:
+            done.append((begin, end, text))
+    return [piece for piece in done if raw[piece[0] : piece[1]] != piece[2]]
+
+
+def _opens_sentence(raw: str, at: int) -> bool:
+    head = raw[:at].rstrip(" \t\"'“‘(")
+    return not head or head[-1] in ".!?\n" or (at > 0 and head == raw[:at] and raw[at - 1].islower())
+
+
+def _seam(raw: str, begin: int, end: int, text: str, upto: int) -> tuple[int, int, str]:
+    """Carry a sentence's capital over to the word that now opens it; keep words apart."""
+    left, right = raw[begin - 1 : begin], raw[end : end + 1]
+    if left.isspace() and right.isspace() and not text:
+        end += 1
+    glued = begin > 0 and left.isalpha() and raw[begin : begin + 1].isalpha()
+    first = re.search(r"\w", raw[begin:end] or raw[end:])
+    if first and _opens_sentence(raw, begin) and raw[begin:end].lstrip(" ")[:1].isupper():
+        if text.strip():
+            lead = len(text) - len(text.lstrip())
+            text = text[:lead] + text[lead : lead + 1].upper() + text[lead + 1 :]
+        elif end < upto:
+            gap = len(raw[end:]) - len(raw[end:].lstrip(" \t"))
+            text += raw[end : end + gap] + raw[end + gap : end + gap + 1].upper()
+            end += gap + 1
+            if glued:
+                text = " " + text.lstrip()
+    return begin, end, text
+
+
+def _edits(raw: str, pieces: list[tuple[int, int, str]]) -> tuple[Edit, ...]:
+    merged = _merged(raw, pieces)
+    edits = []
+    for i, (begin, end, text) in enumerate(merged):
+        upto = merged[i + 1][0] if i + 1 < len(merged) else len(raw)
+        begin, end, text = _seam(raw, begin, end, text, upto)
+        if raw[begin:end] != text:
+            edits.append(Edit(begin, end, raw[begin:end], text))
+    return tuple(edits)
+
+
+_NOTHING = re.compile(r"[\W_]*(?:(?:the|a|an|of|in|on|at|and|image|picture|photo|there|is|are)\b[\W_]*)*", re.I)
+
+
+def strip(raw: str) -> Stripped:
+    """Take orientation out of one caption.
+
+    Returns:
+        The stripped text with the edits that make it; no edits and the same text where there is no orientation, empty
+        text where there was nothing else.
+    """
+    tokens = tokenise(raw)
+    if tokens is None:
+        return Stripped(raw)
+    mentions = find(tokens)
+    if not mentions:
+        return Stripped(raw)
+    draft = _Draft(tokens, mentions)
+    for mention in mentions:
+        RULES[mention.kind](draft, mention)
+    edits = _edits(raw, draft.pieces)
+    text = apply_edits(raw, edits)
+    if _NOTHING.fullmatch(text) and raw:
+        return Stripped("", (Edit(0, len(raw), raw, ""),))
+    return Stripped(text, edits)
+
+
+def strip_many(raws: Iterable[str]) -> Iterator[Stripped]:
+    """Strip a stream of captions, in order, in constant memory."""
+    return map(strip, raws)
+
+
+def contains_orientation(text: str) -> list[str]:
+    """The orientation expressions of a text as they stand there, in order; empty for a text that `strip` leaves alone."""
+    tokens = tokenise(text)
+    if tokens is None:
+        return []
+    return [text[tokens.start[m.first] : tokens.end[m.last - 1]] for m in find(tokens)]
+
+
+def strip_lines(lines: Iterable[str], write: Callable[[str], object]) -> None:
+    """Filter: one caption per line in, one stripped caption per line out."""
+    for line in lines:
+        write(strip(line.rstrip("\r\n")).text + "\n")
+
+
+def main() -> None:
+    """Strip standard input to standard output."""
+    strip_lines(sys.stdin, sys.stdout.write)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

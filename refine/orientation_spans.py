@@ -1,0 +1,463 @@
+"""Find orientation in a caption: which words would become false if the image were turned or mirrored.
+
+A caption is tokenised by spaCy (`spacy.blank("en")`); every token gets one letter for the part it plays
+(`lexicons/orientation.yaml`: d**i**rection words, prepositions, landmarks, ...), so that a caption becomes a short string and
+the grammar of orientation phrases becomes a handful of regular expressions over it. Words that look like directions but are
+none (left as a verb, right angle, top floor, South Hall) lose their letter before the grammar is applied. How a sentence
+is repaired afterwards is none of this module's business: see `orientation.py`.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import spacy
+import yaml
+from spacy.language import Language
+from spacy.util import compile_infix_regex
+
+Kind = Literal[
+    "axis",  # running north-south, from the lower left to the upper right
+    "origin",  # from the upper left (down) to the centre: the part before "to"
+    "beside",  # to the left of, north of, on the left side of: a relation to what follows
+    "place",  # on the left, in the upper right corner (of the image), on its left
+    "relation",  # above, below, behind, in front of
+    "facing",  # facing south
+    "clock",  # at 3 o'clock
+    "travel",  # a road descends
+    "vertical",  # further up, down the left side: up and down as directions of the image
+    "adverb",  # leftwards, diagonally, clockwise
+    "axis_adjective",  # a horizontal band
+    "noun",  # the left edge, its upper part, the lower roof, the top: a direction word in a noun phrase
+    "depth",  # the foreground
+    "turned",  # set at an angle, slightly rotated
+]
+Frame = Literal["image", "object", "viewer"]
+"""To whom the direction belongs: the image, another object of it (to its left), or the one who speaks (to my left)."""
+
+LETTERS: dict[str, str] = {
+    "horizontal": "h", "vertical": "v", "north_south": "n", "east_west": "e", "between_compass": "q",
+    "relation": "R", "depth": "G", "front": "r", "adverb": "W", "axis_adjective": "X", "up_down": "u", "back": "k",
+    "clock": "o", "angle": "@", "travel": "T", "turned": "Z", "facing": "K",
+    "landmark": "L", "landmarks": "S", "direction_noun": "N", "hand": "H", "centre": "M", "image": "I", "the": "t",
+    "a": "a", "possessive": "i", "both": "b", "of": "f", "to": "2", "from": "F", "preposition": "P", "and": "&",
+    "comma": ",", "stop": ".", "semicolon": ";", "hyphen": "-", "there": "y", "subordinate": "z", "be": "B",
+    "adverb_of_degree": "A", "far": "J", "number": "#", "place_verb": "V", "path_verb": "p", "point_verb": "g",
+    "verb": "O",
+}  # fmt: skip
+"""One letter per class of the lexicon; every other word is "w", a direction word that is no orientation here is "x"."""
+
+TRIGGERS = frozenset("hvneqRGrWXukoTZK@")
+COMPASS = {"north": "north", "south": "south", "east": "east", "west": "west"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicon:
+    """The word lists of `lexicons/orientation.yaml`."""
+
+    letter: dict[str, str]
+    words: dict[str, frozenset[str]]
+
+
+@cache
+def lexicon() -> Lexicon:
+    """Read the word lists once."""
+    path = Path(__file__).parent / "lexicons" / "orientation.yaml"
+    lists = {key: frozenset(text.split()) for key, text in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
+    letter = {word: LETTERS[key] for key, words in lists.items() if key in LETTERS for word in sorted(words)}
+    return Lexicon(letter, lists)
+
+
+@cache
+def language() -> Language:
+    """A blank English tokenizer that also parts `buildingThe`, the usual scar of a lost full stop."""
+    nlp = spacy.blank("en")
+    glued = (
+        r"(?<=[a-z]{3})(?=(?:The|On|In|At|To|There|It|Along|Above|Below|Behind|North|South|East|West|Left|Right|A)\b)"
+    )
+    stopped = r"(?<=[a-z]{2})[.,;](?=[A-Za-z]{2})"
+    nlp.tokenizer.infix_finditer = compile_infix_regex([*(nlp.Defaults.infixes or ()), glued, stopped]).finditer
+    return nlp
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A caption in tokens. `codes` has one letter per token; `start` and `end` are code point offsets into `raw`."""
+
+    raw: str
+    low: list[str]
+    start: list[int]
+    end: list[int]
+    codes: str
+
+    def code(self, index: int) -> str:
+        """The letter of a token; "^" before the first, "$" after the last."""
+        if index < 0:
+            return "^"
+        return self.codes[index] if index < len(self.codes) else "$"
+
+    def word(self, index: int) -> str:
+        return self.low[index] if 0 <= index < len(self.low) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """One orientation expression: tokens first .. last-1. `directions` holds a set per direction named, in order."""
+
+    kind: Kind
+    first: int
+    last: int
+    directions: tuple[frozenset[str], ...]
+    frame: Frame
+
+
+# ---- letters: what each word is, and what it is not -------------------------------------------------------------------
+
+
+def _tall_after_of(low: list[str], codes: list[str], of: int) -> bool:
+    """Whether "of the ..." at `of` names something with a height of its own (the mountain, the red brick tower)."""
+    tall = lexicon().words["tall"]
+    for index in range(of + 1, min(of + 7, len(low))):
+        if codes[index] not in "wta#ixhvneqi&TZSLM":
+            return False
+        if low[index] in tall:
+            return True
+    return False
+
+
+def _clause_has(low: list[str], codes: list[str], index: int, words: frozenset[str], reach: int = 9) -> bool:
+    """Whether one of `words` stands shortly before `index` in the same clause."""
+    for at in range(index - 1, max(index - 1 - reach, -1), -1):
+        if codes[at] in ".;":
+            return False
+        if low[at] in words:
+            return True
+    return False
+
+
+def _is_left(low: list[str], codes: list[str], i: int) -> bool:
+    before = codes[i - 1] if i else "^"
+    after = codes[i + 1] if i + 1 < len(codes) else "$"
+    word = low[i + 1] if i + 1 < len(low) else ""
+    if after in "fLSHN" or (after in "-" and i + 2 < len(low) and low[i + 2] in ("hand", "side", "right", "most")):
+        return not (before in "B" and after != "f")
+    if after in "hvM" or (after == "-" and i + 2 < len(codes) and codes[i + 2] in "hvM") or before in "v":
+        return True
+    if before in "P2F" or (before in "it" and after not in "-"):
+        return True
+    if before == "-":
+        return i >= 2 and codes[i - 2] in "hvM"
+    if before in "AJMp":
+        return word not in ("open", "over", "behind", "alone", "empty") and not (before == "A" and after == "a")
+    return before == "&" and i >= 2 and codes[i - 2] in "vh"
+
+
+def _is_right(low: list[str], codes: list[str], i: int) -> bool:
+    before = codes[i - 1] if i else "^"
+    word = low[i + 1] if i + 1 < len(low) else ""
+    after = codes[i + 1] if i + 1 < len(codes) else "$"
+    second = low[i + 2] if i + 2 < len(low) else ""
+    if word in lexicon().words["angle_word"] or (after == "-" and second in lexicon().words["angle_word"]):
+        return after in "P,&" and before in "tivh" and word not in ("next", "beside", "behind")
+    if after == "f":
+        return second != "way"
+    return _is_left(low, codes, i)
+
+
+def _is_vertical_place(low: list[str], codes: list[str], i: int) -> bool:
+    """Upper, lower, top, bottom: as a place in the image, not as a part of an object, nor lower than something."""
+    words = lexicon().words
+    word = low[i]
+    before = codes[i - 1] if i else "^"
+    j = i + 1
+    while j < len(codes) and codes[j] in "&-v":
+        j += 1
+    after = codes[j] if j < len(codes) else "$"
+    following = low[j] if j < len(low) else ""
+    if following in words["object_part"] or (j + 1 < len(low) and after in "w#" and low[j + 1] in words["object_part"]):
+        return False
+    if word in ("top", "bottom") and (after == "-" or following in ("view", "views", "most")):
+        return codes[i + 1] == "-" and j < len(codes) and codes[j] in "hvMLn"
+    if word == "top" and i and (low[i - 1] == "on" or low[i - 1] in ("flat", "-", "roof", "hill", "mountain", "tree")):
+        return False
+    if after == "f" and _tall_after_of(low, codes, j):
+        return word in ("top", "bottom") and before == "w"
+    if after in "LS" and j + 1 < len(codes) and codes[j + 1] == "f" and _tall_after_of(low, codes, j + 1):
+        return False
+    if word == "lower" and before in "aAB&,w" and after not in "hLSM":
+        return before == "&" and i >= 2 and codes[i - 2] in "vh"
+    if word == "upper" and before in "w" and after in "w":
+        return False
+    if (
+        word in ("top", "bottom")
+        and before in "ti"
+        and after != "f"
+        and _clause_has(low, codes, i, frozenset({"with"}))
+    ):
+        return not _clause_has(low, codes, i, words["topped"]) or after in "hL"
+    if word in ("top", "bottom") and before not in "tiP2FaAJMvhb-&^.;,":
+        return after in "LhM"
+    return True
+
+
+def _is_relation(low: list[str], codes: list[str], i: int) -> bool:
+    """Above, below, beneath, behind: as positions in the image, not what is physically under, over or hidden."""
+    words = lexicon().words
+    if i and low[i - 1] == "from":
+        return False
+    head = ""
+    for j in range(i + 1, min(i + 7, len(low))):
+        if codes[j] not in "wta#ixhvneqfMZ":
+            break
+        if low[j] in words["covering"] or low[j] in words["roof_like"]:
+            head = low[j]
+            break
+        head = ""
+    if low[i] == "behind":
+        return head not in words["screen"]
+    if head in words["covering"] and low[i] != "above":
+        return False
+    part = _clause_has(low, codes, i, words["wall_part"])
+    return not (part and head)
+
+
+def _is_up_down(low: list[str], codes: list[str], i: int) -> bool:
+    before = codes[i - 1] if i else "^"
+    after = codes[i + 1] if i + 1 < len(codes) else "$"
+    second = codes[i + 2] if i + 2 < len(codes) else "$"
+    if _clause_has(low, codes, i, lexicon().words["stairs"], 5):
+        return False
+    if before in "A" and low[i - 1] in ("further", "farther") and low[i] in ("up", "down"):
+        return True
+    if after == "&" and second in "2PA":
+        return True
+    if before in "hvneqW" and i and low[i] in ("up", "down"):
+        return True
+    if before in "p" and (after in "t2i" or (after == "P" and second in "th")):
+        return low[i - 1] not in ("go", "goes", "going", "pass") and low[i] in ("up", "down", "upwards", "downwards")
+    return low[i] in ("upward", "upwards", "downward", "downwards")
+
+
+def _is_travel(low: list[str], codes: list[str], i: int) -> bool:
+    return _clause_has(low, codes, i, lexicon().words["road"], 6) and not _clause_has(
+        low, codes, i, lexicon().words["stairs"] | lexicon().words["hilly"]
+    )
+
+
+def _is_adverb(low: list[str], codes: list[str], i: int) -> bool:
+    if low[i] == "diagonally":
+        return not (i and low[i - 1] in ("off", "across", "opposite"))
+    return True
+
+
+def _is_axis_adjective(low: list[str], codes: list[str], i: int) -> bool:
+    j = i + 1
+    while j < len(codes) and codes[j] == "w" and low[j] not in lexicon().words["strip"] and j < i + 3:
+        j += 1
+    noun = low[j] if j < len(low) else ""
+    if low[i] == "diagonal":
+        return noun in lexicon().words["road"] - {"path", "paths", "footpath", "footpaths"}
+    return noun in lexicon().words["strip"] or low[i - 1 : i] == ["the"]
+
+
+def _is_front(low: list[str], codes: list[str], i: int) -> bool:
+    return i > 0 and low[i - 1] == "in"
+
+
+def _is_back(low: list[str], codes: list[str], i: int) -> bool:
+    return low[i] == "back" and i > 0 and low[i - 1] in ("further", "farther")
+
+
+def _is_facing(low: list[str], codes: list[str], i: int) -> bool:
+    return i + 1 < len(codes) and (codes[i + 1] in "neq" or (codes[i + 1] == "A" and codes[i + 2 : i + 3] == ["n"]))
+
+
+def _is_turned(low: list[str], codes: list[str], i: int) -> bool:
+    after = codes[i + 1] if i + 1 < len(codes) else "$"
+    return after in ",.;$&W" or (after == "A" and codes[i + 2 : i + 3] == ["W"])
+
+
+def _is_angle(low: list[str], codes: list[str], i: int) -> bool:
+    after = codes[i + 1] if i + 1 < len(codes) else "$"
+    return low[max(i - 3, 0) : i] == ["set", "at", "an"] and after != "2"
+
+
+CHECKS: dict[str, Callable[[list[str], list[str], int], bool]] = {
+    "v": _is_vertical_place, "R": _is_relation, "u": _is_up_down, "T": _is_travel, "W": _is_adverb,
+    "X": _is_axis_adjective, "r": _is_front, "k": _is_back, "K": _is_facing, "Z": _is_turned, "@": _is_angle,
+}  # fmt: skip
+
+FUNCTION_WORDS = frozenset("t a i b f 2 F P & y z B # A J".split())
+
+
+def _is_name(raw: str, low: list[str], start: list[int], end: list[int], codes: list[str], i: int) -> bool:
+    """Whether a direction word belongs to a name: capitalised, with a capitalised word of no grammatical part beside it."""
+
+    def capital(j: int) -> bool:
+        return 0 <= j < len(low) and raw[start[j]].isupper()
+
+    def bears_name(j: int) -> bool:
+        return capital(j) and codes[j] in "wxOLSNMIgVHp" and not (low[j] == raw[start[j] : end[j]].lower() and False)
+
+    if not capital(i):
+        # "Schoellkopf field west stands": lower case inside a name that a capital opened just before
+        return (
+            codes[i] in "neq"
+            and i >= 2
+            and codes[i - 1] == "w"
+            and bears_name(i - 2)
+            and i + 1 < len(low)
+            and low[i + 1] in ("stands", "stand", "wing", "tower", "gate", "campus", "building", "hall")
+        )
+    first = (
+        i == 0 or codes[i - 1] in ".;" or (end[i - 1] == start[i] and codes[i - 1] == "w" and raw[start[i]].isupper())
+    )
+    j = i + 1
+    while j < len(low) and capital(j) and codes[j] in "hvneqX":
+        j += 1
+    if j < len(low) and codes[j] == "&" and capital(j + 1) and codes[j + 1] in "neqhv":
+        j += 2
+    if bears_name(j):
+        return True
+    if first:
+        return False
+    k = i - 1
+    while k >= 0 and (codes[k] in "neqhvx" or codes[k] == "&") and (capital(k) or codes[k] == "&"):
+        k -= 1
+    if not bears_name(k):
+        return False
+    # the first word of a sentence is capitalised anyway: it opens a name only if no ordinary opening word
+    return True
+
+
+def _quoted(raw: str) -> list[tuple[int, int]]:
+    """Spans of short quotations with a capital letter: names and signs, which are facts as they stand."""
+    return [m.span() for m in re.finditer(r"(?<!\w)(['\"‘“])(?=[^'\"’”]*[A-Z])[^'\"’”.;]{1,40}[.,]?['\"’”](?!\w)", raw)]
+
+
+def _shouting(raw: str) -> bool:
+    """Whether capitals carry no information: most words begin with one."""
+    words = re.findall(r"[A-Za-z]{4,}", raw)
+    return len(words) > 3 and sum(word[0].isupper() for word in words) > 0.7 * len(words)
+
+
+def tokenise(raw: str) -> Tokens | None:
+    """Tokens of a caption with their letters, or None where no direction word stands in it."""
+    letter = lexicon().letter
+    doc = language().make_doc(raw)
+    low = [token.lower_ for token in doc]
+    codes = [letter.get(word, "w") for word in low]
+    found = [i for i, code in enumerate(codes) if code in TRIGGERS]
+    if not found:
+        return None
+    start = [token.idx for token in doc]
+    end = [at + len(word.text) for at, word in zip(start, doc, strict=True)]
+    for i, word in enumerate(low):
+        if word.isspace():
+            codes[i] = ";" if "\n" in word else "_"
+    has_names = not _shouting(raw)
+    quoted = _quoted(raw) if "'" in raw or '"' in raw or "‘" in raw or "“" in raw else []
+    ground = _is_ground_view(low)
+    for i in found:
+        if low[i] == "down" and _down_side(codes, i):
+            codes[i] = "v"
+        if any(a <= start[i] < b for a, b in quoted) or (has_names and _is_name(raw, low, start, end, codes, i)):
+            codes[i] = "x"
+        elif ground and codes[i] in "RGrkuTX":
+            codes[i] = "x"
+    for i in found:
+        code = codes[i]
+        if code == "h":
+            ok = (_is_left if low[i].startswith("left") else _is_right)(low, codes, i)
+        else:
+            check = CHECKS.get(code)
+            ok = check is None or check(low, codes, i)
+        if not ok:
+            codes[i] = "x"
+    return Tokens(raw, low, start, end, "".join(codes))
+
+
+def _down_side(codes: list[str], i: int) -> bool:
+    """Down as a place, as GeoText has it: down side, down left, right down side."""
+    after = codes[i + 1] if i + 1 < len(codes) else "$"
+    before = codes[i - 1] if i else "^"
+    return after == "L" or (after == "h" and before in "tP^.;,") or (before == "h" and after in "L,.$")
+
+
+def _is_ground_view(low: list[str]) -> bool:
+    """Whether a caption speaks of a street or ground photograph, where in front and behind are no image positions."""
+    words = set(low)
+    ground = words & lexicon().words["ground_view"]
+    if words & {"i", "my"}:
+        return True
+    return len(ground) > 1 and len(ground) > 2 * len(words & lexicon().words["aerial_view"])
+
+
+# ---- grammar: phrases over the letters ---------------------------------------------------------------------------------
+
+_X = r"(?:[vh]-?[vh]|n-?q|e-?q|n-?e|q|[vhne])(?:-?H)?"  # upper left, lower right-hand, north-east
+_D = rf"(?:M-?{_X}|{_X}-?M|{_X})"  # middle right, upper centre
+_DD = rf"{_D}(?:,?&[ti]?{_D}(?!f))*"  # upper and right
+_PP = rf"[P2F][tia]?J?{_DD}(?:-?[LSN])?"
+_OF_IMAGE = r"(?:ft?I)?"
+
+GRAMMAR: dict[Kind, str] = {
+    "axis": rf"F[ti]?{_D}[LS]?u?A*[2P]t?{_D}[LS]?|Pt?{_X}(?:2|-){_X}N|Pt?{_X}N|{_X}2t?{_X}(?!f)|n-n|e-e|h-h|v-v|q-q"
+    rf"|(?<=p)(?:n&n|e&e)",
+    "origin": rf"F[ti]?{_D}[LS]?u?(?=[2P])",
+    "beside": rf"A*[P2F][tia]?J?{_DD}(?:-?[LS])?f(?!t?I)|(?<![tia])A*{_DD}f(?!t?I)",
+    "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:,?&?A*{_PP}{_OF_IMAGE})*",
+    "relation": r"b?A*R(?:&R)*|A*Prf?",
+    "facing": rf"KA?(?:{_X})",
+    "clock": r"P?t?[#w]?o(?:N|w)?",
+    "travel": r"T",
+    "vertical": r"A*u|A*k",
+    "turned": r"A*ZA*W?|w?Pa@",
+    "adverb": r"A*W",
+    "axis_adjective": r"X",
+    "depth": r"P?t?G",
+    "noun": rf"[tiab]?J?{_DD}(?:-?[LS])?",
+}
+_GRAMMAR = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in GRAMMAR.items()))
+
+
+def _directions(tokens: Tokens, first: int, last: int) -> tuple[frozenset[str], ...]:
+    """The directions named by tokens first .. last-1, adjoining words joined: upper left -> {top, left}."""
+    found: list[set[str]] = []
+    joined = False
+    for i in range(first, last):
+        code, word = tokens.codes[i], tokens.low[i]
+        if code in "hvneqRWu":
+            plain = set(re.findall(r"left|right|north|south|east|west", word))
+            if code in "vRu":
+                plain = {
+                    "top" if word in ("upper", "top", "above", "up") or word.startswith(("upper", "top")) else "bottom"
+                }
+            if joined and found:
+                found[-1] |= plain
+            else:
+                found.append(plain)
+            joined = True
+        elif code != "-":
+            joined = False
+    return tuple(frozenset(item) for item in found)
+
+
+def _frame(tokens: Tokens, first: int, last: int) -> Frame:
+    for i in range(first, last):
+        if tokens.codes[i] == "i":
+            return "viewer" if tokens.low[i] in ("my", "our", "your") else "object"
+    return "object" if tokens.codes[last - 1] in "fR" else "image"
+
+
+def find(tokens: Tokens) -> list[Mention]:
+    """The orientation expressions of a caption, in order, not overlapping."""
+    mentions = []
+    for match in _GRAMMAR.finditer(tokens.codes):
+        first, last = match.span()
+        kind: Kind = match.lastgroup  # type: ignore[assignment]
+        mentions.append(Mention(kind, first, last, _directions(tokens, first, last), _frame(tokens, first, last)))
+    return mentions
