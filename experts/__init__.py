@@ -1,0 +1,20 @@
+"""The mixture of platform experts: training on shards, evaluation, retrieval.
+
+    python -m experts train DATASET --out RUN       what `georefine train` calls
+    python -m experts evaluate RUN DATASET          recall@1/5/10 both ways, per platform
+    python -m experts search RUN DATASET "TEXT"     ranked images
+
+Runs on a bare GPU machine: torch, numpy, pyarrow, pillow and the standard library are all it needs.
+
+    examples.py    a split of a data set in memory: pixels and captions
+    encoders.py    words -> ids; the compact image and text trunks
+    model.py       trunks, three experts, gate; fused_text and fused_image
+    losses.py      InfoNCE without false negatives, with and without mined negatives
+    mining.py      hard negatives: other buildings, positive-aware
+    trainer.py     the three stages, checkpoints, resume
+    checkpoint.py  one file: weights, configuration, vocabulary, the shards it was trained on
+    card.py        the model card and curves.png of a run
+    evaluate.py    recall by building
+    baseline.py    what a colour histogram reaches, for scale
+    search.py      images for a sentence
+"""

@@ -1,0 +1,94 @@
+"""`python -m experts train|evaluate|search`: training and retrieval where only torch, numpy, pyarrow and pillow are."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from schemas.config import TrainConfig, load_config
+from schemas.errors import GeorefineError, UsageError
+from schemas.records import PLATFORMS, SPLITS
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m experts", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="train the experts on a data set")
+    train.add_argument("dataset", type=Path)
+    train.add_argument("--out", type=Path, required=True, metavar="RUN")
+    train.add_argument("--config", type=Path, help="YAML or JSON; its key `train` is read")
+    train.add_argument("--seed", type=int, help="instead of the configuration's train.seed")
+    train.add_argument("--resume", action="store_true", help="continue where a killed run stopped")
+    evaluate = commands.add_parser("evaluate", help="recall@1/5/10 both ways, per platform")
+    evaluate.add_argument("run", type=Path)
+    evaluate.add_argument("dataset", type=Path)
+    evaluate.add_argument("--split", choices=SPLITS, default="test")
+    search = commands.add_parser("search", help="images for a sentence")
+    search.add_argument("run", type=Path)
+    search.add_argument("dataset", type=Path)
+    search.add_argument("text")
+    search.add_argument("--top", type=int, default=10)
+    for command in (train, evaluate, search):
+        command.add_argument("--device", default="cpu", help="cpu or cuda")
+    for command in (evaluate, search):
+        command.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    return parser
+
+
+def train_config(path: Path | None, seed: int | None) -> TrainConfig:
+    """The `train` part of a configuration file, with another seed if one is given.
+
+    Raises:
+        ConfigError: the file or a key in it is wrong. UsageError: the seed is negative.
+    """
+    config = load_config(path).train
+    if seed is None:
+        return config
+    if seed < 0:
+        raise UsageError(f"--seed is {seed}; it must be 0 or more.")
+    return dataclasses.replace(config, seed=seed)
+
+
+def score_table(scores: dict[str, Any]) -> list[str]:
+    """The result of evaluate as lines for a person, in percent."""
+    rows = [("text to image", scores["t2i"])]
+    rows += [(f"  {p} queries", scores["per_platform"][p]["t2i"]) for p in PLATFORMS if p in scores["per_platform"]]
+    rows += [("image to text", scores["i2t"])]
+    lines = [f"{'':<20}{'R@1':>8}{'R@5':>8}{'R@10':>8}{'Score':>8}"]
+    lines += [f"{name:<20}{r['r1']:>8.2f}{r['r5']:>8.2f}{r['r10']:>8.2f}{r['score']:>8.2f}" for name, r in rows]
+    chance = scores["chance"]
+    lines += [f"{'chance':<20}{chance['r1']:>8.2f}{'':>8}{chance['r10']:>8.2f}"]
+    return [*lines, f"{scores['queries']} queries, {scores['gallery']} gallery images"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 the work failed, 2 wrong usage."""
+    args = _parser().parse_args(arguments)
+    try:
+        if args.command == "train":
+            from experts.trainer import train
+
+            config = train_config(args.config, args.seed)
+            result = train(args.dataset, args.out, config, args.device, resume=args.resume)
+            recall = result["best"]["val"]["t2i"]
+            print(f"{args.out}: val recall@1 {recall['r1']:.1f} %, recall@10 {recall['r10']:.1f} %", file=sys.stderr)
+        elif args.command == "evaluate":
+            from experts.evaluate import evaluate
+
+            scores = evaluate(args.run, args.dataset, args.split, device=args.device)
+            print(json.dumps(scores) if args.json else "\n".join(score_table(scores)))
+        else:
+            from experts.search import as_json, as_lines, search
+
+            found = search(args.run, args.dataset, args.text, args.top, device=args.device)
+            print(json.dumps(as_json(found)) if args.json else "\n".join(as_lines(found)))
+    except GeorefineError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

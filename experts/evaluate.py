@@ -1,0 +1,173 @@
+"""Recall by building, both ways, over the pooled gallery: `python -m experts evaluate RUN DATASET [--json]`.
+
+A query counts if any of its top k images is of its building; ties count against it; a query whose building has no
+gallery image is a miss, and counted. Nothing is chosen here: this is the only reader of the test split.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.shards import Version, open_version
+from experts.checkpoint import load_checkpoint
+from experts.device import memory_errors, open_device
+from experts.embed import fused_images, fused_texts, image_features, text_bags, text_features
+from experts.examples import Captions, Images, building_codes, load_captions, load_images
+from schemas.errors import TrainingError
+from schemas.records import PLATFORMS, Split
+
+KS = (1, 5, 10)
+SCORES_AT_ONCE = 16_000_000
+
+
+def best_ranks(scores: Tensor, query_buildings: Tensor, gallery_buildings: Tensor) -> Tensor:
+    """How many wrong items stand before the first right one; ties stand before it.
+
+    Args:
+        scores: float [Q, G]; query_buildings: int64 [Q]; gallery_buildings: int64 [G].
+
+    Returns:
+        int64 [Q]; G where the gallery holds nothing of the building.
+
+    Raises:
+        TrainingError: a score is NaN.
+    """
+    if bool(torch.isnan(scores).any()):
+        raise TrainingError("Some scores are NaN: the model is damaged; train it again with a lower learning rate.")
+    right = query_buildings.unsqueeze(1) == gallery_buildings.unsqueeze(0)
+    present = right.any(dim=1)
+    if scores.shape[1] == 0:
+        return torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
+    best = scores.masked_fill(~right, float("-inf")).amax(dim=1, keepdim=True)
+    before = ((scores >= best) & ~right).sum(dim=1)
+    return torch.where(present, before, scores.shape[1])
+
+
+def recall_of_ranks(ranks: Tensor, present: Tensor, ks: Sequence[int] = KS) -> dict[str, float]:
+    """Percent of queries whose first right item stands among the first k. ranks: int64 [Q]; present: bool [Q]."""
+    if len(ranks) == 0:
+        raise TrainingError("There are no queries to evaluate: the split has no captions.")
+    return {f"r{k}": 100.0 * int(((ranks < k) & present).sum()) / len(ranks) for k in ks}
+
+
+def recall(
+    scores: Any, query_buildings: Sequence[Any], gallery_buildings: Sequence[Any], ks: Sequence[int] = KS
+) -> dict[str, float]:
+    """Recall@k by building, in percent.
+
+    Args:
+        scores: float [Q, G], higher is better (array or tensor).
+        query_buildings: Q labels; gallery_buildings: G labels.
+
+    Returns:
+        {"r1": percent, ...}, one entry per k.
+
+    Raises:
+        TrainingError: a score is NaN, the shapes do not fit the labels, or there are no queries.
+    """
+    table = scores if isinstance(scores, Tensor) else torch.from_numpy(np.asarray(scores))
+    queries, gallery = _labels(query_buildings), _labels(gallery_buildings)
+    if table.ndim != 2 or table.shape != (len(queries), len(gallery)):
+        raise TrainingError(
+            f"Scores of shape {tuple(table.shape)} do not fit {len(queries)} queries and {len(gallery)} gallery items."
+        )
+    if not table.is_floating_point():
+        table = table.double()
+    query_codes, gallery_codes = (codes.to(table.device) for codes in building_codes(queries, gallery))
+    return recall_of_ranks(best_ranks(table, query_codes, gallery_codes), torch.isin(query_codes, gallery_codes), ks)
+
+
+def _labels(labels: Sequence[Any]) -> list[Any]:
+    """Labels as plain hashable values, whether they came as a list, an array or a tensor."""
+    return list(labels.tolist()) if isinstance(labels, (Tensor, np.ndarray)) else list(labels)
+
+
+def ranks_in_chunks(queries: Tensor, gallery: Tensor, query_codes: Tensor, gallery_codes: Tensor) -> Tensor:
+    """best_ranks of queries @ gallery.T without ever holding all scores. float [Q, D], float [G, D] -> int64 [Q]."""
+    chunk = max(1, SCORES_AT_ONCE // max(1, len(gallery)))
+    parts = [
+        best_ranks(queries[start : start + chunk] @ gallery.T, query_codes[start : start + chunk], gallery_codes)
+        for start in range(0, len(queries), chunk)
+    ]
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=queries.device)
+
+
+def chance(query_codes: Tensor, gallery_codes: Tensor, k: int) -> float:
+    """Expected recall@k of a random order, in percent: the mean over queries of 1 - C(G - m, k) / C(G, k).
+
+    m is the number of gallery items of the query's building (hypergeometric).
+    """
+    total = len(gallery_codes)
+    of_building = Counter(gallery_codes.tolist())
+    k = min(k, total)
+    hit = {m: 1.0 - math.comb(total - m, k) / math.comb(total, k) for m in {0, *of_building.values()}}
+    return 100.0 * sum(hit[of_building[code]] for code in query_codes.tolist()) / max(1, len(query_codes))
+
+
+def with_score(recalls: dict[str, float]) -> dict[str, float]:
+    """Adds Track 4's Score, the mean of recall@1 and recall@10."""
+    return {**recalls, "score": (recalls["r1"] + recalls["r10"]) / 2}
+
+
+def report(texts: Tensor, images: Tensor, captions: Captions, gallery: Images) -> dict[str, Any]:
+    """The scores of a split: both directions, by the query's platform, and chance.
+
+    Args:
+        texts: float [Q, D], one row per caption; images: float [G, D], one row per gallery image; score = product.
+
+    Returns:
+        {"t2i": {"r1", "r5", "r10", "score"}, "i2t": {...}, "per_platform": {platform: {"t2i": {...}}},
+        "chance": {"r1", "r10"}, "queries": Q, "gallery": G}, in percent; chance is that of t2i.
+
+    Raises:
+        TrainingError: there are no queries or no gallery images, or a score is NaN.
+    """
+    if len(captions) == 0 or len(gallery) == 0:
+        raise TrainingError(
+            f"There is nothing to evaluate: the split has {len(captions)} captions and {len(gallery)} gallery images."
+        )
+    query_codes, gallery_codes = (c.to(texts.device) for c in building_codes(captions.buildings, gallery.buildings))
+    t2i = ranks_in_chunks(texts, images, query_codes, gallery_codes)
+    i2t = ranks_in_chunks(images, texts, gallery_codes, query_codes)
+    found = torch.isin(query_codes, gallery_codes)
+    per_platform = {}
+    for platform in PLATFORMS:
+        rows = torch.tensor([p == platform for p in captions.platforms], device=texts.device)
+        if bool(rows.any()):
+            per_platform[platform] = {"t2i": with_score(recall_of_ranks(t2i[rows], found[rows]))}
+    return {
+        "t2i": with_score(recall_of_ranks(t2i, found)),
+        "i2t": with_score(recall_of_ranks(i2t, torch.isin(gallery_codes, query_codes))),
+        "per_platform": per_platform,
+        "chance": {"r1": chance(query_codes, gallery_codes, 1), "r10": chance(query_codes, gallery_codes, 10)},
+        "queries": len(captions),
+        "gallery": len(gallery),
+    }
+
+
+def load_split(version: Version, split: Split, size: int) -> tuple[Captions, Images]:
+    """Queries and gallery of a split: every caption; every original image whose role is not query."""
+    return load_captions(version, split), load_images(version, split, size, augmented=False)
+
+
+def evaluate(run: Path, dataset: Path, split: Split = "test", *, device: str = "cpu") -> dict[str, Any]:
+    """Score a trained run on a split of a data set; the form of the result is that of `report`.
+
+    Raises:
+        TrainingError: the run holds no checkpoint, the split is empty, or a score is NaN.
+        DatasetError: the data set cannot be read.
+    """
+    where = open_device(device)
+    checkpoint = load_checkpoint(run, where)
+    captions, gallery = load_split(open_version(dataset), split, checkpoint.config.image_size)
+    with memory_errors("evaluating"):
+        bags = text_bags(checkpoint.vocabulary, captions.finals)
+        texts = fused_texts(checkpoint.model, text_features(checkpoint.model, bags, where))
+        images = fused_images(checkpoint.model, image_features(checkpoint.model, gallery.pixels, where))
+        return report(texts, images, captions, gallery)

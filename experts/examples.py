@@ -1,0 +1,137 @@
+"""A split of a data set in memory: decoded pixels and captions, in an order that no shard layout can change."""
+
+import io
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from data.shards import Version
+from schemas.errors import DatasetError
+from schemas.records import PLATFORMS, Platform, Split
+
+DECODING_THREADS = 4
+ROWS_IN_FLIGHT = 512
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images sorted by id. pixels: uint8 [N, 3, S, S], RGB."""
+
+    ids: tuple[str, ...]
+    buildings: tuple[str, ...]
+    platforms: tuple[Platform, ...]
+    pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Captions sorted by id; `finals` is what is trained on and searched with, `queries` its short statements."""
+
+    ids: tuple[str, ...]
+    image_ids: tuple[str, ...]
+    buildings: tuple[str, ...]
+    platforms: tuple[Platform, ...]
+    finals: tuple[str, ...]
+    queries: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def platform_codes(platforms: Sequence[Platform]) -> Tensor:
+    """Platforms as int64 [N]: the index into PLATFORMS, which is also the index of the expert."""
+    return torch.tensor([PLATFORMS.index(platform) for platform in platforms], dtype=torch.int64)
+
+
+def building_codes(*groups: Sequence[str]) -> tuple[Tensor, ...]:
+    """Building ids as int64 codes, the same id the same code in every group."""
+    known: dict[str, int] = {}
+    return tuple(torch.tensor([known.setdefault(b, len(known)) for b in group], dtype=torch.int64) for group in groups)
+
+
+def decode(data: bytes, size: int, image_id: str) -> npt.NDArray[np.uint8]:
+    """An encoded image as uint8 [3, size, size], RGB, stretched to the square.
+
+    Raises:
+        DatasetError: the bytes are not an image that Pillow reads.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.draft("RGB", (size, size))  # JPEG is decoded at the nearest larger eighth: several times as fast
+            small = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"Image {image_id!r} cannot be decoded ({error}): run `georefine verify`.") from error
+    return np.ascontiguousarray(np.asarray(small, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def _rows(version: Version, split: Split | None) -> Iterator[dict[str, Any]]:
+    columns = ["image_id", "building_id", "platform", "role", "parent_image_id", "image"]
+    for batch in version.batches("images", split=split, columns=columns, rows=ROWS_IN_FLIGHT):
+        yield from batch.to_pylist()
+
+
+def load_images(version: Version, split: Split | None, size: int, *, augmented: bool) -> Images:
+    """Decode the images of a split (None: of all splits) that are no query images.
+
+    Query folders of University-1652 repeat gallery images or serve image-to-image search; they are no targets here.
+
+    Args:
+        augmented: whether augmented tiles are wanted too; they are for training, never for a gallery.
+
+    Raises:
+        DatasetError: a shard or an image cannot be read.
+    """
+    found: list[tuple[str, str, Platform, npt.NDArray[np.uint8]]] = []
+    pending: list[dict[str, Any]] = []
+
+    def decode_row(row: dict[str, Any]) -> tuple[str, str, Platform, npt.NDArray[np.uint8]]:
+        pixels = decode(row["image"]["bytes"] or b"", size, row["image_id"])
+        return row["image_id"], row["building_id"], row["platform"], pixels
+
+    with ThreadPoolExecutor(DECODING_THREADS) as pool:  # Pillow decodes outside the interpreter lock
+        for row in _rows(version, split):
+            if row["role"] == "query" or (row["parent_image_id"] is not None and not augmented):
+                continue
+            pending.append(row)
+            if len(pending) == ROWS_IN_FLIGHT:
+                found += pool.map(decode_row, pending)
+                pending = []
+        found += pool.map(decode_row, pending)
+    found.sort(key=lambda item: item[0])
+    pixels = np.stack([item[3] for item in found]) if found else np.zeros((0, 3, size, size), np.uint8)
+    return Images(
+        tuple(item[0] for item in found),
+        tuple(item[1] for item in found),
+        tuple(item[2] for item in found),
+        torch.from_numpy(pixels),
+    )
+
+
+def load_captions(version: Version, split: Split | None) -> Captions:
+    """The captions of a split; those that were only orientation (status empty) or hold no text are left out.
+
+    Raises:
+        DatasetError: a shard cannot be read.
+    """
+    columns = ["caption_id", "image_id", "building_id", "platform", "final", "queries", "status"]
+    rows = version.read("captions", split=split, columns=columns).to_pylist()
+    rows = [row for row in rows if row["status"] != "empty" and (row["final"] or "").strip()]
+    rows.sort(key=lambda row: row["caption_id"])
+    return Captions(
+        tuple(row["caption_id"] for row in rows),
+        tuple(row["image_id"] for row in rows),
+        tuple(row["building_id"] for row in rows),
+        tuple(row["platform"] for row in rows),
+        tuple(row["final"] for row in rows),
+        tuple(tuple(query for query in row["queries"] or () if query.strip()) for row in rows),
+    )
