@@ -1,0 +1,509 @@
+"""Faithfulness gates: what a rewritten caption must satisfy before training reads it.
+
+Every gate is a plain function from a `Case` (the source caption, the reply, both read) to the reason it fails, or "". Gates
+compare facts, not wording: "car park" for "parking lot" passes, a fountain that nobody mentioned does not. The words they
+know are data (`refine/registers/*.yaml`). The reply is hostile input: no reply raises.
+
+    georefine check-replies < replies.jsonl          or          python -m refine.gates < replies.jsonl
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from refine.orientation import contains_orientation
+from refine.registers import Register, lexicon, register
+from refine.registers.reading import PREPOSITIONS, Mention, Reading, known, number, plain, read, related, stems
+from schemas.records import PLATFORMS, GateResult, Platform
+
+MAX_QUERIES = 4
+MAX_QUERY_WORDS = 30
+MAX_REPLY_CHARS = 20_000
+# A rewrite may be a little longer than its source, the more so the shorter the source is.
+LENGTH_FACTOR, LENGTH_SLACK = 1.3, 8
+# Shares of the source's visible objects: of the first sentence (the main object) and of all sentences.
+MAIN_COVERAGE, COVERAGE = 0.3, 0.4
+ENGLISH_SHARE = 0.6
+
+DANGLING = frozenset(
+    "a an the and or but nor with without of in on at by to from for as into onto its their his her which that whose where "
+    "while because than is are was were has have between under over above near beside is very".split()
+)
+MARKUP = re.compile(
+    r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#\d{1,6});|`|\*|\]\(|^\s*(?:[-+•#>]|\d{1,2}[.)])\s|\n|\r|\\n|__|(?<!\w)_\w|~~|\|"
+    r"|https?:|www\.|\{|\}",
+    re.MULTILINE,
+)
+ONE_ANOTHER = frozenset({"another", "second", "other", "both", "each", "either", "one", "opposite", "former", "latter"})
+CLAUSE = re.compile(
+    r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas|where|with)\s+|,\s+(?=(?:a|an|the|one|two|three|another|more)\s)"
+)
+PRONOUN = re.compile(r"\b(?:it|its|them|they|their|which|that|whose|these|those|both|each|one)\b", re.IGNORECASE)
+# Relation words that claim something definite when a query uses them, and the class of relation they claim.
+CLAIMS = {
+    "around": "enclosing", "surround": "enclosing", "encircle": "enclosing", "circle": "enclosing", "enclose": "enclosing",
+    "ring": "enclosing", "under": "vertical", "underneath": "vertical", "beneath": "vertical", "above": "vertical",
+    "atop": "vertical", "over": "vertical", "crown": "vertical", "between": "between", "separate": "between",
+    "cross": "crossing", "through": "crossing", "bisect": "crossing", "connect": "joining", "link": "joining",
+    "inside": "enclosing", "within": "enclosing",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """A reply beside its source. `texts` are the caption and the queries, read."""
+
+    platform: Platform
+    source: Reading
+    caption: Reading
+    queries: tuple[Reading, ...]
+    supported: frozenset[str]
+
+    @property
+    def texts(self) -> tuple[Reading, ...]:
+        return (self.caption, *self.queries)
+
+
+def _list(words: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(words))
+
+
+def _name(concept: str) -> str:
+    return concept.partition(":")[2]
+
+
+def _visible(register_: Register, clause: str) -> bool:
+    bare = register_.seen.sub(" ", clause) if register_.seen else clause
+    return not register_.unseen.search(bare)
+
+
+def unseen_words(platform: Platform, text: str) -> list[str]:
+    """The words of the text that speak of what the platform cannot see."""
+    where = register(platform)
+    bare = where.seen.sub(" ", text) if where.seen else text
+    return [match.group() for match in where.unseen.finditer(bare)]
+
+
+# --- the reply as a text ------------------------------------------------------------------------------------------------
+
+
+def _finished(case: Case) -> str:
+    caption = case.caption.text.strip()
+    if not re.search(r"(?<![.…])[.!?][\"'”’)]?$", caption):
+        return f"the caption does not end as a sentence: … {caption[-30:]}"
+    for reading in case.texts:
+        words = [token for token in reading.tokens if token[0].isalnum()]
+        if words and (words[-1] in DANGLING or reading.text.rstrip().endswith((",", ";", ":", "…", "...", "-"))):
+            return f"cut off after '{words[-1]}'"
+    return ""
+
+
+def _orientation(case: Case) -> str:
+    before = " ".join(contains_orientation(case.source.text)).lower()
+    allowed = set(re.findall(r"\w+", before))
+    added = [
+        found
+        for reading in case.texts
+        for found in contains_orientation(reading.text)
+        if not set(re.findall(r"\w+", found.lower())) <= allowed
+    ]
+    return f"orientation added: {_list(added)}" if added else ""
+
+
+def _length(case: Case) -> str:
+    words = sum(token[0].isalnum() for token in case.caption.tokens)
+    most = int(LENGTH_FACTOR * sum(token[0].isalnum() for token in case.source.tokens)) + LENGTH_SLACK
+    if words > most:
+        return f"{words} words, at most {most} for this source"
+    long = [len(q.tokens) for q in case.queries if sum(t[0].isalnum() for t in q.tokens) > MAX_QUERY_WORDS]
+    return f"a query has more than {MAX_QUERY_WORDS} words" if long else ""
+
+
+def _hedging(case: Case) -> str:
+    if lexicon().hedges.search(case.source.text):
+        return ""
+    found = [match.group() for reading in case.texts for match in lexicon().hedges.finditer(reading.text)]
+    return f"hedging: {_list(found)}" if found else ""
+
+
+def _shouts(text: str) -> bool:
+    letters = [c for c in text if c.isalpha()]
+    return len(letters) > 20 and sum(c.isupper() for c in letters) > len(letters) / 2
+
+
+def _meta(case: Case) -> str:
+    source = case.source.text.lower()
+    found = [
+        match.group()
+        for reading in case.texts
+        for pattern in (lexicon().meta, lexicon().refusals)
+        for match in pattern.finditer(reading.text)
+        if match.group().lower() not in source
+    ]
+    if re.search(r"\bI\b", case.caption.text) and not re.search(r"\bI\b", case.source.text):
+        found.append("I")
+    if found:
+        return f"talks about itself: {_list(found)}"
+    if _shouts(" ".join(r.text for r in case.texts)) and not _shouts(case.source.text):
+        return "written in capital letters"
+    return ""
+
+
+def _markup(case: Case) -> str:
+    found = [repr(m.group()) for reading in case.texts for m in MARKUP.finditer(reading.text)]
+    return f"markup: {_list(found)}" if found else ""
+
+
+def _english(case: Case) -> str:
+    for reading in case.texts:
+        tokens = list(zip(reading.tokens, reading.sentences, strict=True))
+        for sentence in range(max(reading.sentences, default=-1) + 1):
+            words = [t for t, s in tokens if s == sentence and t[0].isalpha()]
+            if not words:
+                continue
+            share = sum(known(w) or bool(case.source.stems.intersection(stems(w))) for w in words) / len(words)
+            if share < ENGLISH_SHARE or any(ord(c) > 0x24F for w in words for c in w):
+                return f"not English: {' '.join(words[:6])}"
+    return ""
+
+
+# --- the facts ----------------------------------------------------------------------------------------------------------
+
+
+def _at_same_word(reading: Reading, kind: str) -> Iterator[tuple[str, list[Mention]]]:
+    """Mentions grouped by their word: a word of several senses is right when one of them is."""
+    groups: dict[int, list[Mention]] = {}
+    for mention in reading.of(kind):
+        groups.setdefault(mention.at, []).append(mention)
+    for at, mentions in groups.items():
+        yield reading.tokens[at], mentions
+
+
+def _objects(case: Case) -> str:
+    new: list[str] = []
+    for reading in case.texts:
+        for word, mentions in _at_same_word(reading, "object"):
+            if word in case.source.tokens or any(m.concept in case.supported for m in mentions):
+                continue
+            if any(_denied_fairly(case, m) for m in mentions):
+                continue
+            new.append(_name(mentions[0].concept))
+        new += [s for s in reading.strangers if not case.source.stems.intersection(stems(s)) and s.islower()]
+    return f"not in the source: {_list(new)}" if new else ""
+
+
+def _denied_fairly(case: Case, mention: Mention) -> bool:
+    """A denial of a thing the source does not name is judged by the contradiction gate, not as an invented thing."""
+    return any(mention.concept in reading.denied for reading in case.texts)
+
+
+def _heads_meet(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether two attributes may be said of the same thing; a stretch or an unknown head leaves it open."""
+    if not one - {"generic"} or not other - {"generic"}:
+        return True
+    return any(related(a, b) for a in one for b in other)
+
+
+def _attributes(case: Case, kind: str) -> str:
+    wrong: list[str] = []
+    sources = case.source.of(kind)
+    for reading in case.texts:
+        for word, mentions in _at_same_word(reading, kind):
+            matching = [s for m in mentions for s in sources if related(m.concept, s.concept)]
+            if not matching:
+                if word not in case.source.tokens and not any(m.concept in case.supported for m in mentions):
+                    wrong.append(f"{word} is new")
+            elif not any(_heads_meet(mentions[0].heads, s.heads) for s in matching):
+                of = _list(sorted(_name(h) for h in mentions[0].heads if h != "generic"))
+                wrong.append(f"{word} said of {of}")
+    return "; ".join(dict.fromkeys(wrong))
+
+
+def _colours(case: Case) -> str:
+    return _attributes(case, "colour")
+
+
+def _materials(case: Case) -> str:
+    return _attributes(case, "material")
+
+
+def _numbers(case: Case) -> str:
+    wrong: list[str] = []
+    sources = case.source.of("number")
+    fractions = {m.concept for m in case.source.of("fraction")}
+    for reading in case.texts:
+        wrong += [m.concept for m in reading.of("fraction") if m.concept not in fractions]
+        for mention in reading.of("number"):
+            word = reading.tokens[mention.at]
+            if word in {"both", "single", "double", "twin"}:
+                continue
+            same = [s for s in sources if s.concept == mention.concept]
+            if any(_heads_meet(mention.heads, s.heads) for s in same):
+                continue
+            if mention.concept == "2" and _two_of(case, mention):
+                continue
+            heads = sorted(_name(h) for h in mention.heads if h != "generic")
+            wrong.append(" ".join([word, *heads[:1]]))
+    return f"number not in the source: {_list(wrong)}" if wrong else ""
+
+
+def _two_of(case: Case, mention: Mention) -> bool:
+    """Whether 'two X' follows from the source: 'one X … another', 'a second X', or X named twice; never against a count."""
+    heads = mention.heads - {"generic"}
+    for other in case.source.of("number"):
+        if other.concept != "2" and other.heads & heads and case.source.tokens[other.at] != "single":
+            return False
+    named = {m.at for m in case.source.of("object") if any(related(m.concept, h) for h in heads)}
+    return len(named) > 1 or (bool(named) and bool(ONE_ANOTHER & set(case.source.tokens)) and bool(heads))
+
+
+def _names(case: Case) -> str:
+    new: list[str] = []
+    lower_cased = case.source.text == case.source.text.lower()
+    for reading in case.texts:
+        if _shouts(reading.text):
+            continue
+        for at, word in enumerate(reading.originals):
+            if not word[0].isupper() or len(word) == 1 or word in case.source.originals:
+                continue
+            token = reading.tokens[at]
+            starts = at == 0 or reading.tokens[at - 1] in {".", "!", "?", ":", '"', "'", "“", "‘"}
+            if (starts and (known(token) or case.source.stems.intersection(stems(token)))) or (
+                lower_cased and token in case.source.tokens
+            ):
+                continue
+            if starts and not (at + 1 < len(reading.originals) and reading.originals[at + 1][0].isupper()):
+                continue
+            new.append(word)
+    return f"name not in the source: {_list(new)}" if new else ""
+
+
+def _contradiction(case: Case) -> str:
+    wrong: list[str] = []
+    source = case.source
+    asserted = {m.concept for m in source.of("object")} - source.denied
+    for reading in case.texts:
+        for concept in sorted(reading.denied):
+            if not any(related(concept, d) for d in source.denied) and any(related(concept, a) for a in asserted):
+                wrong.append(f"denies {_name(concept)}")
+            elif not source.denied and concept not in asserted and not _weather(source, concept):
+                wrong.append(f"denies {_name(concept)}")
+        claimed = {m.concept for m in reading.of("object")} - reading.denied
+        wrong += [f"affirms {_name(c)}" for c in sorted(claimed & source.denied) if c not in asserted]
+        for mention in reading.of("quality"):
+            axis, _, side = mention.concept.partition(":")
+            heads = mention.heads - {"generic"}
+            opposite = f"{axis}:{1 - int(side)}" if side in {"0", "1"} else ""
+            if not heads or any(s.concept == mention.concept for s in source.of("quality") if _meets(s, heads)):
+                continue
+            if any(s.concept == opposite for s in source.of("quality") if _meets(s, heads)):
+                wrong.append(f"{reading.tokens[mention.at]} {_list(sorted(map(_name, heads)))}")
+    return f"against the source: {_list(wrong)}" if wrong else ""
+
+
+def _weather(source: Reading, concept: str) -> bool:
+    return concept == "object:cloud" and bool(source.stems & {"clear", "sunny", "blue"})
+
+
+def _meets(mention: Mention, heads: frozenset[str]) -> bool:
+    return bool((mention.heads - {"generic"}) & heads)
+
+
+def _coverage_of(case: Case, facts: list[tuple[str, list[Mention]]]) -> float:
+    """Share of the source's objects (grouped by word) that the caption names, in any wording."""
+    stated = case.caption.objects
+    hit = sum(
+        any(related(m.concept, s) for m in mentions for s in stated) or word in case.caption.tokens
+        for word, mentions in facts
+    )
+    return hit / len(facts)
+
+
+def _visible_facts(case: Case) -> list[tuple[str, list[Mention]]]:
+    """The source's objects in clauses that the platform can see."""
+    where = register(case.platform)
+    hidden: set[str] = set()
+    for clause in CLAUSE.split(case.source.text):
+        if clause and not _visible(where, clause):
+            hidden |= read(clause).objects
+    groups = [(w, m) for w, m in _at_same_word(case.source, "object") if m[0].concept not in case.source.denied]
+    return [(w, m) for w, m in groups if m[0].concept not in hidden] or groups
+
+
+def _covered(case: Case) -> str:
+    facts = _visible_facts(case)
+    if not facts:
+        return ""
+    first = [(w, m) for w, m in facts if m[0].sentence == facts[0][1][0].sentence]
+    main, whole = _coverage_of(case, first), _coverage_of(case, facts)
+    if main < MAIN_COVERAGE:
+        return f"the main object is missing: {_list(w for w, _ in first)}"
+    return f"only {whole:.0%} of the source's objects are kept" if whole < COVERAGE else ""
+
+
+# --- the queries --------------------------------------------------------------------------------------------------------
+
+
+def _content(reading: Reading) -> frozenset[str]:
+    facts = {m.concept for m in reading.mentions if m.kind != "quality"}
+    words = {stems(t)[-1] for t in reading.tokens if t[0].isalnum() and not plain(t)}
+    return frozenset(facts or words)
+
+
+def _units(source: Reading) -> list[tuple[frozenset[str], frozenset[str]]]:
+    """Clauses of the source as (objects, relation classes); a clause with a pronoun is read together with the one before."""
+    units: list[tuple[frozenset[str], frozenset[str]]] = []
+    previous: frozenset[str] = frozenset()
+    for clause in CLAUSE.split(source.text):
+        if not clause.strip():
+            continue
+        reading = read(clause)
+        classes = frozenset(c for t in reading.tokens for s in stems(t) for c in lexicon().relations.get(s, ()))
+        units.append((reading.objects | (previous if PRONOUN.search(clause) else frozenset()), classes))
+        previous = units[-1][0]
+    return units
+
+
+def _false_relation(case: Case, query: Reading, units: list[tuple[frozenset[str], frozenset[str]]]) -> str:
+    objects = sorted(query.of("object"), key=lambda m: m.at)
+    for at, token in enumerate(query.tokens):
+        claim = next((CLAIMS[s] for s in stems(token) if s in CLAIMS), None)
+        before = [m.concept for m in objects if m.at < at][-1:]
+        after = [m.concept for m in objects if m.at > at][:1]
+        if claim is None or not before or not after:
+            continue
+        for stated, classes in units:
+            ends = all(any(related(end, s) for s in stated) for end in (before[0], after[0]))
+            if ends and claim in classes:
+                break
+        else:
+            return f"'{token}' between {_name(before[0])} and {_name(after[0])} is not in the source"
+    return ""
+
+
+def _queries(case: Case) -> str:
+    if not 1 <= len(case.queries) <= MAX_QUERIES:
+        return f"{len(case.queries)} queries, 1 to {MAX_QUERIES} wanted"
+    seen: list[frozenset[str]] = []
+    texts: set[str] = set()
+    for query in case.queries:
+        plainly = " ".join(t for t in query.tokens if t[0].isalnum())
+        content = _content(query)
+        if plainly in texts or (len(content) > 1 and content in seen):
+            return f"said twice: {query.text}"
+        texts.add(plainly)
+        seen.append(content)
+    units = _units(case.source)
+    return next((why for query in case.queries if (why := _false_relation(case, query, units))), "")
+
+
+def _register(case: Case) -> str:
+    where = register(case.platform)
+    found: list[str] = []
+    for reading in case.texts:
+        found += unseen_words(case.platform, reading.text)
+        found += [m.group() for m in where.foreign_views.finditer(reading.text)]
+    return f"not seen from {case.platform}: {_list(found)}" if found else ""
+
+
+GATES: tuple[tuple[str, Callable[[Case], str]], ...] = (
+    ("finished", _finished),
+    ("orientation", _orientation),
+    ("colour", _colours),
+    ("number", _numbers),
+    ("material", _materials),
+    ("object", _objects),
+    ("name", _names),
+    ("contradiction", _contradiction),
+    ("coverage", _covered),
+    ("length", _length),
+    ("hedging", _hedging),
+    ("meta", _meta),
+    ("markup", _markup),
+    ("english", _english),
+    ("queries", _queries),
+    ("register", _register),
+)
+
+
+def _parse(reply: object) -> tuple[str, list[str]] | str:
+    """The reply's caption and queries, or the sentence that says why it is no reply."""
+    if isinstance(reply, str):
+        if len(reply) > MAX_REPLY_CHARS:
+            return f"longer than {MAX_REPLY_CHARS} characters"
+        try:
+            reply = json.loads(reply)
+        except (ValueError, RecursionError):
+            return "no JSON object"
+    if not isinstance(reply, Mapping):
+        return "no JSON object"
+    if set(map(str, reply)) != {"caption", "queries"}:
+        return "wants exactly the keys caption and queries"
+    caption, queries = reply["caption"], reply["queries"]
+    if not isinstance(caption, str) or not isinstance(queries, (list, tuple)):
+        return "wants caption as a text and queries as a list"
+    if not all(isinstance(query, str) and query.strip() for query in queries):
+        return "a query is no text, or empty"
+    if not caption.strip():
+        return "the caption is empty"
+    if len(caption) + sum(map(len, queries)) > MAX_REPLY_CHARS:
+        return f"longer than {MAX_REPLY_CHARS} characters"
+    return caption, list(queries)
+
+
+def _supported(source: Reading) -> frozenset[str]:
+    """Every concept the source may be said to name: its own, their broader ones, and its words read loosely."""
+    lex = lexicon()
+    concepts = {m.concept for m in source.mentions if m.kind in ("object", "material", "colour")}
+    concepts |= {concept for stem in source.stems for _, concept in lex.senses.get(stem, ())}
+    return frozenset(up for concept in concepts for up in lex.broader.get(concept, (concept,)))
+
+
+def check(platform: Platform, source: str, reply: str | Mapping[str, object]) -> tuple[GateResult, ...]:
+    """Judge a reply to (platform, source) by every gate; a reply that is not well-formed is judged by that gate alone.
+
+    Args:
+        source: the stripped caption the reply was asked to rewrite.
+        reply: a JSON object {"caption": text, "queries": [text, …]} as text, or already parsed. Any other value fails.
+    """
+    parsed = _parse(reply)
+    if isinstance(parsed, str):
+        return (GateResult("well-formed", False, parsed),)
+    caption, queries = parsed
+    source_reading = read(source)
+    case = Case(platform, source_reading, read(caption), tuple(map(read, queries)), _supported(source_reading))
+    results = [GateResult("well-formed", True)]
+    for name, gate in GATES:
+        detail = gate(case)
+        results.append(GateResult(name, not detail, detail[:300]))
+    return tuple(results)
+
+
+def passed(results: Iterable[GateResult]) -> bool:
+    """True when every gate passed (and there was one)."""
+    verdicts = [result.passed for result in results]
+    return bool(verdicts) and all(verdicts)
+
+
+def check_lines(lines: Iterable[str]) -> Iterator[str]:
+    """One JSON line {"passed", "gates"} for every line {"platform", "source", "reply"}; a line that is none fails."""
+    for line in lines:
+        results: tuple[GateResult, ...]
+        try:
+            row = json.loads(line)
+            platform, source, reply = row["platform"], row["source"], row["reply"]
+            if platform not in PLATFORMS or not isinstance(source, str):
+                raise ValueError("platform or source")
+        except (ValueError, KeyError, TypeError, RecursionError):
+            results = (GateResult("well-formed", False, "the line is no object with platform, source and reply"),)
+        else:
+            results = check(platform, source, reply)
+        gates = [asdict(result) for result in results]
+        yield json.dumps({"passed": passed(results), "gates": gates}, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    for answer in check_lines(sys.stdin):
+        print(answer)

@@ -1,0 +1,88 @@
+"""Refinement of captions: strip (or keep) orientation, rewrite for the platform, judge by the gates, record everything.
+
+georefine refine-text --platform satellite < captions.txt
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Literal
+
+from refine.gates import check, passed
+from refine.orientation import strip, strip_many
+from refine.registers import version
+from refine.rules import rewrite
+from schemas.records import Platform, Refined, Stripped
+
+Mode = Literal["strip", "keep"]
+Refiner = Literal["rules"]
+
+
+def reply_key(prompt_version: str, platform: Platform, stripped: str) -> str:
+    """The key under which a reply is known: sha256 of everything that determines it, hexadecimal."""
+    request = json.dumps([prompt_version, platform, stripped], ensure_ascii=False)
+    return hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _refine(stripped: Stripped, platform: Platform, refiner: Refiner) -> Refined:
+    prompt_version = version()
+    if not stripped.text.strip():
+        return Refined(stripped, "", (), "", "empty", (), refiner, prompt_version, "", "")
+    answer = rewrite(stripped.text, platform)
+    reply = json.dumps({"caption": answer.caption, "queries": list(answer.queries)}, ensure_ascii=False)
+    gates = check(platform, stripped.text, reply)
+    ok = passed(gates)
+    text = answer.caption if ok else stripped.text
+    return Refined(
+        stripped=stripped,
+        refined=text,
+        queries=answer.queries if ok else (),
+        final=text,
+        status="refined" if ok else "fallback",
+        gates=gates,
+        refiner=refiner,
+        prompt_version=prompt_version,
+        reply_key=reply_key(prompt_version, platform, stripped.text),
+        reply=reply,
+    )
+
+
+def refine_captions(
+    raws: Sequence[str], platform: Platform, *, mode: Mode, refiner: Refiner = "rules"
+) -> list[Refined]:
+    """Refine captions of the train split, one record per caption in the given order.
+
+    Status `refined`: the rewrite passed every gate. `fallback`: it did not, and the stripped caption stands in, without
+    queries; gates and reply say why. `empty`: stripping left nothing; not trained on.
+
+    Args:
+        mode: strip removes orientation expressions, keep leaves the captions as they are.
+    """
+    stripped = strip_many(raws) if mode == "strip" else [Stripped(raw) for raw in raws]
+    return [_refine(one, platform, refiner) for one in stripped]
+
+
+def keep_captions(raws: Sequence[str]) -> list[Refined]:
+    """Captions of val and test, untouched: they are evidence, and no score is bought by editing them."""
+    return [Refined(Stripped(raw), "", (), raw, "kept", (), "", "", "", "") for raw in raws]
+
+
+def refine_lines(
+    lines: Iterable[str], platform: Platform, *, mode: Mode = "strip", refiner: Refiner = "rules"
+) -> Iterator[str]:
+    """One JSON line {raw, stripped, refined, queries, status, gates} for every line, as it comes; a blank line is empty."""
+    for line in lines:
+        raw = line.rstrip("\r\n")
+        row = _refine(strip(raw) if mode == "strip" else Stripped(raw), platform, refiner)
+        yield json.dumps(
+            {
+                "raw": raw,
+                "stripped": row.stripped.text,
+                "refined": row.refined,
+                "queries": list(row.queries),
+                "status": row.status,
+                "gates": [asdict(gate) for gate in row.gates],
+            },
+            ensure_ascii=False,
+        )

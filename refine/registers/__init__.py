@@ -1,0 +1,175 @@
+"""The vocabulary that refinement works with: scene lexicon, plain English, and one register per platform, as YAML data.
+
+The files beside this module are read once, when first needed. `VERSION` names their contents: it changes whenever a word
+does, and goes into every reply's key, so that no stored result outlives the vocabulary that made it.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from schemas.records import PLATFORMS, Platform
+
+HERE = Path(__file__).parent
+
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Register:
+    """What a platform's captions speak of: words it cannot see, exceptions that it can, points of view of others."""
+
+    unseen: re.Pattern[str]
+    seen: re.Pattern[str] | None
+    foreign_views: re.Pattern[str]
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Scene vocabulary.
+
+    Attributes:
+        senses: word or phrase (words of a phrase joined by a space) -> its (kind, concept) pairs, kind being object,
+            colour or material. A word has several where English has.
+        broader: concept -> itself and every broader concept, of all kinds.
+        generic: nouns that name a stretch or a shape, and no object.
+        ambiguous: words that are nouns only after a determiner, number or adjective.
+        qualities: word -> the (axis, side) pairs it asserts; two sides of one axis exclude each other.
+        relations: word -> the classes of spatial relation it may express.
+        negations: single words that deny what follows; `denied` words deny the concept they hold.
+        hedges, meta, refusals: phrases of guessing, of talk about the rewriting, of refusing.
+    """
+
+    senses: dict[str, tuple[tuple[str, str], ...]]
+    broader: dict[str, frozenset[str]]
+    generic: frozenset[str]
+    ambiguous: frozenset[str]
+    qualities: dict[str, tuple[tuple[str, int], ...]]
+    relations: dict[str, frozenset[str]]
+    negations: re.Pattern[str]
+    denied: dict[str, str]
+    hedges: re.Pattern[str]
+    meta: re.Pattern[str]
+    refusals: re.Pattern[str]
+    longest: int
+
+
+@dataclass(frozen=True)
+class English:
+    """Plain words: `function` words, and `plain` verbs, adjectives and relational nouns that state no scene fact."""
+
+    function: frozenset[str]
+    plain: frozenset[str]
+
+
+def _raw(name: str) -> dict[str, Any]:
+    loaded = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
+    if not isinstance(loaded, dict):
+        raise TypeError(f"refine/registers/{name}.yaml is no mapping: reinstall georefine.")
+    return loaded
+
+
+def _split(text: str) -> Words:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def phrases(words: Words, *, plural: bool = False) -> re.Pattern[str]:
+    """A pattern that finds any of the phrases as whole words, spaces matching hyphens too; never matches if empty."""
+    if not words:
+        return re.compile(r"(?!)")
+    ordered = sorted(words, key=lambda w: (-len(w), w))
+    body = "|".join(re.escape(w).replace(r"\ ", r"[\s-]+").replace("'", "['’]?") for w in ordered)
+    return re.compile(rf"(?<![\w'’])(?:{body}){'(?:e?s)?' if plural else ''}(?!\w)", re.IGNORECASE)
+
+
+def _broader(direct: dict[str, set[str]]) -> dict[str, frozenset[str]]:
+    closed: dict[str, frozenset[str]] = {}
+    for concept in direct:
+        seen, todo = {concept}, [concept]
+        while todo:
+            for up in direct.get(todo.pop(), ()):
+                if up not in seen:
+                    seen.add(up)
+                    todo.append(up)
+        closed[concept] = frozenset(seen)
+    return closed
+
+
+@cache
+def lexicon() -> Lexicon:
+    """The scene lexicon, read once."""
+    raw = _raw("lexicon")
+    senses: dict[str, list[tuple[str, str]]] = {}
+    direct: dict[str, set[str]] = {}
+    for section, kind in (("objects", "object"), ("colours", "colour"), ("materials", "material")):
+        for name, entry in raw[section].items():
+            concept = f"{kind}:{name}"
+            words, _, ups = entry.partition(">")
+            here = direct.setdefault(concept, set())
+            for up in _split(ups):
+                here.add(
+                    next((f"{k}:{up}" for k in (kind, "material", "colour") if up in raw[k + "s"]), f"{kind}:{up}")
+                )
+            for word in _split(words):
+                places = senses.setdefault(word.replace("-", " "), [])
+                if (kind, concept) not in places:
+                    places.append((kind, concept))
+    qualities: dict[str, list[tuple[str, int]]] = {}
+    for axis, sides in raw["axes"].items():
+        for side, words in enumerate(sides):
+            for word in words.split("|"):
+                qualities.setdefault(word.strip(), []).append((axis, side))
+    relations: dict[str, set[str]] = {}
+    for name, words in raw["relations"].items():
+        for word in _split(words):
+            relations.setdefault(word, set()).add(name)
+    return Lexicon(
+        senses={word: tuple(places) for word, places in senses.items()},
+        broader=_broader(direct),
+        generic=frozenset(_split(raw["generic"])),
+        ambiguous=frozenset(_split(raw["ambiguous"])),
+        qualities={word: tuple(places) for word, places in qualities.items()},
+        relations={word: frozenset(names) for word, names in relations.items()},
+        negations=phrases(_split(raw["negations"])),
+        denied={word: f"object:{concept}" for word, concept in raw["denied_words"].items()},
+        hedges=phrases(_split(raw["hedges"])),
+        meta=phrases(_split(raw["meta"])),
+        refusals=phrases(_split(raw["refusals"])),
+        longest=max(word.count(" ") + 1 for word in senses),
+    )
+
+
+@cache
+def english() -> English:
+    """The plain English words, read once."""
+    raw = _raw("english")
+    plain = " ".join(raw[key] for key in ("verbs", "adjectives", "nouns")).replace("-", " ").split()
+    return English(function=frozenset(raw["function"].split()), plain=frozenset(plain))
+
+
+@cache
+def register(platform: Platform) -> Register:
+    """The register of a platform, read once."""
+    raw = _raw(platform)
+    unseen = phrases(_split(raw["unseen"]), plural=True).pattern
+    joined = "|".join(f"(?:{pattern})" for pattern in [unseen, *raw["unseen_patterns"]])
+    seen = _split(raw["seen"])
+    return Register(
+        unseen=re.compile(joined, re.IGNORECASE),
+        seen=phrases(seen, plural=True) if seen else None,
+        foreign_views=phrases(_split(raw["foreign_views"])),
+    )
+
+
+@cache
+def version() -> str:
+    """Version of the vocabulary: a readable number and a hash of every file's bytes, for example 'rules-1-3f2a90c1'."""
+    digest = hashlib.sha256()
+    for name in ("lexicon", "english", *PLATFORMS):
+        digest.update((HERE / f"{name}.yaml").read_bytes().replace(b"\r\n", b"\n"))
+    return f"rules-{_raw('lexicon')['version']}-{digest.hexdigest()[:8]}"

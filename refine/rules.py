@@ -1,0 +1,259 @@
+"""The rules refiner: rewrites a caption into a platform's register without any model, the same way every time.
+
+It only ever takes away and re-cuts: talk about the image, what the platform cannot see, and repetitions go; every word that
+stays is the source's. So it cannot invent, and where taking away would leave a broken sentence it takes the whole clause.
+
+Queries are the retrieval task's register: short statements of one to three facts, each complete in itself, such as
+"A courtyard building with a green hipped roof."
+"""
+
+import re
+
+from refine.gates import CLAUSE, unseen_words
+from refine.registers import english
+from refine.registers.reading import BE, DETERMINERS, PREPOSITIONS, Reading, read, stems
+from schemas.records import Platform, Reply
+
+MAX_QUERIES = 4
+LONG_QUERY = 18  # words; a longer statement is cut at a modifier when it has one
+IMAGE = r"(?:image|picture|photo|photograph|frame|tile|view|scene|shot)"
+CENTRE = rf"(?:in|at|near|of) the (?:center|centre|middle)(?: of (?:the|this) {IMAGE})?"
+
+# Openings that talk about the image instead of what it shows. What stands in their place is the last column.
+OPENINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), by)
+    for pattern, by in (
+        (rf"^(?:overall|in summary|in general|in addition|additionally|also),?\s+", ""),
+        (rf"^(?:the|this) (?:drone |satellite |aerial |street )?{IMAGE} (?:also )?(?:shows|depicts|captures|displays|presents|features) ", ""),
+        (rf"^this is (?=an? (?:\w+ )?{IMAGE} of )", ""),
+        (rf"^an? (?:close-up |wide |general |beautiful )?(?:{IMAGE}) of (?=an? |the |\w+s )", ""),
+        (rf"^an? (?:aerial |bird'?s[- ]eye |satellite |top-down |drone |overhead )(?:{IMAGE}) of (?=an? |the )", ""),
+        (rf"^the (?:main )?(?:object|subject|structure)(?: {CENTRE})?(?: (?:of|in) the {IMAGE})? is (?=an? |the )", ""),
+        (rf"^{CENTRE},? (?:there )?(?:is|are|stands|lies|sits) (?=an? |the |two |three |several )", ""),
+        (rf"^{CENTRE},? (?:there )?(?:is|are) ", ""),
+        (rf"^(?:we can see|you can see|one can see|it can be seen that|there can be seen) ", ""),
+    )
+)  # fmt: skip
+OF_THE_IMAGE = re.compile(
+    rf"\b(centre|center|middle|corner|corners|edge|edges|side|sides|margin|part|half|quarter) of (?:the|this) {IMAGE}\b",
+    re.I,
+)
+EMPTY_TALK = re.compile(
+    rf"^(?:overall,? )?(?:the|this) (?:overall |whole |general )?(?:{IMAGE}|atmosphere|mood|impression|style) "
+    r"(?:gives|has an? (?:overall|general)|conveys|creates|suggests|is (?:clear|of high|taken|well|bright|peaceful))",
+    re.IGNORECASE,
+)
+MISSING_STOP = re.compile(r"(?<=[a-z])(?=(?:The|There|This|In|On|It)\b[ ,])")
+UNPUNCTUATED = re.compile(
+    r" (?=(?:the (?:building|roof|image|stadium|object|structure|complex) (?:is|has|appears|are)|there (?:is|are)|in the background)\b)"
+)
+SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)]*\s+")
+STRONG = re.compile(r"(?:;\s+|,\s+(?:and|while|whereas|but)\s+|,\s+(?=(?:a|an|the|another|one|two)\s))", re.IGNORECASE)
+# Where a modifier starts: what follows may go without harming what stands before.
+WEAK = re.compile(
+    r",\s+(?:with|which|where|from which|under which|on which|whose|and|including|having|seen)\s|\s(?:with|and|whose|where|under which|from which|"
+    r"below which|above which|over which|beside|next to|behind|below|under|over|above|in front of)\s"
+)
+STOREYS = re.compile(r"\b(?:\w+)-stor(?:e?y|ied|eyed)\s+", re.IGNORECASE)
+THERE = re.compile(r"^there\s+(?:also\s+)?(?:is|are|stands?|lies|rises)\s+(?:also\s+)?(?=\w)", re.IGNORECASE)
+HAS = re.compile(r"^(?:the|this)\s+((?:[\w-]+,?\s+){0,4}?[\w-]+)\s+has\s+(?=an? |\w+)", re.IGNORECASE)
+PRONOUNS = frozenset(
+    "it its they them their this these those both one another he she each some most all others other".split()
+)
+BACK = re.compile(r"\b(?:it|its|they|them|their|that|those|these|which)\b", re.IGNORECASE)
+
+
+def _sentence_case(text: str) -> str:
+    text = re.sub(r"\s+", " ", text).strip(" ,;:-")
+    if not text:
+        return ""
+    if not re.search(r"[.!?][\"'”’)]?$", text):
+        text += "."
+    return text[0].upper() + text[1:]
+
+
+def _sentences(text: str) -> list[str]:
+    text = MISSING_STOP.sub(". ", text)
+    if not re.search(r"[.,;!?]\s", text) and text.count(" ") > 20:
+        text = UNPUNCTUATED.sub(". ", text)
+    return [part for part in SENTENCE.split(text.strip()) if part.strip()]
+
+
+def _finite(reading: Reading) -> bool:
+    """Whether the text has a finite verb, as far as word lists tell; nouns found as objects are no verbs."""
+    nouns = {m.at for m in reading.mentions}
+    verbs = english().plain
+    for at, token in enumerate(reading.tokens):
+        if token in {"is", "are", "has", "have", "was", "were"}:
+            return True
+        if at == 0 or at in nouns or token.endswith(("ing", "ed")) or not token.isalpha():
+            continue
+        before = reading.tokens[at - 1]
+        if before in DETERMINERS or before in PREPOSITIONS or before == "-" or token in PREPOSITIONS:
+            continue
+        if at - 1 in nouns and any(stem in verbs for stem in stems(token)) and token not in english().function:
+            return True
+    return False
+
+
+def _without_image_talk(sentence: str) -> str:
+    for _ in range(3):
+        before = sentence
+        for pattern, by in OPENINGS:
+            sentence = pattern.sub(by, sentence, count=1)
+        if sentence == before:
+            break
+    return OF_THE_IMAGE.sub(r"\1", sentence)
+
+
+def _clauses(sentence: str) -> list[str]:
+    """The sentence's clauses, each with the separator that follows it; joined they are the sentence."""
+    out: list[str] = []
+    at = 0
+    for match in STRONG.finditer(sentence):
+        out.append(sentence[at : match.end()])
+        at = match.end()
+    out.append(sentence[at:])
+    return out
+
+
+def _bare(clause: str) -> str:
+    """A clause without the separator that ends it."""
+    return re.sub(r"(?:[;,]\s*(?:and|while|whereas|but)?|[.!?])\s*$", "", clause).strip()
+
+
+def _stands(text: str) -> bool:
+    """Whether a text can be a statement: it names an object, does not lean on a text before, and is no torso."""
+    reading = read(text)
+    words = [t for t in reading.tokens if t[0].isalnum()]
+    if not reading.objects or len(words) < 2 or words[-1] in PREPOSITIONS | DETERMINERS | BE:
+        return False
+    return _finite(reading)
+
+
+def _trim(platform: Platform, clause: str) -> str:
+    """The clause without the modifiers that speak of what the platform cannot see; "" when it cannot be mended."""
+    bare = _bare(clause)
+    cuts = [match.start() for match in WEAK.finditer(bare)]
+    for cut in reversed(cuts):
+        kept = bare[:cut]
+        if not unseen_words(platform, kept):
+            reading = read(kept)
+            whole = _finite(reading) or not _finite(read(bare))
+            words = [t for t in reading.tokens if t[0].isalnum()]
+            fine = whole and reading.objects and words and words[-1] not in PREPOSITIONS | DETERMINERS | BE
+            return kept if fine else ""
+    return ""
+
+
+def _suited(platform: Platform, sentence: str) -> str:
+    """The sentence without what the platform cannot see; "" when nothing is left."""
+    if not unseen_words(platform, sentence):
+        return sentence
+    if platform == "satellite":
+        sentence = STOREYS.sub("", sentence)
+    if not unseen_words(platform, sentence):
+        return sentence
+    kept: list[str] = []
+    dropped = False
+    for clause in _clauses(sentence):
+        if not unseen_words(platform, clause):
+            if dropped and (not _stands(_bare(clause)) or BACK.match(_bare(clause))):
+                continue
+            kept.append(clause)
+            continue
+        trimmed = _trim(platform, clause)
+        dropped = not trimmed
+        if trimmed:
+            kept.append(trimmed + ("; " if clause is not sentence else ""))
+    text = "".join(kept)
+    text = re.sub(r"[;,]\s*(?:and|while|whereas|but)?\s*$", "", text.rstrip())
+    return text if read(text).objects else ""
+
+
+def _facts(text: str) -> frozenset[str]:
+    return frozenset(m.concept for m in read(text).mentions if m.kind != "quality")
+
+
+def _shorten(text: str) -> str:
+    """Cut trailing modifiers off a long statement."""
+    while len(text.split()) > LONG_QUERY:
+        cuts = [m.start() for m in WEAK.finditer(text)]
+        fitting = [c for c in cuts if _stands(text[:c]) or (not _finite(read(text)) and read(text[:c]).objects)]
+        if not fitting:
+            return text
+        text = text[: fitting[-1]].rstrip(" ,")
+    return text
+
+
+def _statement(clause: str) -> str:
+    """A clause as a short statement complete in itself, or "" when it leans on what stood before it."""
+    text = _bare(clause)
+    text = re.sub(r"^(?:and|while|whereas|but|with)\s+", "", text, flags=re.IGNORECASE)
+    text = THERE.sub("", text)
+    has = HAS.match(text)
+    if has and read(has[1]).objects and not has[1].lower().startswith(("other ", "first ", "second ", "same ", "one ")):
+        article = "An" if has[1][0].lower() in "aeio" else "A"
+        text = f"{article} {has[1]} with {text[has.end() :]}"
+    text = _shorten(text)
+    reading = read(text)
+    first = min((m.at for m in reading.mentions if m.kind == "object"), default=None)
+    if first is None or reading.tokens[0] in PRONOUNS:
+        return ""
+    if any(BACK.fullmatch(token) for token in reading.tokens[: first + 1]):
+        return ""
+    if (
+        reading.tokens[0] not in DETERMINERS
+        and not _finite(reading)
+        and "of" not in reading.tokens
+        and len(reading.tokens) < 4
+    ):
+        return ""
+    return _sentence_case(text)
+
+
+def _pick(platform: Platform, sentences: list[str]) -> tuple[str, ...]:
+    """One to four statements: the first that stands (the main object), then those with the most facts, in source order."""
+    candidates: list[tuple[int, str, frozenset[str]]] = []
+    for sentence in sentences:
+        clauses = _clauses(sentence)
+        if not all(_stands(_bare(c)) or i == 0 for i, c in enumerate(clauses)):
+            clauses = [sentence]
+        for clause in clauses:
+            text = _statement(clause)
+            facts = _facts(text)
+            if not text or not facts or len(text.split()) > 30 or unseen_words(platform, text):
+                continue
+            if any(facts <= other or other == facts for _, _, other in candidates):
+                continue
+            candidates.append((len(candidates), text, facts))
+    chosen = candidates[:1] + sorted(candidates[1:], key=lambda c: (-min(len(c[2]), 4), c[0]))[: MAX_QUERIES - 1]
+    return tuple(text for _, text, _ in sorted(chosen))
+
+
+def rewrite(stripped: str, platform: Platform) -> Reply:
+    """Rewrite a stripped caption for a platform.
+
+    A caption in which nothing suits the platform, or that names no object we know, comes back unchanged as the caption,
+    with itself (its first sentence) as the only query.
+    """
+    kept: list[str] = []
+    said: frozenset[str] = frozenset()
+    for sentence in _sentences(stripped):
+        if EMPTY_TALK.match(sentence):
+            continue
+        plain = _without_image_talk(sentence)
+        suited = _suited(platform, plain)
+        if not suited:
+            continue
+        facts = _facts(suited)
+        if facts and facts <= said and plain != sentence:
+            continue
+        said |= facts
+        kept.append(_sentence_case(suited))
+    caption = " ".join(part for part in dict.fromkeys(kept) if part)
+    if not caption or not said:
+        first = _sentences(stripped)[0] if stripped.strip() else stripped
+        return Reply(stripped, (_sentence_case(first),))
+    queries = _pick(platform, kept)
+    return Reply(caption, queries or (_sentence_case(_shorten(_bare(kept[0]))),))
