@@ -235,11 +235,12 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the images of a data set's test split that a sentence describes."""
+    from experts.search import as_json as plain
     from experts.search import search as find
 
     found = find(run, dataset, text, top)
     if as_json:
-        _print_json(found)
+        _print_json(plain(found))
     else:
         from georefine.show import show_search
 

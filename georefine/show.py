@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from schemas.records import PLATFORMS, SPLITS, STATUSES
+
+if TYPE_CHECKING:
+    from experts.search import Found
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -90,13 +93,13 @@ def show_scores(scores: Mapping[str, Any], run: Path) -> None:
     console.print(f"run: {run}", highlight=False, soft_wrap=True)
 
 
-def show_search(found: Mapping[str, Any]) -> None:
+def show_search(found: "Found") -> None:
     """Ranked images, and how the gate weighed the experts."""
     console = Console()
-    weights = ", ".join(f"{platform} {weight:.2f}" for platform, weight in found["gate"].items())
+    weights = ", ".join(f"{platform} {weight:.2f}" for platform, weight in found.gate.items())
     table = _table(f"Experts weighed: {weights}", "image", "score", "building", "platform")
-    for hit in found["results"]:
-        table.add_row(escape(hit["image_id"]), f"{hit['score']:.3f}", escape(hit["building_id"]), hit["platform"])
+    for hit in found.hits:
+        table.add_row(escape(hit.image_id), f"{hit.score:.3f}", escape(hit.building_id), hit.platform)
     console.print(table)
 
 

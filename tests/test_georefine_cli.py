@@ -1,0 +1,168 @@
+"""The command line: help, exit codes, one sentence per error, filters, the whole chain on real images."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = (
+    "demo sample rebuild verify train evaluate search strip refine-text check-replies serve config".split()  # noqa: SIM905
+)
+
+
+def run(*arguments: object, text: str | None = None, limit: float = 300) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "georefine", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True, timeout=limit, check=False)
+
+
+def test_help_lists_every_command_and_imports_no_room() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert command in done.stdout
+    code = (
+        "import sys; sys.argv = ['georefine', '--help']\n"
+        "from georefine.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = set('torch spacy prefect pyarrow numpy albumentations PIL'.split()) & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert "Usage: georefine" in done.stdout
+    assert "--help" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["rebuild", "--version"]])
+def test_version(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "georefine")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nonsense"], 2, "nonsense"),
+        (["rebuild"], 2, "SOURCE"),
+        (["rebuild", "nowhere"], 2, "--out"),
+        (["train", "x", "--out", "y", "--device", "tpu"], 2, "tpu"),
+        (["rebuild", "x", "--out", "y", "--config", "nowhere.yaml"], 2, "nowhere.yaml"),
+        (["refine-text", "--platform", "submarine"], 2, "submarine"),
+        (["verify", "nowhere"], 1, "nowhere"),
+        (["evaluate", "nowhere", "nowhere"], 1, "nowhere"),
+        (["search", "nowhere", "nowhere", "a roof"], 1, "nowhere"),
+    ],
+)
+def test_errors_are_a_sentence_and_an_exit_code(arguments: list[str], code: int, words: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_debug_adds_the_traceback() -> None:
+    done = run("verify", "nowhere", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_configuration_prints_and_reads_back(tmp_path: Path) -> None:
+    printed = run("config", "--print").stdout
+    (tmp_path / "my.yaml").write_text(printed.replace("variants: 2", "variants: 7"), encoding="utf-8")
+    again = run("config", "--config", tmp_path / "my.yaml").stdout
+    assert again == printed.replace("variants: 2", "variants: 7")
+
+
+def test_strip_is_a_filter_line_by_line() -> None:
+    lines = "A red roof stands on the left side.\n\nA lawn.\n\u00fcber \u2028 caf\u00e9\n"
+    done = run("strip", text=lines)
+    assert done.returncode == 0, done.stderr
+    out = done.stdout.split("\n")
+    assert len(out) == 5
+    assert "left" not in out[0]
+    assert out[1:] == ["", "A lawn.", "\u00fcber \u2028 caf\u00e9", ""]
+
+
+def test_refine_text_prints_one_object_per_line() -> None:
+    text = "The building on the left has a red roof.\n\nA parking lot with many cars lies next to the building.\n"
+    done = run("refine-text", "--platform", "satellite", text=text)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [set(row) for row in rows] == [{"raw", "stripped", "refined", "queries", "status", "gates"}] * 3
+    assert rows[1]["status"] == "empty"
+    assert "left" not in rows[0]["refined"]
+
+
+def test_check_replies_answers_every_line() -> None:
+    good = {"caption": "A building with a red roof.", "queries": ["A red roof."]}
+    rows = [
+        {"platform": "satellite", "source": "The building has a red roof.", "reply": good},
+        {"platform": "satellite", "source": "The building has a red roof.", "reply": "I cannot"},
+    ]
+    done = run("check-replies", text="".join(json.dumps(row) + "\n" for row in rows))
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["passed"] for line in done.stdout.splitlines()] == [True, False]
+
+
+@pytest.mark.slow
+def test_output_closed_early_is_no_traceback() -> None:
+    feed = "A red roof stands on the left side.\n" * 20000
+    with subprocess.Popen(
+        [sys.executable, "-m", "georefine", "strip"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.close()
+        _, said = child.communicate(feed, timeout=120) if child.poll() is None else (None, "")
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_the_whole_chain_on_real_images(mini: Path, tmp_path: Path) -> None:
+    dataset, trained = tmp_path / "dataset", tmp_path / "run"
+    assert run("rebuild", mini, "--out", dataset).returncode == 0
+    done = run("verify", dataset, "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+    (tmp_path / "short.yaml").write_text(
+        "train: {stage0_epochs: 2, stage1_epochs: 1, stage2_epochs: 1}\n", encoding="utf-8"
+    )
+    done = run("train", dataset, "--out", trained, "--config", tmp_path / "short.yaml", "--seed", 3)
+    assert done.returncode == 0, done.stderr
+    for name in ("metrics.jsonl", "curves.png", "README.md"):
+        assert (trained / name).stat().st_size > 0
+    done = run("evaluate", trained, dataset, "--json")
+    scores = json.loads(done.stdout)
+    assert set(scores) == {"t2i", "i2t", "per_platform", "chance", "queries", "gallery"}
+    assert set(scores["t2i"]) == {"r1", "r5", "r10", "score"}
+    assert set(scores["chance"]) == {"r1", "r10"}
+    assert 0 < scores["chance"]["r1"] < scores["chance"]["r10"] < 100
+    found = json.loads(run("search", trained, dataset, "a white roof", "--top", 3, "--json").stdout)
+    assert len(found["results"]) == 3
+    assert abs(sum(found["gate"].values()) - 1) < 1e-4
+
+
+@pytest.mark.slow
+def test_the_demo_runs_twice_and_says_where_everything_is(tmp_path: Path) -> None:
+    done = run("demo", "--out", tmp_path / "demo", "--buildings", 24, limit=560)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for words in ("refined", "read", "fused", "chance", "ceiling", "colour histograms", "Try next", "georefine search"):
+        assert words in done.stdout, done.stdout
+    for name in ("source/train.json", "dataset/v0001/manifest.json", "run/curves.png"):
+        assert (tmp_path / "demo" / name).is_file()
+    again = run("demo", "--out", tmp_path / "demo", "--buildings", 24, limit=560)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert not (tmp_path / "demo" / "dataset" / "v0002").exists()
