@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from data.readers import Source, read_source
 from schemas.config import PartitionConfig
 from schemas.errors import SourceError
-from schemas.records import TABLES
+from schemas.records import TABLES, SourceCaption, SourceRegion
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 MINI = REAL / "university1652-mini"
@@ -42,7 +42,8 @@ def check_accounts(source: Source) -> None:
         assert source.read[table] == len(getattr(source, table)) + rejected[table], table
     images = {image.path for image in source.images}
     assert len(images) == len(source.images)
-    for row in (*source.captions, *source.regions):
+    rows: list[SourceCaption | SourceRegion] = [*source.captions, *source.regions]
+    for row in rows:
         assert row.image_id in images
     assert len({caption.caption_id for caption in source.captions}) == len(source.captions)
     assert len({region.region_id for region in source.regions}) == len(source.regions)
