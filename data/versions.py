@@ -1,0 +1,274 @@
+"""Number and publish versions of a data set: one rename makes a version visible, and unchanged shards are shared.
+
+    with lock(dataset):
+        published = publish(dataset, {"captions/split=.../part-00000.parquet": staged, ...}, manifest)
+
+A version is put together under DATASET/.work, from hard links, and then renamed; `latest` follows. Killed in between,
+the next publication repairs what is missing.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data.shards import (
+    LATEST,
+    MANIFEST,
+    VERSION_NAME,
+    Version,
+    atomic_write,
+    complete_versions,
+    is_inside,
+    open_version,
+    sha256_file,
+    sync_folder,
+)
+from schemas.errors import DatasetError
+from schemas.manifest import Manifest, Shard
+from schemas.records import PLATFORMS, SPLITS, TABLES
+
+WORK = ".work"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A version, and whether it was made now (False: nothing had changed, it is the one that was there)."""
+
+    version: Version
+    new: bool
+
+
+@contextmanager
+def lock(dataset: Path) -> Iterator[None]:
+    """Hold the right to write to a data set; the folder is made if it is not there. Let go of even by kill -9.
+
+    Raises:
+        DatasetError: another process holds it (its id is named), or the folder cannot be written.
+    """
+    path = Path(dataset) / WORK / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise DatasetError(f"{dataset} cannot be written ({error.strerror}): choose another folder.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise DatasetError(f"{path} cannot be locked ({error.strerror}): choose another folder.") from error
+            file.seek(0)
+            raise DatasetError(
+                f"{dataset} is being rebuilt by process {file.read(20).strip() or 'unknown'}: "
+                "wait until it ends, or stop it, then run the same command again."
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def list_versions(dataset: Path) -> list[Version]:
+    """The complete versions of a data set, oldest first.
+
+    Raises:
+        DatasetError: the manifest of one of them cannot be read.
+    """
+    return [open_version(Path(dataset) / name) for name in complete_versions(dataset)]
+
+
+def next_version(dataset: Path) -> str:
+    """The name after the highest number taken, complete or not: v0001 in an empty data set."""
+    taken = [int(entry.name[1:]) for entry in Path(dataset).iterdir() if VERSION_NAME.fullmatch(entry.name)]
+    return f"v{max(taken, default=0) + 1:04d}"
+
+
+def publish(dataset: Path, files: Mapping[str, Path], manifest: Manifest) -> Published:
+    """Make a version of staged shards, unless the newest version has the same shards, configuration and accounts.
+
+    Call it with the lock held.
+
+    Args:
+        dataset: the data set's folder.
+        files: path in the version -> staged file, for exactly the shards of the manifest; the files stay where they are
+            (hard links; a copy where the file system has none).
+        manifest: complete but for its version, which is filled in.
+
+    Raises:
+        DatasetError: files and manifest disagree, a file cannot be read, or the disk is full (nothing is visible then).
+    """
+    dataset = Path(dataset)
+    listed = {shard.path: shard for shard in manifest.shards}
+    if set(listed) != set(files) or len(listed) != len(manifest.shards) or not all(map(is_inside, listed)):
+        raise DatasetError(f"{dataset}: the manifest lists other shards than were made: please report this.")
+    try:
+        previous = _newest(dataset)
+        if previous and _same(previous, manifest):
+            _point_to(dataset, previous.name)
+            return Published(previous, new=False)
+        name = next_version(dataset)
+        build = dataset / WORK / "version"
+        shutil.rmtree(build, ignore_errors=True)  # of a run that was killed
+        manifest = replace(manifest, version=name)
+        for path in sorted(listed):
+            _place(files[path], build / path, listed[path], previous)
+        atomic_write(build / "README.md", card(manifest).encode())
+        atomic_write(build / MANIFEST, manifest.to_json().encode())
+        for folder, _, _ in os.walk(build):
+            sync_folder(Path(folder))
+        build.rename(dataset / name)
+        sync_folder(dataset)
+    except OSError as error:
+        raise DatasetError(
+            f"{dataset} cannot take a new version ({error.strerror}): free space or mend its permissions, "
+            "then run the same command again."
+        ) from error
+    _point_to(dataset, name)
+    return Published(Version(dataset / name, manifest), new=True)
+
+
+def _newest(dataset: Path) -> Version | None:
+    """The newest complete version; None where there is none, or where its manifest cannot be read any more."""
+    names = complete_versions(dataset)
+    with suppress(DatasetError):
+        return open_version(dataset / names[-1]) if names else None
+    return None
+
+
+def _same(previous: Version, manifest: Manifest) -> bool:
+    """Whether a version with this manifest would add nothing to the previous one, and that one is still whole."""
+    old, new = (json.loads(m.to_json()) for m in (previous.manifest, manifest))
+    if any(old[key] != new[key] for key in ("shards", "config", "accounts", "format_version")):
+        return False
+    return all(_has_size(previous.path / shard.path, shard) for shard in previous.manifest.shards)
+
+
+def _has_size(path: Path, shard: Shard) -> bool:
+    try:
+        return path.stat().st_size == shard.bytes
+    except OSError:
+        return False
+
+
+def _place(staged: Path, target: Path, shard: Shard, previous: Version | None) -> None:
+    """Put a shard into the version that is being built: the previous version's file if it is the same, else the staged
+    one, as a hard link where the file system can."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = staged
+    if previous and any(s.path == shard.path and s.sha256 == shard.sha256 for s in previous.manifest.shards):
+        old = previous.path / shard.path
+        if _has_size(old, shard) and not old.samefile(staged) and sha256_file(old) == shard.sha256:
+            source = old
+    if not _has_size(source, shard):
+        raise DatasetError(f"{source} is not the shard that was made (missing or of another size): run it again.")
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        shutil.copyfile(source, target)
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _point_to(dataset: Path, name: str) -> None:
+    path = dataset / LATEST
+    with suppress(OSError, UnicodeDecodeError):
+        if path.read_text(encoding="utf-8") == f"{name}\n":
+            return
+    atomic_write(path, f"{name}\n".encode())
+
+
+def prune(dataset: Path, keep: int) -> list[str]:
+    """Remove all but the newest `keep` (at least 1) complete versions; returns the names of those removed.
+
+    A version disappears in one step. Call it with the lock held.
+    """
+    dataset = Path(dataset)
+    removed = complete_versions(dataset)[: -max(1, keep)]
+    for name in removed:
+        trash = dataset / WORK / "removed"
+        shutil.rmtree(trash, ignore_errors=True)
+        trash.parent.mkdir(exist_ok=True)
+        (dataset / name).rename(trash)
+        shutil.rmtree(trash, ignore_errors=True)
+    return removed
+
+
+def card(manifest: Manifest) -> str:
+    """The README.md of a version: a Hugging Face data set card, so that `load_dataset(folder, "captions")` works."""
+    configs: list[str] = []
+    for table in TABLES:
+        splits = [split for split in SPLITS if any(s.table == table and s.split == split for s in manifest.shards)]
+        if splits:
+            configs += [f"- config_name: {table}", *(["  default: true"] if table == "captions" else [])]
+            configs += ["  data_files:"]
+            for split in splits:
+                configs += [f"  - split: {split}", f"    path: {table}/split={split}/**/*.parquet"]
+    captions = sum(shard.rows for shard in manifest.shards if shard.table == "captions")
+    rows = [
+        f"| {split} | {platform} | " + " | ".join(f"{cell.get(key, 0):,}" for key in _COUNTED) + " |"
+        for split in SPLITS
+        for platform in PLATFORMS
+        if (cell := manifest.counts.get(split, {}).get(platform))
+    ]
+    accounts = [
+        f"| {table} | {a.read:,} | {a.written:,} | {a.rejected:,} | {a.derived:,} |"
+        for table, a in sorted(manifest.accounts.items())
+    ]
+    return "\n".join(
+        [
+            "---",
+            "pretty_name: Geo-referenced images and captions by platform",
+            "language: [en]",
+            "license: other",
+            "task_categories: [image-to-text, text-to-image]",
+            "tags: [geo-localization, cross-modal-retrieval, University-1652, GeoText-1652]",
+            f"size_categories: ['{_size_category(captions)}']",
+            *(["configs:", *configs] if configs else []),
+            "---",
+            "",
+            f"# Version {manifest.version}",
+            "",
+            f"Made by georefine {manifest.code_version}: images of buildings from satellite, drone and ground.",
+            "Captions of the train split are cleaned and refined (`raw`, `stripped`, `refined`; train on `final`),",
+            "those of val and test are as in the source. The licence is that of the source.",
+            "",
+            "| split | platform | " + " | ".join(_COUNTED) + " |",
+            "|---|---|" + "--:|" * len(_COUNTED),
+            *rows,
+            "",
+            "| table | rows read | written | rejected | derived |",
+            "|---|--:|--:|--:|--:|",
+            *accounts,
+            "",
+            "Rejected rows stand in `rejects/` with the reason.",
+            "",
+            *(f"- {' '.join(note.split())}" for note in manifest.notes),
+            "",
+            "```python",
+            "import datasets, duckdb, pandas",
+            "",
+            'captions = datasets.load_dataset(".", "captions", split="train")',
+            'captions = pandas.read_parquet("captions", filters=[("split", "==", "train")])',
+            "duckdb.sql(\"SELECT platform, count(*) FROM 'captions/**/*.parquet' GROUP BY platform\").show()",
+            "```",
+            "",
+        ]
+    )
+
+
+_COUNTED = ("buildings", "images", "augmented", "captions", "regions")
+
+
+def _size_category(rows: int) -> str:
+    for limit, name in ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")):
+        if rows < limit:
+            return name
+    return "1M<n<10M"
