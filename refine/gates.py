@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 from refine.orientation import contains_orientation
 from refine.registers import Register, lexicon, register
-from refine.registers.reading import PREPOSITIONS, Mention, Reading, known, number, plain, read, related, stems
+from refine.registers.reading import DETERMINERS, PREPOSITIONS, Mention, Reading, known, number, plain, read, related, stems
 from schemas.records import PLATFORMS, GateResult, Platform
 
 MAX_QUERIES = 4
@@ -28,8 +28,8 @@ MAIN_COVERAGE, COVERAGE = 0.3, 0.4
 ENGLISH_SHARE = 0.6
 
 DANGLING = frozenset(
-    "a an the and or but nor with without of in on at by to from for as into onto its their his her which that whose where "
-    "while because than is are was were has have between under over above near beside is very".split()
+    "a an the and or but nor with without of at from for as into onto its their his her which that whose where while "
+    "because than is are was were has have to very".split()
 )
 MARKUP = re.compile(
     r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#\d{1,6});|`|\*|\]\(|^\s*(?:[-+•#>]|\d{1,2}[.)])\s|\n|\r|\\n|__|(?<!\w)_\w|~~|\|"
@@ -37,6 +37,12 @@ MARKUP = re.compile(
     re.MULTILINE,
 )
 ONE_ANOTHER = frozenset({"another", "second", "other", "both", "each", "either", "one", "opposite", "former", "latter"})
+WORDS = re.compile(r"[a-z]+")
+# Words that name a place or direction by themselves; others, like "behind", do so in some sentences only.
+PLACE = re.compile(
+    r"left|right|leftmost|rightmost|upper|lower|top|bottom|uppermost|topmost|lefthand|righthand|"
+    r"(?:north|south)?(?:east|west)?(?:ern|ward|wards|erly|ernmost)?|(?:anti|counter)?clockwise|above|below"
+)
 CLAUSE = re.compile(
     r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas|where|with)\s+|,\s+(?=(?:a|an|the|one|two|three|another|more)\s)"
 )
@@ -101,14 +107,16 @@ def _finished(case: Case) -> str:
 
 
 def _orientation(case: Case) -> str:
-    before = " ".join(contains_orientation(case.source.text)).lower()
-    allowed = set(re.findall(r"\w+", before))
-    added = [
-        found
-        for reading in case.texts
-        for found in contains_orientation(reading.text)
-        if not set(re.findall(r"\w+", found.lower())) <= allowed
-    ]
+    source = case.source.text.lower()
+    before = {word for found in contains_orientation(source) for word in WORDS.findall(found.lower())}
+    added: list[str] = []
+    for reading in case.texts:
+        for found in contains_orientation(reading.text):
+            words = WORDS.findall(found.lower())
+            places = {word for word in words if PLACE.fullmatch(word)}
+            grounded = all(case.source.stems.intersection(stems(w)) for w in words if w not in DETERMINERS | PREPOSITIONS or w == "behind")
+            if found.lower() not in source and not (places <= before and (places or grounded)):
+                added.append(found)
     return f"orientation added: {_list(added)}" if added else ""
 
 
@@ -201,9 +209,23 @@ def _denied_fairly(case: Case, mention: Mention) -> bool:
 
 def _heads_meet(one: frozenset[str], other: frozenset[str]) -> bool:
     """Whether two attributes may be said of the same thing; a stretch or an unknown head leaves it open."""
-    if not one - {"generic"} or not other - {"generic"}:
+    if "one" in one or "one" in other or not one - {"generic"} or not other - {"generic"}:
         return True
-    return any(related(a, b) for a in one for b in other)
+    body = lexicon().body
+    return any(related(body.get(a, a), body.get(b, b)) for a in one for b in other)
+
+
+def _said_of_stretch(case: Case, heads: frozenset[str], said: Mention) -> bool:
+    """For an attribute the source says of a mere shape: whether the thing may be that shape.
+
+    "White rectangles make up the halls" makes the halls white; "a white roof with a grey square" makes no roof grey,
+    because the roof has a colour of its own.
+    """
+    if said.heads - {"generic"} or "generic" in heads or not heads:
+        return True
+    own = {h for m in case.source.of(said.kind) if m.sentence == said.sentence for h in m.heads}
+    near = {m.concept for m in case.source.of("object") if m.sentence == said.sentence} - own
+    return any(related(h, n) for h in heads for n in near)
 
 
 def _attributes(case: Case, kind: str) -> str:
@@ -215,7 +237,9 @@ def _attributes(case: Case, kind: str) -> str:
             if not matching:
                 if word not in case.source.tokens and not any(m.concept in case.supported for m in mentions):
                     wrong.append(f"{word} is new")
-            elif not any(_heads_meet(mentions[0].heads, s.heads) for s in matching):
+            elif not any(
+                _heads_meet(mentions[0].heads, s.heads) and _said_of_stretch(case, mentions[0].heads, s) for s in matching
+            ):
                 of = _list(sorted(_name(h) for h in mentions[0].heads if h != "generic"))
                 wrong.append(f"{word} said of {of}")
     return "; ".join(dict.fromkeys(wrong))
@@ -296,7 +320,7 @@ def _contradiction(case: Case) -> str:
             axis, _, side = mention.concept.partition(":")
             heads = mention.heads - {"generic"}
             opposite = f"{axis}:{1 - int(side)}" if side in {"0", "1"} else ""
-            if not heads or any(s.concept == mention.concept for s in source.of("quality") if _meets(s, heads)):
+            if not heads or "one" in heads or reading.tokens[mention.at].endswith("er") or any(s.concept == mention.concept for s in source.of("quality") if _meets(s, heads)):
                 continue
             if any(s.concept == opposite for s in source.of("quality") if _meets(s, heads)):
                 wrong.append(f"{reading.tokens[mention.at]} {_list(sorted(map(_name, heads)))}")
@@ -370,16 +394,16 @@ def _false_relation(case: Case, query: Reading, units: list[tuple[frozenset[str]
     objects = sorted(query.of("object"), key=lambda m: m.at)
     for at, token in enumerate(query.tokens):
         claim = next((CLAIMS[s] for s in stems(token) if s in CLAIMS), None)
-        before = [m.concept for m in objects if m.at < at][-1:]
-        after = [m.concept for m in objects if m.at > at][:1]
+        before = [m.concept for m in objects if m.at < at][-2:]
+        after = [m.concept for m in objects if m.at > at][:2]
         if claim is None or not before or not after:
             continue
         for stated, classes in units:
-            ends = all(any(related(end, s) for s in stated) for end in (before[0], after[0]))
+            ends = all(any(related(end, s) for end in side for s in stated) for side in (before, after))
             if ends and claim in classes:
                 break
         else:
-            return f"'{token}' between {_name(before[0])} and {_name(after[0])} is not in the source"
+            return f"'{token}' between {_name(before[-1])} and {_name(after[0])} is not in the source"
     return ""
 
 
@@ -458,7 +482,8 @@ def _supported(source: Reading) -> frozenset[str]:
     lex = lexicon()
     concepts = {m.concept for m in source.mentions if m.kind in ("object", "material", "colour")}
     concepts |= {concept for stem in source.stems for _, concept in lex.senses.get(stem, ())}
-    return frozenset(up for concept in concepts for up in lex.broader.get(concept, (concept,)))
+    wider = {up for concept in concepts for up in lex.broader.get(concept, (concept,))}
+    return frozenset(wider.union(*(lex.implied.get(concept, frozenset()) for concept in wider)))
 
 
 def check(platform: Platform, source: str, reply: str | Mapping[str, object]) -> tuple[GateResult, ...]:

@@ -37,6 +37,8 @@ class Lexicon:
         senses: word or phrase (words of a phrase joined by a space) -> its (kind, concept) pairs, kind being object,
             colour or material. A word has several where English has.
         broader: concept -> itself and every broader concept, of all kinds.
+        implied: concept -> concepts that cannot but be there as well.
+        body: parts of a building whose colour and material are the building's own -> the building.
         generic: nouns that name a stretch or a shape, and no object.
         ambiguous: words that are nouns only after a determiner, number or adjective.
         qualities: word -> the (axis, side) pairs it asserts; two sides of one axis exclude each other.
@@ -47,6 +49,8 @@ class Lexicon:
 
     senses: dict[str, tuple[tuple[str, str], ...]]
     broader: dict[str, frozenset[str]]
+    implied: dict[str, frozenset[str]]
+    body: dict[str, str]
     generic: frozenset[str]
     ambiguous: frozenset[str]
     qualities: dict[str, tuple[tuple[str, int], ...]]
@@ -100,21 +104,28 @@ def _broader(direct: dict[str, set[str]]) -> dict[str, frozenset[str]]:
     return closed
 
 
+def _concept(raw: dict[str, Any], kind: str, name: str) -> str:
+    """The concept of that name: of the same kind if there is one, else an object, a material or a colour."""
+    for candidate in (kind, "object", "material", "colour"):
+        if name in raw[f"{candidate}s"]:
+            return f"{candidate}:{name}"
+    raise ValueError(f"refine/registers/lexicon.yaml: {name!r} is no concept.")
+
+
 @cache
 def lexicon() -> Lexicon:
     """The scene lexicon, read once."""
     raw = _raw("lexicon")
     senses: dict[str, list[tuple[str, str]]] = {}
     direct: dict[str, set[str]] = {}
+    implied: dict[str, frozenset[str]] = {}
     for section, kind in (("objects", "object"), ("colours", "colour"), ("materials", "material")):
         for name, entry in raw[section].items():
             concept = f"{kind}:{name}"
+            entry, _, withs = entry.partition(">>")
             words, _, ups = entry.partition(">")
-            here = direct.setdefault(concept, set())
-            for up in _split(ups):
-                here.add(
-                    next((f"{k}:{up}" for k in (kind, "material", "colour") if up in raw[k + "s"]), f"{kind}:{up}")
-                )
+            direct[concept] = {_concept(raw, kind, up) for up in _split(ups)}
+            implied[concept] = frozenset(_concept(raw, kind, up) for up in _split(withs))
             for word in _split(words):
                 places = senses.setdefault(word.replace("-", " "), [])
                 if (kind, concept) not in places:
@@ -131,6 +142,8 @@ def lexicon() -> Lexicon:
     return Lexicon(
         senses={word: tuple(places) for word, places in senses.items()},
         broader=_broader(direct),
+        implied=implied,
+        body={f"object:{part}": "object:building" for part in _split(raw["body"])},
         generic=frozenset(_split(raw["generic"])),
         ambiguous=frozenset(_split(raw["ambiguous"])),
         qualities={word: tuple(places) for word, places in qualities.items()},

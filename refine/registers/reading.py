@@ -147,7 +147,7 @@ def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
     after = tokens[end] if end < len(tokens) else "."
     if before in {"-", "", ".", ";", ":"} or after == "of":
         return True
-    if not before[0].isalnum():
+    if not before[0].isalnum() or after in DETERMINERS or (tokens[at].endswith("ed") and after in PREPOSITIONS):
         return False
     if before in DETERMINERS or number(before) is not None:
         return True
@@ -155,7 +155,7 @@ def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
         return not after[:1].isalnum() or after in PREPOSITIONS or after in BE
     if any(kind in ("colour", "material") for kind, _ in _senses(before)) or _qualities(before):
         return True
-    return before.endswith(("ed", "ing", "al", "ous", "ar")) and before not in DETERMINERS
+    return before.endswith("ed") or (before.endswith(("ing", "al", "ous", "ar")) and not _senses(before))
 
 
 def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
@@ -182,6 +182,8 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
             senses = _senses(" ".join(words[:size]))
             if not senses:
                 continue
+            if size == 1 and words[0] == "tile" and at and tokens[at - 1] in {"the", "this", "whole"}:
+                continue  # the satellite image
             if size == 1 and words[0] in lex.ambiguous and not _is_noun(tokens, at, ends[0]):
                 continue
             found += [(at, ends[size - 1], kind, concept) for kind, concept in senses]
@@ -201,9 +203,9 @@ def related(one: str, other: str) -> bool:
 def _modifier(tokens: tuple[str, ...], at: int, kinds: dict[int, set[str]]) -> bool:
     """Words that may stand between an adjective and its noun."""
     word = tokens[at]
-    if word in {"-", ",", "and", "or", "but"} or kinds.get(at, set()) & {"colour"}:
+    if word in {"-", ",", "and", "or", "but"} or (at and tokens[at - 1] == "-") or kinds.get(at, set()) & {"colour"}:
         return True
-    if word in PREPOSITIONS or word in BE:
+    if word in PREPOSITIONS or word in BE or word in DETERMINERS - NUMBERS.keys():
         return False
     return bool(
         _qualities(word)
@@ -244,14 +246,19 @@ def read(text: str) -> Reading:
                 return concepts
         return []
 
-    def heads(start: int, end: int) -> frozenset[str]:
+    def heads(start: int, end: int, kind: str) -> frozenset[str]:
         """What the attribute at tokens [start, end) is said of: the noun it precedes, else the one it follows."""
         out: list[str] = []
         at, steps = end, 0
+        material = kind == "material"
+        if tokens[at : at + 1] == ("of",):  # a pair of …
+            at += 1
         while at < len(tokens) and steps < 9:
             word = tokens[at]
             if at in nouns and at != start:
                 out += nouns[at]
+                if kind == "number" and tokens[at - 1] == "-":
+                    break
                 at = ends[at]
                 following = tokens[at] if at < len(tokens) else "."
                 if at in nouns or following == "-":
@@ -262,7 +269,7 @@ def read(text: str) -> Reading:
                         continue
                 break
             if word in {"one", "ones"}:
-                out += one_means(start)
+                out += ["one", *one_means(start)]
                 break
             beside = tokens[at + 1] if at + 1 < len(tokens) else "."
             adjective = word in _QUALITY_NOUNS and (
@@ -282,7 +289,8 @@ def read(text: str) -> Reading:
                 break
             if not _modifier(tokens, at, kinds):
                 break
-            if word in {",", "and", "or", "but"} and not (kinds.get(at + 1, set()) & _ATTRIBUTES or _qualities(beside)):
+            more = kinds.get(at + 1, set()) & (_ATTRIBUTES - ({"colour"} if material else set()))
+            if word in {",", "and", "or", "but"} and not more and (material or not _qualities(beside)):
                 break
             at += 1
             steps += 1
@@ -290,7 +298,12 @@ def read(text: str) -> Reading:
         while before >= 0 and _modifier(tokens, before, kinds) and tokens[before] not in {",", "and", "or", "but"}:
             before -= 1
         of = before >= 0 and tokens[before] == "of"
-        if not out or (of and all(head.startswith("material") for head in out)):
+        if material and not out and not of:
+            return frozenset()
+        if before >= 0 and tokens[before] == "in" and not out:  # edged in red: the edge, or the thing
+            out.append("generic")
+            of = True
+        if not out or out == ["generic"] and of or (of and all(head.startswith("material") for head in out)):
             look, hops = before, 0
             while look >= 0 and hops < 12 and tokens[look] not in BREAKS:
                 match = next((s for s in nouns if s <= look < ends[s]), None)
@@ -306,7 +319,7 @@ def read(text: str) -> Reading:
 
     for start, end, kind, concept in found:
         if kind in ("colour", "material"):
-            mentions.append(Mention(start, kind, concept, heads(start, end), sentences[start]))
+            mentions.append(Mention(start, kind, concept, heads(start, end, kind), sentences[start]))
     at = 0
     while at < len(tokens):
         word = tokens[at]
@@ -325,11 +338,11 @@ def read(text: str) -> Reading:
                 value, end = value * 12, end + 1
             elif following in {"hundred", "thousand"}:
                 value, end = value * NUMBERS[following], end + 1
-            mentions.append(Mention(at, "number", str(value), heads(at, end), sentences[at]))
+            mentions.append(Mention(at, "number", str(value), heads(at, end, "number"), sentences[at]))
             at = end
             continue
         for axis, side in _qualities(word):
-            mentions.append(Mention(at, "quality", f"{axis}:{side}", heads(at, at + 1), sentences[at]))
+            mentions.append(Mention(at, "quality", f"{axis}:{side}", heads(at, at + 1, "quality"), sentences[at]))
         at += 1
     denied = _denied(tokens, nouns)
     objects = frozenset(m.concept for m in mentions if m.kind == "object")
@@ -374,7 +387,9 @@ def _strangers(tokens: tuple[str, ...], originals: tuple[str, ...], covered: set
             continue
         after = tokens[at + 1] if at + 1 < len(tokens) else "."
         before = tokens[at - 1] if at else "."
-        closes = not after[0].isalnum() or after in PREPOSITIONS or after in BE or plain(after)
+        closes = not after[0].isalnum() or after in PREPOSITIONS or after in BE or (after[-1] == "s" and plain(after))
+        if token[-1] == "s" and at - 1 in covered and after in DETERMINERS | PREPOSITIONS:
+            continue  # a verb behind its subject
         opens = before in DETERMINERS or before in PREPOSITIONS or before == "and" or known(before)
         if opens and closes and (after != "-" or not originals[at].islower()):
             yield token
