@@ -184,6 +184,7 @@ def rebuild(
     with lock(dataset):
         report("read source", 0, 1, source)
         found = _read(str(Path(source).resolve()), settings)
+        report("read source", 1, 1, ", ".join(f"{n} {table}" for table, n in found.read.items()))
         jobs = deal(found, Path(source).resolve(), dataset / ".work", settings)
         results: dict[str, ShardResult] = {}
         with _pool(runner) as pool:

@@ -1,9 +1,11 @@
 """What a person sees on the terminal after a rebuild, a training, a search, the demo: tables by rich, on stdout."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,10 +17,15 @@ if TYPE_CHECKING:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     return table
+
+
+def _console() -> Console:
+    """Standard output; in a pipe as wide as our widest table, not the 80 columns that rich assumes."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def counts_table(counts: Mapping[str, Any]) -> Table:
@@ -73,7 +80,7 @@ def scores_table(scores: Mapping[str, Any], extra: Mapping[str, Mapping[str, flo
 
 def show_rebuild(result: Mapping[str, Any]) -> None:
     """Tables of a rebuild."""
-    console = Console()
+    console = _console()
     console.print(counts_table(result["counts"]), accounts_table(result["accounts"]), sep="\n")
     for path, why in result["ignored"].items():
         console.print(f"not data: {escape(ascii(path)[1:-1])} ({escape(why)})", style="dim", highlight=False)
@@ -88,14 +95,14 @@ def show_rebuild(result: Mapping[str, Any]) -> None:
 
 def show_scores(scores: Mapping[str, Any], run: Path) -> None:
     """Table of an evaluation."""
-    console = Console()
+    console = _console()
     console.print(scores_table(scores))
     console.print(f"run: {run}", highlight=False, soft_wrap=True)
 
 
 def show_search(found: "Found") -> None:
     """Ranked images, and how the gate weighed the experts."""
-    console = Console()
+    console = _console()
     weights = ", ".join(f"{platform} {weight:.2f}" for platform, weight in found.gate.items())
     table = _table(f"Experts weighed: {weights}", "image", "score", "building", "platform")
     for hit in found.hits:
@@ -105,7 +112,7 @@ def show_search(found: "Found") -> None:
 
 def show_demo(report: Mapping[str, Any]) -> None:
     """The demo's end: counts, gates, scores beside baseline and ceiling, where every file is, what to try next."""
-    console = Console()
+    console = _console()
     rebuild = report["rebuild"]
     console.print(
         counts_table(rebuild["counts"]),
