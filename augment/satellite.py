@@ -35,7 +35,9 @@ MASK_SIDE = 64  # shadows are soft: their outline is drawn small and enlarged, w
 cv2.setNumThreads(1)
 
 _D4 = A.D4(p=1.0)
-_WARP = A.Affine(interpolation=cv2.INTER_CUBIC, border_mode=cv2.BORDER_REFLECT_101, p=1.0)
+# The window lies inside the tile, so that the border only feeds the cubic kernel's outer taps. It is no reflection:
+# OpenCV 5.0 never returns from reflecting a side of one pixel.
+_WARP = A.Affine(interpolation=cv2.INTER_CUBIC, border_mode=cv2.BORDER_REPLICATE, p=1.0)
 _LIGHT = A.RandomBrightnessContrast(p=1.0)
 
 
