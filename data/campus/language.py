@@ -234,7 +234,7 @@ def _capital(text: str) -> str:
 
 
 def _article(phrase: str) -> str:
-    return ("an " if re.match(r"(?i)[aeio]|L-|H-", phrase) else "a ") + phrase
+    return ("an " if re.match(r"(?!one)[aeio]|L-|H-", phrase) else "a ") + phrase
 
 
 def _be(phrase: str) -> str:
@@ -261,7 +261,7 @@ _CORNER: tuple[str, ...] = (
 _UNPLACED: tuple[str, ...] = (
     "There {be} {it} next to the building.",
     "Near the building, there {be} {it}.",
-    "{It} {be} visible close to the building.",
+    "The building stands close to {it}.",
 )
 _COMPASS: dict[str, str] = {
     "upper left": "north-west",
@@ -306,7 +306,7 @@ def _head(facts: Mapping[str, str], rng: random.Random) -> str:
 
 
 def _plain_sentence(name: str, value: str, rng: random.Random) -> str:
-    """A sentence without orientation about one attribute."""
+    """A sentence without orientation about one attribute, whether the image shows it or not."""
     it = _say(name, value, "train", rng)
     templates: dict[str, tuple[str, ...]] = {
         "roof_colour": ("The roof of the building is {it}.", "The building has {it} roof surfaces."),
@@ -319,7 +319,7 @@ def _plain_sentence(name: str, value: str, rng: random.Random) -> str:
         "facade": ("The building has a {it} facade.", "The walls of the building are {it}."),
         "storeys": ("It is a {it} building.", "It appears to be a {it} structure."),
         "windows": ("The facade has {it}.", "The building has {it} on every floor."),
-        "entrance": ("The entrance of the building has {it}.", "People enter the building through {it}."),
+        "entrance": ("The entrance of the building has {it}.", "The entrance is marked by {it}."),
         "awning": ("There are {it} along the facade.", "The ground floor has {it}."),
     }
     return rng.choice(templates.get(name, _UNPLACED)).format(it=it, It=_capital(it), be=_be(it))
@@ -405,11 +405,15 @@ _MASSING = ("storeys", "footprint", "facade", "roof_colour", "roof_shape")
 
 
 def _with_quirks(sentences: Sequence[str], rng: random.Random) -> str:
-    """Join sentences the way published captions are: a space, or now and then an article, is missing."""
+    """Join sentences the way published captions are: now and then a space, a full stop or an article is missing."""
     text = sentences[0]
     for sentence in sentences[1:]:
-        clipped = re.sub(r"^There is an? ", "There is ", sentence) if rng.random() < 0.05 else sentence
-        text += ("" if rng.random() < 0.05 else " ") + clipped
+        draw = rng.random()
+        if draw < 0.03:
+            text = text.removesuffix(".")
+        elif draw >= 0.07:
+            text += " "
+        text += re.sub(r"(?<=[Tt]here is )an? ", "", sentence) if rng.random() < 0.05 else sentence
     return text
 
 
@@ -455,7 +459,7 @@ _NEAR: dict[str, tuple[str, ...]] = {
     "neighbour": ("beside {it}", "next to {it}", "close to {it}"),
     "road": ("along {it}", "beside {it}", "by {it}"),
     "surface": ("surrounded by {it}", "on {it}"),
-    "trees": ("among {it}", "in the shade of {it}"),
+    "trees": ("among {it}", "near {it}"),
     "street_object": ("near {it}", "beside {it}"),
 }
 
@@ -508,7 +512,7 @@ def query(facts: Mapping[str, str], rng: random.Random) -> tuple[str, dict[str, 
     No fact is preferred to another; the sentence holds nothing else, and no orientation.
     """
     names = sorted(facts)
-    chosen = rng.sample(names, min(len(names), rng.randint(3, 5)))
+    chosen = rng.sample(names, min(len(names), rng.choice((3, 3, 4, 4, 5))))
     stated = {name: facts[name] for name in names if name in chosen}
     text = rng.choice(_FORMS)(_said(stated, rng), rng)
     if rng.random() < 0.1:  # published test captions exist in this form

@@ -211,6 +211,9 @@ class _Canvas:
         self.face([(x + radius * math.cos(a), y + radius * math.sin(a), z) for a in steps], colour, label)
 
     def rectangle(self, rect: Rect, z: float, colour: Colour, label: int | None) -> None:
+        """A horizontal rectangle that is seen from above only."""
+        if self.eye[2] <= z:
+            return
         x0, y0, x1, y1 = rect
         self.face([(x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)], colour, label)
 
@@ -368,7 +371,7 @@ def _roof(canvas: _Canvas, shape: str, rect: Rect, z: float, colour: Colour, gab
         canvas.rectangle(inner, z, canvas.lit(_scale(colour, 0.9), (0, 0, 1)), None)
         if shape == "stepped":
             inset = _tier(rect)
-            _walls(canvas, inset, z, z + 3.2, _scale(colour, 0.55), label)
+            _walls(canvas, inset, z, z + 3.2, _scale(colour, 0.75), label)
             canvas.rectangle(inset, z + 3.2, canvas.lit(_mix(colour, (255, 255, 255), 0.12), (0, 0, 1)), label)
         if shape == "domed" and main:
             _dome(canvas, ((x0 + x1) / 2, (y0 + y1) / 2, z), _dome_radius(rect), colour)
@@ -401,7 +404,8 @@ def _roof(canvas: _Canvas, shape: str, rect: Rect, z: float, colour: Colour, gab
     for k, points in enumerate(slopes):
         is_gable = k >= 2 and shape == "gabled"
         _facing(canvas, points, gable if is_gable else colour, _LABEL["gable"] if is_gable else label)
-    canvas.line([a, b], _scale(colour, 1.25), 0.35)
+    if canvas.eye[2] > top:
+        canvas.line([a, b], _scale(colour, 1.25), 0.35)
 
 
 def _facing(canvas: _Canvas, points: list[Point], colour: Colour, label: int | None) -> None:
@@ -460,9 +464,8 @@ def _sawtooth(canvas: _Canvas, rect: Rect, z: float, colour: Colour, gable: Colo
     top = z + 2.6
     glass: Colour = (206, 224, 234)
     teeth = list(pairwise(edges))
-    centre_eye = canvas.eye[0] if lengthwise else canvas.eye[1]
-    if centre_eye < (edges[0] + edges[-1]) / 2:
-        teeth.reverse()
+    eye = canvas.eye[0] if lengthwise else canvas.eye[1]
+    teeth.sort(key=lambda tooth: -abs((tooth[0] + tooth[1]) / 2 - eye))
     for s, e in teeth:
         if lengthwise:
             _facing(canvas, [(s, y0, z), (e, y0, top), (e, y1, top), (s, y1, z)], colour, label)
@@ -794,30 +797,35 @@ def _road(canvas: _Canvas, kind: str, rng: random.Random) -> None:
     canvas.rectangle((-75, near, 75, far), 0, colour, label)
     if kind in ("asphalt road", "cycle path"):
         for edge in (near + 0.4, far - 0.4):
-            canvas.line([(-75, edge, 0), (75, edge, 0)], (226, 224, 216), 0.3)
+            _stripe(canvas, -75, 75, edge, 0.3, (226, 224, 216))
         for k in range(-12, 12):
-            canvas.line([(k * 6, middle, 0), (k * 6 + 3, middle, 0)], (246, 244, 236), 0.5)
+            _stripe(canvas, k * 6, k * 6 + 3, middle, 0.45, (246, 244, 236))
     elif kind == "dirt track":
         for rut in (middle - 1.5, middle + 1.5):
-            canvas.line([(-75, rut, 0), (75, rut, 0)], _scale(colour, 0.7), 1.0)
+            _stripe(canvas, -75, 75, rut, 1.0, _scale(colour, 0.7))
         for _ in range(14):
             at = (rng.uniform(-50, 50), rng.choice((near + 0.8, middle, far - 0.8)), 0.0)
             canvas.ring(at, rng.uniform(0.5, 1.0), (122, 138, 70), None, 7)
     elif kind == "tram line":
-        for k in range(-45, 45):
-            canvas.line([(k * 1.6, near + 0.7, 0), (k * 1.6, far - 0.7, 0)], (104, 82, 66), 0.5)
-        for rail in (-2.4, -0.9, 0.9, 2.4):
-            canvas.line([(-75, middle + rail, 0), (75, middle + rail, 0)], (40, 40, 46), 0.35)
+        for k in range(-35, 35):
+            _stripe(canvas, k * 1.8, k * 1.8 + 0.7, middle, far - near - 1.4, (112, 86, 66))
+        for rail in (-2.6, -1.0, 1.0, 2.6):
+            _stripe(canvas, -75, 75, middle + rail, 0.4, (36, 36, 42))
     elif kind == "canal":
         for edge in (near + 0.4, far - 0.4):
-            canvas.line([(-75, edge, 0), (75, edge, 0)], (212, 204, 188), 0.9)
+            _stripe(canvas, -75, 75, edge, 0.8, (212, 204, 188))
         for _ in range(24):
             x, y = rng.uniform(-50, 50), rng.uniform(near + 1.4, far - 1.4)
-            canvas.line([(x, y, 0), (x + 3, y, 0)], (112, 168, 196), 0.3)
+            _stripe(canvas, x, x + 3, y, 0.25, (112, 168, 196))
     if kind == "asphalt road":
         for _ in range(rng.randint(1, 4)):
             lane = rng.choice((middle - 1.9, middle + 1.9))
             _car(canvas, rng.uniform(-36, 36), lane, True, rng)
+
+
+def _stripe(canvas: _Canvas, x0: float, x1: float, y: float, width: float, colour: Colour) -> None:
+    """A stripe on the road, its middle at y."""
+    canvas.rectangle((x0, y - width / 2, x1, y + width / 2), 0, colour, None)
 
 
 def _car(canvas: _Canvas, x: float, y: float, along_x: bool, rng: random.Random) -> None:
@@ -1041,7 +1049,7 @@ def _ground_camera(building: Building, rng: random.Random) -> _Canvas:
         top = height_of(building) + 13.0
     middle = (low + high) / 2
     eye = (middle + rng.uniform(-5, 5), -39.0 + rng.uniform(-1, 1), rng.uniform(2.8, 3.6))
-    depth = _front(building) - eye[1]
+    depth = min(r[1] for r in rects) - eye[1]
     horizon = _DRAWN * rng.uniform(0.70, 0.74)
     focal = min((_DRAWN / 2 - 10) * depth / ((high - low) / 2 + 1), (horizon - 12) * depth / (top - eye[2]))
     focal = min(focal, _DRAWN * 1.1) * rng.uniform(0.92, 1.0)
@@ -1053,7 +1061,7 @@ def _ground_camera(building: Building, rng: random.Random) -> _Canvas:
 def _sky(canvas: _Canvas, rng: random.Random) -> None:
     horizon = int(canvas.centre[1])
     high: Colour = rng.choice(((88, 146, 214), (120, 164, 210), (150, 166, 184), (176, 182, 190)))
-    low = _mix(high, (240, 240, 236), 0.7)
+    low = _mix(high, (236, 238, 236), 0.45)
     for row in range(0, horizon, 4):
         canvas.pen.rectangle((0, row, _DRAWN, row + 4), fill=_mix(high, low, row / horizon))
     for _ in range(rng.randint(0, 4)):
@@ -1185,8 +1193,12 @@ def _scene(canvas: _Canvas, building: Building, platform: Platform, rng: random.
     for k, rect in enumerate(_rects(building)):
 
         def draw(rect: Rect = rect, main: bool = k == 0) -> None:
-            _walls(canvas, rect, 0, eaves, material, _LABEL["wall"], paint)
-            _roof(canvas, attributes.roof_shape, rect, eaves, _ROOF[attributes.roof_colour], material, main)
+            walls = partial(_walls, canvas, rect, 0, eaves, material, _LABEL["wall"], paint)
+            roof = partial(
+                _roof, canvas, attributes.roof_shape, rect, eaves, _ROOF[attributes.roof_colour], material, main
+            )
+            for step in (walls, roof) if canvas.eye[2] > eaves else (roof, walls):  # what hides comes last
+                step()
             if platform != "ground":
                 _equipment(canvas, building, rect, eaves, main, rng)
             if rect[0] < 0 < rect[2] and rect[1] == front and canvas.eye[1] < front and platform != "satellite":

@@ -87,6 +87,8 @@ def _write_building(root: Path, seed: int, is_query: bool, building: Building) -
                 texts.append(caption(building, platform, view.parts, rng).text)
                 continue
             text, stated = query(visible_facts(building, platform, view.parts), rng)
+            while text in texts:
+                text, stated = query(visible_facts(building, platform, view.parts), rng)
             texts.append(text)
             queries.append(Query(path, ordinal, building.id, platform, tuple(stated.items())))
         if train and rng.random() < _NO_CAPTION:
