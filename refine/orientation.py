@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from refine.orientation_spans import Mention, Tokens, find, lexicon, tokenise
+from refine.orientation_spans import Mention, Tokens, find, lexicon, split, tokenise
 from schemas.records import Edit, Stripped, apply_edits
 
 OPPOSITE = {
@@ -35,6 +35,7 @@ class _Draft:
     mentions: list[Mention]
     pieces: list[tuple[int, int, str]] = field(default_factory=list)
     chosen: dict[str, list[Directions]] = field(default_factory=dict)
+    done: set[int] = field(default_factory=set)
 
     def put(self, first: int, last: int, text: str) -> None:
         """Replace tokens first .. last-1."""
@@ -44,8 +45,10 @@ class _Draft:
         """Remove tokens first .. last-1 with the blanks and commas that belong to them."""
         t = self.tokens
         before, after = t.code(first - 1), t.code(last)
-        if before in CLAUSE:
-            if after == ",":
+        if t.word(first - 1) in ("(", "[") and t.word(last) in (")", "]"):
+            self.pieces.append((t.end[first - 2] if first > 1 else 0, t.end[last], ""))
+        elif before in CLAUSE or t.glued(first):
+            if after in ",-" or t.word(last) == ":":
                 last += 1
             if t.code(last) in ".$":
                 self._cut_clause(first, last)
@@ -81,10 +84,34 @@ class _Draft:
         seen = self.chosen.setdefault(noun, [])
         word = "one"
         if seen and directions not in seen:
-            word = "the other" if len(seen) == 1 and _opposite(directions) == seen[0] else "another"
+            only = (
+                len(seen) == 1 and _opposite(directions) == seen[0] and not (noun == "corner" and len(directions) > 1)
+            )
+            word = "the other" if only else "another"
         if directions not in seen:
             seen.append(directions)
         return word
+
+    def one_of(self, possessive: str, noun: str, directions: Directions) -> str:
+        """One of its sides, another of its sides, the other side."""
+        word = self.which(noun, directions)
+        return f"the other {noun}" if word == "the other" else f"{word} of {possessive} {_plural(noun)}"
+
+    def same_noun(self, mention: Mention) -> bool:
+        """Whether the opposite place is said of the same noun: the building on the left ... the building on the right."""
+        noun = self.tokens.word(mention.first - 1)
+        wanted = _opposite(mention.directions[0])
+        return any(
+            other.directions[:1] == (wanted,) and self.tokens.word(other.first - 1) == noun for other in self.mentions
+        )
+
+    def swallow(self, mention: Mention) -> int:
+        """The end of the mention that follows this one at once, which is then dealt with; else of this one."""
+        after = self.mentions[self.mentions.index(mention) + 1 :]
+        if after and after[0].first == mention.last and after[0].kind in ("place", "axis", "noun"):
+            self.done.add(after[0].first)
+            return after[0].last
+        return mention.last
 
     def paired(self, mention: Mention) -> bool:
         """Whether another place of the caption is just opposite: on the left ... on the right."""
@@ -92,7 +119,10 @@ class _Draft:
             return False
         wanted = _opposite(mention.directions[0])
         return any(
-            other.kind == "place" and other.directions[:1] == (wanted,) and other.first != mention.first
+            other.kind in ("place", "beside")
+            and other.directions[:1] == (wanted,)
+            and (other.kind == "beside" or other.frame != "object")
+            and other.first != mention.first
             for other in self.mentions
         )
 
@@ -165,9 +195,13 @@ def _phrase(t: Tokens, first: int, last: int) -> _Phrase:
 def _clause_start(t: Tokens, first: int) -> bool:
     """Whether a phrase opens its clause: after a stop, or after a comma or while/and that a stop precedes."""
     before = t.code(first - 1)
-    if before in CLAUSE or (before == "z" and t.word(first - 1) in ("while", "whereas", "but", "where")):
+    if (
+        before in CLAUSE
+        or t.glued(first)
+        or (before == "z" and t.word(first - 1) in ("while", "whereas", "but", "where"))
+    ):
         return True
-    return before in ",&" and t.code(first - 2) in ",;" and before == "&"
+    return before == "&" and t.code(first - 2) in ",;"
 
 
 def _centre_follows(t: Tokens, index: int) -> bool:
@@ -192,7 +226,7 @@ def _beside(d: _Draft, m: Mention) -> None:
     ):
         noun = t.low[p.landmark] if p.landmark >= 0 else "side"
         if p.several:
-            text = "both sides" if _opposed(m) else "two sides"
+            text = f"{_how_many(m)} sides"
         elif p.centre and word in ("in", "on", "at"):
             text = f"in the middle of {d.which(noun, directions)} {noun}"
             d.put(p.preposition, last, text)
@@ -204,20 +238,27 @@ def _beside(d: _Draft, m: Mention) -> None:
         else:
             d.put(p.preposition + 1, last, text)
         return
+    if p.several and p.landmark < 0:
+        d.put(p.preposition if p.preposition >= 0 else m.first, last, f"on {_how_many(m)} sides")
+        return
     if p.landmark >= 0:
         noun = t.low[p.landmark]
         d.put(p.preposition + 1 if p.preposition >= 0 else m.first, last, f"{d.which(noun, directions)} {noun}")
         return
     if _centre_follows(t, last + 1):
+        the = " the" if t.code(last + 1) == "M" else ""
         if p.centre:
-            d.put(p.preposition if p.preposition >= 0 else m.first, last + 1, "near")
+            d.put(p.preposition if p.preposition >= 0 else m.first, last + 1, "near" + the)
         elif t.word(m.first) in ("at",) and t.word(last - 1) in ("top", "bottom"):
-            d.put(m.first, last + 1, "in")
+            d.put(m.first, last + 1, "in" + the)
         else:
             lead_in = any(t.codes[i] == "A" for i in range(m.first, last))
-            d.put(last - 1 if p.preposition < 0 else p.preposition, last + 1, "off" if lead_in else "near")
+            d.put(last - 1 if p.preposition < 0 else p.preposition, last + 1, ("off" if lead_in else "near") + the)
         if p.adverb < 0 and p.preposition < 0 and m.first < last - 1:
             d.pieces[-1] = (t.start[m.first], d.pieces[-1][1], d.pieces[-1][2])
+        return
+    if word == "at" and t.word(last - 1) not in ("top", "bottom"):
+        d.put(p.preposition + 1, last, f"{d.which('side', directions)} side")
         return
     if word in ("in", "at", "within", "on", "across", "along") and (
         word in ("in", "within", "across", "along") or t.word(last - 1) in ("top", "bottom")
@@ -234,6 +275,13 @@ def _beside(d: _Draft, m: Mention) -> None:
     d.put(first, last + 1, "next to")
 
 
+def _how_many(m: Mention) -> str:
+    """How many sides a list of directions names: both for opposites."""
+    if _opposed(m):
+        return "both"
+    return {2: "two", 3: "three"}.get(len(m.directions), "several")
+
+
 def _opposed(m: Mention) -> bool:
     return len(m.directions) == 2 and m.directions[1] == _opposite(m.directions[0])
 
@@ -241,6 +289,8 @@ def _opposed(m: Mention) -> bool:
 def _needs_place(t: Tokens, before: int) -> bool:
     """Whether the word before a place would be left without a complement: is, lies, stands, located."""
     code = t.code(before)
+    if t.word(before) == "visible":
+        return False
     if code == "A":
         return _needs_place(t, before - 1)
     if code == "w" and t.word(before) in ("out", "off", "away", "up") and t.code(before - 1) in "VB":
@@ -254,10 +304,24 @@ def _place(d: _Draft, m: Mention) -> None:
     p = _phrase(t, m.first, m.last)
     directions = m.directions[0] if m.directions else frozenset()
     preposition = t.word(p.preposition)
-    opens = _clause_start(t, m.first)
     after = t.code(m.last)
-    several = len(m.directions) > 1
+    opens = _clause_start(t, m.first) or (t.code(m.first - 1) in ",&" and after in "By" and len(m.directions) == 1)
+    several = len(m.directions) > 1 or "G" in t.codes[m.first : m.last]
+    if several and any(t.codes[i] in "LS" and t.low[i] not in PLAIN for i in range(m.first, m.last)):
+        parts = split(t, m)
+        if len(parts) > 1:
+            for part in parts:
+                _place(d, part)
+            return
     if p.centre and p.landmark < 0 and not several:
+        if preposition == "from":
+            d.cut(m.first, m.last)
+            return
+        if preposition in ("to", "toward", "towards") and t.code(m.first - 1) in "pg":
+            d.put(m.first, m.last, f"in {d.which('direction', directions)} direction")
+            return
+        if "u" in t.codes[m.first : p.preposition]:
+            d.pieces.append((t.start[m.first], t.start[p.preposition], ""))
         first = next(i for i in range(m.first, m.last) if t.codes[i] in "vhneq")
         drop = first + 1
         while t.code(drop) in "vhneqH-":
@@ -273,27 +337,38 @@ def _place(d: _Draft, m: Mention) -> None:
     if several:
         _places(d, m, p)
         return
+    kept = noun and noun not in PLAIN
+    if kept and "u" in t.codes[m.first : p.preposition]:
+        d.pieces.append((t.start[m.first], t.start[p.preposition], ""))
     image = any(t.codes[i] == "I" for i in range(m.first, m.last))
     tail = next((i for i in range(m.first, m.last) if t.codes[i] == "f"), m.last)
-    if after in "w#" and t.code(m.last - 1) in "vhneqH" and p.determiner >= 0 and not opens:
+    if (
+        after in "w#xK"
+        and t.code(m.last - 1) in "vhneqH"
+        and p.determiner >= 0
+        and not opens
+        and not _looks_finite(t, m.last, directions)
+    ):
         _attribute(d, p.determiner, m.last, directions)
         return
     if after in "wS#" and t.code(m.last - 1) in "vhneqH" and opens and t.code(m.last + 1) in ",y.":
         _attribute(d, p.determiner if p.determiner >= 0 else p.preposition + 1, m.last, directions)
         return
-    if noun and noun not in PLAIN:
+    if kept:
         of = p.possessive and noun in ("side", "edge", "corner", "end", "flank", "margin")
-        text = f"one of {t.low[p.determiner]} {_plural(noun)}" if of else f"{d.which(noun, directions)} {noun}"
+        text = d.one_of(t.low[p.determiner], noun, directions) if of else f"{d.which(noun, directions)} {noun}"
         if p.possessive and noun == "half":
             text = f"{d.which(noun, directions)} half of {_object_pronoun(t.low[p.determiner])}"
         d.put(p.preposition + 1, p.landmark + 1, text)
         return
     if p.possessive and t.low[p.determiner] in ("its", "their"):
         pronoun = _object_pronoun(t.low[p.determiner])
-        if not noun:
+        if not noun and preposition in ("along", "across", "around"):
+            d.put(p.preposition + 1, tail, d.one_of(t.low[p.determiner], "side", directions))
+        elif not noun:
             d.put(p.preposition, tail, "next to " + pronoun)
         elif noun == "side":
-            d.put(p.preposition + 1, p.landmark + 1, f"one of {t.low[p.determiner]} sides")
+            d.put(p.preposition + 1, p.landmark + 1, d.one_of(t.low[p.determiner], noun, directions))
         else:
             d.put(p.preposition + 1, p.landmark + 1, f"one {noun} of {pronoun}")
         return
@@ -344,15 +419,17 @@ def _place(d: _Draft, m: Mention) -> None:
             tail,
             _somewhere(d, m),
         )
-    elif t.word(m.first - 1) in ("it", "them") and False:
-        d.cut(m.first, m.last)
-    elif _by_agent(t, m.first):
+    elif t.code(m.first - 1) == "p" and after in ",.;&$" and preposition in ("on", "in", "at"):
+        d.put(m.first, tail, "by" if t.word(m.first - 1).startswith("pass") else _somewhere(d, m))
+    elif t.word(m.first - 1).endswith("ing") and t.code(m.first - 2) in CLAUSE and after == ",":
         d.put(m.first, tail, "on " + d.which("side", directions) + " side")
-    elif d.paired(m) and (the := _definite(t, m.first)) >= 0:
+    elif t.word(m.first - 1) == "one" and t.code(m.first - 2) in ",&^.;" and after in ",.;&$" and d.paired(m):
+        d.put(m.first, tail, "on " + d.which("side", directions) + " side")
+    elif (noun == "side" and d.paired(m)) or _by_agent(t, m.first):
+        d.put(m.first, tail, "on " + d.which("side", directions) + " side")
+    elif d.paired(m) and d.same_noun(m) and (the := _definite(t, m.first)) >= 0:
         word = d.which("one", directions)
         d.put(the, the + 1, word)
-        d.cut(m.first, m.last)
-    elif t.code(m.first - 1) == "^":
         d.cut(m.first, m.last)
     else:
         d.cut(m.first, m.last)
@@ -375,7 +452,7 @@ def _by_agent(t: Tokens, first: int) -> bool:
             return False
         if t.low[i] == "by" and t.low[i - 1].endswith("ed"):
             return True
-    return t.word(first - 1) in ("it", "them") and t.word(first - 2) == "to"
+    return t.word(first - 1) in ("it", "them") and t.word(first - 3) in ("attached", "joined", "connected", "fixed")
 
 
 def _somewhere(d: _Draft, m: Mention) -> str:
@@ -408,7 +485,10 @@ def _points(d: _Draft, m: Mention, p: _Phrase, tail: int) -> bool:
             )
         return True
     if before == "p":
-        d.cut(m.first, m.last)
+        d.cut(m.first - 1 if _dangling(t, m) else p.preposition, m.last)
+        return True
+    if t.word(p.preposition) == "to" and t.word(m.first - 1) == "other":
+        d.put(m.first, tail, f"{d.which('direction', m.directions[0])} way")
         return True
     if t.word(p.preposition) != "to" and before in "w#" and not _clause_start(t, m.first):
         if t.word(m.first - 1) in ("one", "other"):
@@ -419,16 +499,32 @@ def _points(d: _Draft, m: Mention, p: _Phrase, tail: int) -> bool:
     return False
 
 
+def _dangling(t: Tokens, m: Mention) -> bool:
+    """Whether a participle would be left with nothing to say: a road running towards the top."""
+    before = t.word(m.first - 1)
+    return (
+        t.code(m.first - 1) == "p"
+        and before.endswith("ing")
+        and t.code(m.last) in ",.;$"
+        and t.code(m.first - 2) in "wx"
+    )
+
+
 def _opening_place(d: _Draft, m: Mention, p: _Phrase, image: bool, tail: int) -> None:
     """On the left, there is X / On the left is X / At the bottom a brown block forms."""
     t = d.tokens
     after = t.code(m.last)
-    if d.paired(m):
-        preposition = p.preposition
-        d.put(preposition, tail, f"on {d.which('side', m.directions[0])} side")
-    elif after in "BVpgT":
+    if t.word(m.first - 1) == ";" and after == "," and t.code(m.last + 1) in "a#wt" and not d.paired(m):
+        d.put(m.first, m.last, "elsewhere")
+    elif d.paired(m):
+        first = m.first if t.word(m.first) in ("further", "farther") else p.preposition
+        d.put(first, tail, f"on {d.which('side', m.directions[0])} side")
+    elif after in "Bpg" or (
+        (after in "VT" or t.word(m.last) in lexicon().words["travel"]) and not t.low[m.last].endswith(("ed", "ing"))
+    ):
         if image:
-            d.put(p.preposition, tail, f"in {d.which('part', m.directions[0])} part")
+            noun = "side" if p.landmark >= 0 and t.low[p.landmark] == "side" else "part"
+            d.put(p.preposition, tail, f"{'on' if noun == 'side' else 'in'} {d.which(noun, m.directions[0])} {noun}")
         elif t.code(m.first) == "A":
             d.put(p.preposition, m.last, "alongside")
         else:
@@ -442,14 +538,8 @@ def _opening_place(d: _Draft, m: Mention, p: _Phrase, image: bool, tail: int) ->
 def _places(d: _Draft, m: Mention, p: _Phrase) -> None:
     """On the left and right, to the west and to the south, below, to the south-east."""
     t = d.tokens
-    both = (
-        "both"
-        if _opposed(m)
-        or len(m.directions) == 2
-        and len(m.directions[0] ^ m.directions[1]) == 2
-        and len(m.directions[0]) == 2
-        else "two"
-    )
+    level = len(m.directions) == 2 and len(m.directions[0]) == 2 == len(m.directions[0] ^ m.directions[1])
+    both = "both" if level else "two" if "G" in t.codes[m.first : m.last] else _how_many(m)
     if "," in t.codes[m.first : m.last] and "&" not in t.codes[m.first : m.last]:
         if _needs_place(t, m.first - 1) and not _clause_start(t, m.first):
             d.put(m.first, m.last, "nearby")
@@ -462,7 +552,8 @@ def _places(d: _Draft, m: Mention, p: _Phrase) -> None:
     if "u" in t.codes[m.first : m.last]:
         d.cut(m.first, m.last)
     elif p.possessive and t.low[p.determiner] in ("its", "their"):
-        d.put(p.preposition, m.last, f"on two of {t.low[p.determiner]} {noun}")
+        kept = "on" if preposition in ("in", "at", "to", "toward", "towards") else preposition
+        d.put(p.preposition, m.last, f"{kept} two of {t.low[p.determiner]} {noun}")
     elif preposition in ("in", "on", "at", "to", "toward", "towards", "from"):
         d.put(
             p.preposition,
@@ -477,7 +568,7 @@ def _attribute(d: _Draft, first: int, last: int, directions: Directions) -> None
     """A direction word before another noun: the lower roof, a northern wing, the upper right two thirds."""
     t = d.tokens
     noun = t.word(last)
-    if t.code(first) == "t" and t.code(last) in "wIOp" and noun:
+    if t.code(first) == "t" and t.code(last) in "wIOpxK" and noun:
         plural = noun.endswith("s") and not noun.endswith("ss")
         if plural:
             d.pieces.append((t.start[first + 1], t.start[last], ""))
@@ -524,20 +615,37 @@ def _noun(d: _Draft, m: Mention) -> None:
         else:
             d.pieces.append((t.end[drop[0] - 1], t.end[drop[-1]], ""))
         return
+    if end == "L" and t.word(m.first - 1) in ("'s", "’s") and (owner := _owner(t, m.first - 1)) >= 0:
+        whose = t.raw[t.start[owner] : t.end[m.first - 1]]
+        whose = whose[:1].lower() + whose[1:] if t.code(owner) in "ta" else whose
+        d.which(t.low[m.last - 1], directions)
+        d.put(owner, m.last, f"one of {whose} {_plural(t.low[m.last - 1])}")
+        return
     if end == "L":
         noun = t.low[m.last - 1]
         pronoun = t.low[m.first] if determiner == "i" else ""
         if pronoun and after != "f" and noun in ("half", "third", "quarter", "part", "portion", "section"):
             d.put(m.first, m.last, f"{d.which(noun, directions)} {noun} of {_object_pronoun(pronoun)}")
         elif pronoun:
-            d.which(noun, directions)
-            d.put(m.first, m.last, f"one of {pronoun} {_plural(noun)}")
+            d.put(m.first, m.last, d.one_of(pronoun, noun, directions))
         elif determiner == "a":
             d.put(m.first, m.last, f"one {noun}")
+        elif t.word(m.first + 1) in ("whole", "entire") and determiner == "t":
+            word = d.which(noun, directions)
+            whole = t.low[m.first + 1]
+            d.put(m.first, m.last, f"one {whole} {noun}" if word == "one" else f"the {whole} other {noun}")
         else:
-            d.put(m.first, m.last, f"{d.which(noun, directions)} {noun}")
+            word = d.which(noun, directions)
+            d.put(m.first, m.last, f"{'a different' if t.word(m.first - 1) == 'another' else word} {noun}")
         return
     bare = determiner not in "tiab"
+    if t.word(m.last - 1).endswith("most") and after in "BpOV":
+        d.put(m.first, m.last, d.which("one", directions))
+        return
+    if t.codes[m.last - 1] == "H":
+        of_something = t.word(m.first - 1) in ("'s", "’s")
+        d.put(m.first, m.last, "other side" if of_something else f"{d.which('side', directions)} side")
+        return
     if after in "w" and not _looks_finite(t, m.last, directions):
         _attribute(d, m.first, m.last, directions)
     elif after in "#" and not bare:
@@ -549,10 +657,14 @@ def _noun(d: _Draft, m: Mention) -> None:
             d.put(m.first, m.last, "nearby")
         elif t.code(m.first - 1) == "A":
             _after_adverb(d, m)
+        elif t.code(m.first - 1) in "fP2F" and m.first > 1:
+            d.cut(m.first - 1, m.last)
         else:
             d.cut(m.first, m.last)
     elif after == "p" and determiner in "tia" and not _looks_finite(t, m.last, directions):
         _attribute(d, m.first, m.last, directions)
+    elif t.word(m.first + 1) in ("whole", "entire"):
+        d.put(m.first, m.last, f"{d.which('side', directions)} {t.low[m.first + 1]} side")
     else:
         preposition = t.word(m.first - 1)
         noun = {"along": "side", "across": "side", "around": "edge"}.get(preposition, "part")
@@ -562,11 +674,21 @@ def _noun(d: _Draft, m: Mention) -> None:
             d.put(m.first, m.last, f"{d.which(noun, directions)} {noun}")
 
 
+def _owner(t: Tokens, possessive: int) -> int:
+    """Where the possessor begins whose 's stands at a token: the (red) building's; -1 if that is not plain."""
+    for i in range(possessive - 1, max(possessive - 4, -1), -1):
+        if t.codes[i] in "ta":
+            return i
+        if t.codes[i] not in "w":
+            return -1
+    return -1
+
+
 def _after_adverb(d: _Draft, m: Mention) -> None:
     t = d.tokens
     at = m.first - 1
     if t.word(at) in ("further", "farther"):
-        d.put(m.first, m.last, "on" if t.low[at] == "further" else "away")
+        d.put(m.first, m.last, "out")
     else:
         d.cut(at, m.last)
 
@@ -574,13 +696,20 @@ def _after_adverb(d: _Draft, m: Mention) -> None:
 def _looks_finite(t: Tokens, index: int, directions: Directions) -> bool:
     """Whether the word after "the lower left" is its verb rather than its noun."""
     word = t.word(index)
-    return (len(directions) > 1 or t.codes[index - 1] in "neq") and word.endswith("s") and t.code(index + 1) in "ta#x"
+    if word.endswith("ing") and word not in lexicon().words["ing_noun"]:
+        return True
+    if not word.endswith("s") or word.endswith("ss"):
+        return False
+    return t.code(index + 1) in "tai#" or t.word(index + 1) in ("it", "them")
 
 
 def _relation(d: _Draft, m: Mention) -> None:
     """Above the hall, below it, behind, both above and below, in front of."""
     t = d.tokens
     after = t.code(m.last)
+    if after == "&" and any(other.first == m.last + 1 and other.kind in ("beside", "relation") for other in d.mentions):
+        d.pieces.append((t.start[m.first], t.start[m.last + 1], ""))
+        return
     first = next((i for i in range(m.first, m.last) if t.codes[i] in "RbPr"), m.first)
     if len(re.findall("R", t.codes[m.first : m.last])) > 1:
         if after in "tiaw#" and t.low[m.last - 1] != "":
@@ -603,6 +732,8 @@ def _relation(d: _Draft, m: Mention) -> None:
     )
     if t.code(m.last - 1) == "f":
         d.put(first, m.last, "beside")
+    elif has_object and _centre_follows(t, m.last):
+        d.put(first, m.last, "off" if first > m.first else "near")
     elif has_object and not (t.code(m.first - 1) in CLAUSE and after == "w" and False):
         verb = t.word(m.first - 1)
         d.put(
@@ -624,7 +755,13 @@ def _relation(d: _Draft, m: Mention) -> None:
         d.put(first, m.last, "nearby")
 
 
-PATH_MAIN = {"run": "run through", "runs": "runs through", "ran": "ran through"}
+PATH_MAIN = {
+    "run": "run through",
+    "runs": "runs through",
+    "ran": "ran through",
+    "stretches": "stretches out",
+    "stretch": "stretch out",
+}
 
 
 def _axis(d: _Draft, m: Mention) -> None:
@@ -632,9 +769,14 @@ def _axis(d: _Draft, m: Mention) -> None:
     t = d.tokens
     before = t.word(m.first - 1)
     code = t.code(m.first - 1)
-    ends = t.code(m.last) in ",.;$&"
+    ends = t.code(m.last) in ",.;$&z"
+    if before in ("oriented", "aligned") and t.code(m.first - 2) == "B":
+        d.put(m.first - 1, m.last, "visible")
+        return
     if not ends or code not in "pVBT":
-        if code == "T" or (code == "B" and not ends):
+        if before.endswith("ing") and code == "p" and t.code(m.first - 2) in "wx" and t.code(m.last) in "wxVBOp":
+            d.cut(m.first - 1, m.last)
+        elif before in lexicon().words["travel"] or (code == "B" and not ends):
             d.put(m.first - 1, m.last, "stretching" if before.endswith("ing") else "stretches")
         else:
             d.cut(m.first, m.last)
@@ -645,7 +787,9 @@ def _axis(d: _Draft, m: Mention) -> None:
         while t.code(first - 1) in "BA" and t.code(first - 1) != "^":
             first -= 1
         last = m.last
-        if t.code(last) == "," and t.code(first - 1) != ",":
+        if t.code(last) == "&" and t.word(last + 1).endswith("ing"):
+            d.pieces.append((t.start[first], t.start[last + 1], ""))
+        elif t.code(last) == "," and t.code(first - 1) != ",":
             d.pieces.append((t.end[first - 1] if first else 0, t.end[last] if first else t.start[last + 1], ""))
         else:
             d.cut(first, last)
@@ -672,9 +816,11 @@ def _travel(d: _Draft, m: Mention) -> None:
     t = d.tokens
     word = t.low[m.first]
     if word.endswith("ing") and t.code(m.first - 1) == ",":
-        d.cut(m.first, m.last)
+        d.cut(m.first, d.swallow(m))
         return
-    d.put(m.first, m.last, "running" if word.endswith("ing") else "runs" if word.endswith("s") else "run")
+    following = next((other for other in d.mentions if other.first == m.last), None)
+    last = d.swallow(m) if following is not None and following.kind == "axis" else m.last
+    d.put(m.first, last, "running" if word.endswith("ing") else "runs" if word.endswith("s") else "run")
 
 
 def _vertical(d: _Draft, m: Mention) -> None:
@@ -684,7 +830,7 @@ def _vertical(d: _Draft, m: Mention) -> None:
     if t.code(m.last) in "ti":
         d.put(m.first, m.last, "along")
     elif t.word(m.first) in ("further", "farther"):
-        if t.code(m.last) == "P":
+        if t.code(m.last) == "P" and word != "back":
             d.cut(m.first, m.last)
         else:
             d.put(m.last - 1, m.last, "away" if word == "back" else "along")
@@ -702,16 +848,31 @@ def _facing(d: _Draft, m: Mention) -> None:
 
 
 def _adverb(d: _Draft, m: Mention) -> None:
-    """Leftwards, diagonally, clockwise."""
-    d.cut(m.first, m.last)
+    """Leftwards, diagonally, clockwise; "Set diagonally," goes as a whole."""
+    set_so = d.tokens.word(m.first - 1) in ("set", "placed", "laid") and d.tokens.code(m.first - 2) in "^.;,"
+    opens = d.tokens.code(m.first - 1) in "^.;"
+    if _dangling(d.tokens, m):
+        d.cut(m.first - 1, m.last)
+        return
+    d.cut(m.first - set_so, d.swallow(m) if opens else m.last)
 
 
 def _turned(d: _Draft, m: Mention) -> None:
     t = d.tokens
-    first = m.first
+    first = m.first - (t.codes[m.last - 1] == "@")
     if t.code(first - 1) == "b" and t.code(first - 2) == ",":
         first -= 1
-    if t.code(first - 1) == "B":
+    if "z" in t.codes[first : m.last]:
+        if t.code(first) == "B":
+            d.put(first, m.last, f"{t.low[first]} visible")
+        else:
+            d.cut(first, m.last)
+        return
+    if t.code(first) == "T":
+        if t.code(m.last - 1) == "&":
+            d.pieces.append((t.start[first], t.start[m.last], ""))
+        else:
+            d.put(first, m.last, "lies there" if t.low[first].endswith("s") else "lying there")
         return
     d.cut(first, m.last)
 
@@ -725,18 +886,21 @@ def _depth(d: _Draft, m: Mention) -> None:
     t = d.tokens
     if t.code(m.first) == "P" and t.low[m.first] in ("in", "at", "on", "into", "across", "to"):
         if _clause_start(t, m.first):
-            if t.code(m.last) in "BV":
+            if t.code(m.last) in "BVpg" or t.word(m.last) in lexicon().words["travel"]:
                 d.put(m.first, m.last, "nearby")
+            elif t.word(m.first - 1) == ";" and t.code(m.last) == "," and t.code(m.last + 1) in "at#w":
+                d.put(m.first, m.last, "elsewhere")
             else:
                 d.cut(m.first, m.last)
         else:
             d.put(m.first, m.last, "nearby")
     else:
         first = m.first + (t.code(m.first) == "P")
-        if t.code(m.last) == "w" and t.code(first) != "G":
+        if t.code(m.last) == "w" and t.code(first) == "t" and not _looks_finite(t, m.last, frozenset()):
             _attribute(d, first, m.last, frozenset())
         else:
-            d.put(first, m.last, f"{d.which('part', frozenset())} part")
+            whole = f"{t.low[m.last - 2]} " if t.code(m.last - 2) == "J" else ""
+            d.put(first, m.last, f"{d.which('part', frozenset())} {whole}part")
 
 
 def _clock(d: _Draft, m: Mention) -> None:
@@ -776,7 +940,7 @@ def _opens_sentence(raw: str, at: int) -> bool:
 def _seam(raw: str, begin: int, end: int, text: str, upto: int) -> tuple[int, int, str]:
     """Carry a sentence's capital over to the word that now opens it; keep words apart."""
     left, right = raw[begin - 1 : begin], raw[end : end + 1]
-    if left.isspace() and right.isspace() and not text:
+    if left.isspace() and right.isspace() and not text and end < upto:
         end += 1
     glued = begin > 0 and left.isalpha() and raw[begin : begin + 1].isalpha()
     first = re.search(r"\w", raw[begin:end] or raw[end:])
@@ -784,12 +948,12 @@ def _seam(raw: str, begin: int, end: int, text: str, upto: int) -> tuple[int, in
         if text.strip():
             lead = len(text) - len(text.lstrip())
             text = text[:lead] + text[lead : lead + 1].upper() + text[lead + 1 :]
-        elif end < upto:
+        elif end < upto and not raw[end:upto].isspace():
             gap = len(raw[end:]) - len(raw[end:].lstrip(" \t"))
             text += raw[end : end + gap] + raw[end + gap : end + gap + 1].upper()
             end += gap + 1
             if glued:
-                text = " " + text.lstrip()
+                text = ". " + text.lstrip()
     return begin, end, text
 
 
@@ -822,7 +986,8 @@ def strip(raw: str) -> Stripped:
         return Stripped(raw)
     draft = _Draft(tokens, mentions)
     for mention in mentions:
-        RULES[mention.kind](draft, mention)
+        if mention.first not in draft.done:
+            RULES[mention.kind](draft, mention)
     edits = _edits(raw, draft.pieces)
     text = apply_edits(raw, edits)
     if _NOTHING.fullmatch(text) and raw:

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import spacy
 import yaml
+from spacy.attrs import IDX, LENGTH, LOWER
 from spacy.language import Language
 from spacy.util import compile_infix_regex
 
@@ -40,7 +41,7 @@ Frame = Literal["image", "object", "viewer"]
 
 LETTERS: dict[str, str] = {
     "horizontal": "h", "vertical": "v", "north_south": "n", "east_west": "e", "between_compass": "q",
-    "relation": "R", "depth": "G", "front": "r", "adverb": "W", "axis_adjective": "X", "up_down": "u", "back": "k",
+    "relation": "R", "depth": "G", "front": "r", "adverb": "W", "clockwise": "C", "axis_adjective": "X", "up_down": "u", "back": "k",
     "clock": "o", "angle": "@", "travel": "T", "turned": "Z", "facing": "K",
     "landmark": "L", "landmarks": "S", "direction_noun": "N", "hand": "H", "centre": "M", "image": "I", "the": "t",
     "a": "a", "possessive": "i", "both": "b", "of": "f", "to": "2", "from": "F", "preposition": "P", "and": "&",
@@ -50,7 +51,7 @@ LETTERS: dict[str, str] = {
 }  # fmt: skip
 """One letter per class of the lexicon; every other word is "w", a direction word that is no orientation here is "x"."""
 
-TRIGGERS = frozenset("hvneqRGrWXukoTZK@")
+TRIGGERS = frozenset("hvneqRGrWCXukoTZK@")
 COMPASS = {"north": "north", "south": "south", "east": "east", "west": "west"}
 
 
@@ -79,7 +80,8 @@ def language() -> Language:
         r"(?<=[a-z]{3})(?=(?:The|On|In|At|To|There|It|Along|Above|Below|Behind|North|South|East|West|Left|Right|A)\b)"
     )
     stopped = r"(?<=[a-z]{2})[.,;](?=[A-Za-z]{2})"
-    nlp.tokenizer.infix_finditer = compile_infix_regex([*(nlp.Defaults.infixes or ()), glued, stopped]).finditer
+    tokenizer: Any = nlp.tokenizer
+    tokenizer.infix_finditer = compile_infix_regex([*(nlp.Defaults.infixes or ()), glued, stopped]).finditer
     return nlp
 
 
@@ -98,6 +100,12 @@ class Tokens:
         if index < 0:
             return "^"
         return self.codes[index] if index < len(self.codes) else "$"
+
+    def glued(self, index: int) -> bool:
+        """Whether a sentence begins at a token without blank or full stop before it (buildingThe)."""
+        if not 0 < index < len(self.low) or self.start[index] != self.end[index - 1]:
+            return False
+        return self.raw[self.start[index]].isupper() and self.raw[self.end[index - 1] - 1].islower()
 
     def word(self, index: int) -> str:
         return self.low[index] if 0 <= index < len(self.low) else ""
@@ -128,9 +136,11 @@ def _tall_after_of(low: list[str], codes: list[str], of: int) -> bool:
     return False
 
 
-def _clause_has(low: list[str], codes: list[str], index: int, words: frozenset[str], reach: int = 9) -> bool:
+def _clause_has(
+    low: list[str], codes: list[str], index: int, words: frozenset[str], reach: int = 9, gap: int = 0
+) -> bool:
     """Whether one of `words` stands shortly before `index` in the same clause."""
-    for at in range(index - 1, max(index - 1 - reach, -1), -1):
+    for at in range(index - 1 - gap, max(index - 1 - gap - reach, -1), -1):
         if codes[at] in ".;":
             return False
         if low[at] in words:
@@ -152,7 +162,7 @@ def _is_left(low: list[str], codes: list[str], i: int) -> bool:
         return i >= 2 and codes[i - 2] in "hvM"
     if before in "AJMp":
         return word not in ("open", "over", "behind", "alone", "empty") and not (before == "A" and after == "a")
-    return before == "&" and i >= 2 and codes[i - 2] in "vh"
+    return before in "&," and i >= 2 and codes[i - 2] in "vh" and after in "&,.;$Pf"
 
 
 def _is_right(low: list[str], codes: list[str], i: int) -> bool:
@@ -161,7 +171,7 @@ def _is_right(low: list[str], codes: list[str], i: int) -> bool:
     after = codes[i + 1] if i + 1 < len(codes) else "$"
     second = low[i + 2] if i + 2 < len(low) else ""
     if word in lexicon().words["angle_word"] or (after == "-" and second in lexicon().words["angle_word"]):
-        return after in "P,&" and before in "tivh" and word not in ("next", "beside", "behind")
+        return after in "P,&" and before in "tivhP2F" and word not in ("next", "beside", "behind")
     if after == "f":
         return second != "way"
     return _is_left(low, codes, i)
@@ -187,14 +197,14 @@ def _is_vertical_place(low: list[str], codes: list[str], i: int) -> bool:
         return word in ("top", "bottom") and before == "w"
     if after in "LS" and j + 1 < len(codes) and codes[j + 1] == "f" and _tall_after_of(low, codes, j + 1):
         return False
-    if word == "lower" and before in "aAB&,w" and after not in "hLSM":
+    if word == "lower" and before in "aAB&,wfP" and after not in "hLSM":
         return before == "&" and i >= 2 and codes[i - 2] in "vh"
     if word == "upper" and before in "w" and after in "w":
         return False
     if (
         word in ("top", "bottom")
-        and before in "ti"
-        and after != "f"
+        and low[max(i - 2, 0) : i] == ["at", "the"]
+        and after in ",.;$"
         and _clause_has(low, codes, i, frozenset({"with"}))
     ):
         return not _clause_has(low, codes, i, words["topped"]) or after in "hL"
@@ -206,7 +216,18 @@ def _is_vertical_place(low: list[str], codes: list[str], i: int) -> bool:
 def _is_relation(low: list[str], codes: list[str], i: int) -> bool:
     """Above, below, beneath, behind: as positions in the image, not what is physically under, over or hidden."""
     words = lexicon().words
-    if i and low[i - 1] == "from":
+    if i and low[i - 1] in (
+        "from",
+        "raised",
+        "high",
+        "elevated",
+        "rises",
+        "rise",
+        "rising",
+        "towering",
+        "towers",
+        "hovering",
+    ):
         return False
     head = ""
     for j in range(i + 1, min(i + 7, len(low))):
@@ -218,7 +239,7 @@ def _is_relation(low: list[str], codes: list[str], i: int) -> bool:
         head = ""
     if low[i] == "behind":
         return head not in words["screen"]
-    if head in words["covering"] and low[i] != "above":
+    if head in words["covering"] and (low[i] != "above" or head in words["opening"]):
         return False
     part = _clause_has(low, codes, i, words["wall_part"])
     return not (part and head)
@@ -228,13 +249,15 @@ def _is_up_down(low: list[str], codes: list[str], i: int) -> bool:
     before = codes[i - 1] if i else "^"
     after = codes[i + 1] if i + 1 < len(codes) else "$"
     second = codes[i + 2] if i + 2 < len(codes) else "$"
-    if _clause_has(low, codes, i, lexicon().words["stairs"], 5):
+    if _clause_has(low, codes, i, lexicon().words["stairs"], 4, 1):
         return False
     if before in "A" and low[i - 1] in ("further", "farther") and low[i] in ("up", "down"):
         return True
     if after == "&" and second in "2PA":
         return True
-    if before in "hvneqW" and i and low[i] in ("up", "down"):
+    if before in "hvneqWL" and i and low[i] in ("up", "down"):
+        return before != "L" or after == "2"
+    if i and low[i - 1] == "way" and after == "t" and low[i] == "down":
         return True
     if before in "p" and (after in "t2i" or (after == "P" and second in "th")):
         return low[i - 1] not in ("go", "goes", "going", "pass") and low[i] in ("up", "down", "upwards", "downwards")
@@ -242,6 +265,11 @@ def _is_up_down(low: list[str], codes: list[str], i: int) -> bool:
 
 
 def _is_travel(low: list[str], codes: list[str], i: int) -> bool:
+    j = i + 1
+    while j < len(codes) and codes[j] == "A":
+        j += 1
+    if j < len(low) and low[j].endswith("clockwise"):
+        return True
     return _clause_has(low, codes, i, lexicon().words["road"], 6) and not _clause_has(
         low, codes, i, lexicon().words["stairs"] | lexicon().words["hilly"]
     )
@@ -277,7 +305,16 @@ def _is_facing(low: list[str], codes: list[str], i: int) -> bool:
 
 def _is_turned(low: list[str], codes: list[str], i: int) -> bool:
     after = codes[i + 1] if i + 1 < len(codes) else "$"
-    return after in ",.;$&W" or (after == "A" and codes[i + 2 : i + 3] == ["W"])
+    if low[i + 1 : i + 3] == ["so", "that"]:
+        return True
+    if low[i] == "turned":
+        return False
+    before = i - 1
+    while before >= 0 and codes[before] == "A":
+        before -= 1
+    if before >= 0 and codes[before] == "B":
+        return False
+    return after in ",.;$&WC" or (after == "A" and codes[i + 2 : i + 3] in (["W"], ["C"]))
 
 
 def _is_angle(low: list[str], codes: list[str], i: int) -> bool:
@@ -293,14 +330,16 @@ CHECKS: dict[str, Callable[[list[str], list[str], int], bool]] = {
 FUNCTION_WORDS = frozenset("t a i b f 2 F P & y z B # A J".split())
 
 
-def _is_name(raw: str, low: list[str], start: list[int], end: list[int], codes: list[str], i: int) -> bool:
+def _is_name(
+    raw: str, low: list[str], start: list[int], end: list[int], codes: list[str], i: int, shouting: bool
+) -> bool:
     """Whether a direction word belongs to a name: capitalised, with a capitalised word of no grammatical part beside it."""
 
     def capital(j: int) -> bool:
         return 0 <= j < len(low) and raw[start[j]].isupper()
 
     def bears_name(j: int) -> bool:
-        return capital(j) and codes[j] in "wxOLSNMIgVHp" and not (low[j] == raw[start[j] : end[j]].lower() and False)
+        return capital(j) and codes[j] in ("wxOMIgVp" if shouting else "wxOLSNMIgVHp")
 
     if not capital(i):
         # "Schoellkopf field west stands": lower case inside a name that a capital opened just before
@@ -325,12 +364,9 @@ def _is_name(raw: str, low: list[str], start: list[int], end: list[int], codes: 
     if first:
         return False
     k = i - 1
-    while k >= 0 and (codes[k] in "neqhvx" or codes[k] == "&") and (capital(k) or codes[k] == "&"):
+    while k >= 0 and (codes[k] in "&-" or (codes[k] in "neqhvx" and capital(k))):
         k -= 1
-    if not bears_name(k):
-        return False
-    # the first word of a sentence is capitalised anyway: it opens a name only if no ordinary opening word
-    return True
+    return bears_name(k)
 
 
 def _quoted(raw: str) -> list[tuple[int, int]]:
@@ -344,27 +380,51 @@ def _shouting(raw: str) -> bool:
     return len(words) > 3 and sum(word[0].isupper() for word in words) > 0.7 * len(words)
 
 
+class _Words(dict[int, tuple[str, str]]):
+    """spaCy's hash of a lower-case word -> the word and its letter, filled as words are met. Blanks are "_"."""
+
+    def __missing__(self, key: int) -> tuple[str, str]:
+        word: str = language().vocab.strings[key]
+        blank = ";" if "\n" in word else "_"
+        self[key] = (word, blank if word.isspace() else lexicon().letter.get(word, "w"))
+        return self[key]
+
+
+@cache
+def _known_words() -> _Words:
+    return _Words()
+
+
 def tokenise(raw: str) -> Tokens | None:
     """Tokens of a caption with their letters, or None where no direction word stands in it."""
-    letter = lexicon().letter
-    doc = language().make_doc(raw)
-    low = [token.lower_ for token in doc]
-    codes = [letter.get(word, "w") for word in low]
-    found = [i for i, code in enumerate(codes) if code in TRIGGERS]
-    if not found:
+    table = language().make_doc(raw).to_array([LOWER, IDX, LENGTH])
+    known = _known_words()
+    words = [known[key] for key in table[:, 0].tolist()] if len(table) else []
+    codes = [code for _, code in words]
+    if TRIGGERS.isdisjoint(codes) and not any(word in ("near", "far") for word, _ in words):
         return None
-    start = [token.idx for token in doc]
-    end = [at + len(word.text) for at, word in zip(start, doc, strict=True)]
-    for i, word in enumerate(low):
-        if word.isspace():
-            codes[i] = ";" if "\n" in word else "_"
-    has_names = not _shouting(raw)
+    start, length = table[:, 1].tolist(), table[:, 2].tolist()
+    if "_" in codes:
+        kept = [i for i, code in enumerate(codes) if code != "_"]
+        words, codes = [words[i] for i in kept], [codes[i] for i in kept]
+        start, length = [start[i] for i in kept], [length[i] for i in kept]
+    low = [word for word, _ in words]
+    end = [at + size for at, size in zip(start, length, strict=True)]
+    found = [i for i, code in enumerate(codes) if code in TRIGGERS or low[i] in ("near", "far")]
+    letter = lexicon().letter
+    has_names = not raw.isupper()
+    shouting = has_names and any(raw[start[i]].isupper() for i in found) and _shouting(raw)
     quoted = _quoted(raw) if "'" in raw or '"' in raw or "‘" in raw or "“" in raw else []
     ground = _is_ground_view(low)
     for i in found:
+        if low[i] in ("near", "far"):
+            codes[i] = "v" if _near_side(low, codes, i) and not ground else letter[low[i]]
+            continue
         if low[i] == "down" and _down_side(codes, i):
             codes[i] = "v"
-        if any(a <= start[i] < b for a, b in quoted) or (has_names and _is_name(raw, low, start, end, codes, i)):
+        if any(a <= start[i] < b for a, b in quoted) or (
+            has_names and _is_name(raw, low, start, end, codes, i, shouting)
+        ):
             codes[i] = "x"
         elif ground and codes[i] in "RGrkuTX":
             codes[i] = "x"
@@ -376,7 +436,7 @@ def tokenise(raw: str) -> Tokens | None:
             check = CHECKS.get(code)
             ok = check is None or check(low, codes, i)
         if not ok:
-            codes[i] = "x"
+            codes[i] = "g" if low[i] == "pointing" else "x"
     return Tokens(raw, low, start, end, "".join(codes))
 
 
@@ -385,6 +445,11 @@ def _down_side(codes: list[str], i: int) -> bool:
     after = codes[i + 1] if i + 1 < len(codes) else "$"
     before = codes[i - 1] if i else "^"
     return after == "L" or (after == "h" and before in "tP^.;,") or (before == "h" and after in "L,.$")
+
+
+def _near_side(low: list[str], codes: list[str], i: int) -> bool:
+    """The near side, the far end: as seen from where an oblique view was taken."""
+    return i > 0 and codes[i - 1] == "t" and low[i + 1 : i + 2] in (["side"], ["end"], ["edge"])
 
 
 def _is_ground_view(low: list[str]) -> bool:
@@ -400,7 +465,8 @@ def _is_ground_view(low: list[str]) -> bool:
 
 _X = r"(?:[vh]-?[vh]|n-?q|e-?q|n-?e|q|[vhne])(?:-?H)?"  # upper left, lower right-hand, north-east
 _D = rf"(?:M-?{_X}|{_X}-?M|{_X})"  # middle right, upper centre
-_DD = rf"{_D}(?:,?&[ti]?{_D}(?!f))*"  # upper and right
+_DD = rf"{_D}(?:(?:,{_D}(?=,?[&,]))*,?&[ti]?{_D}(?!f))?"
+_DD_OF = rf"{_D}(?:(?:,{_D}(?=,?[&,]))*,?&[ti]?{_D})?"  # upper and right
 _PP = rf"[P2F][tia]?J?{_DD}(?:-?[LSN])?"
 _OF_IMAGE = r"(?:ft?I)?"
 
@@ -408,20 +474,22 @@ GRAMMAR: dict[Kind, str] = {
     "axis": rf"F[ti]?{_D}[LS]?u?A*[2P]t?{_D}[LS]?|Pt?{_X}(?:2|-){_X}N|Pt?{_X}N|{_X}2t?{_X}(?!f)|n-n|e-e|h-h|v-v|q-q"
     rf"|(?<=p)(?:n&n|e&e)",
     "origin": rf"F[ti]?{_D}[LS]?u?(?=[2P])",
-    "beside": rf"A*[P2F][tia]?J?{_DD}(?:-?[LS])?f(?!t?I)|(?<![tia])A*{_DD}f(?!t?I)",
-    "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:,?&?A*{_PP}{_OF_IMAGE})*",
+    "beside": rf"A*[P2F][tia]?J?{_DD_OF}(?:-?[LS])?f(?!t?I)|(?<![tia])A*{_DD}f(?!t?I)",
+    "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:(?:,?&|,)A*(?!F)(?:{_PP}{_OF_IMAGE}|PtG))*",
     "relation": r"b?A*R(?:&R)*|A*Prf?",
     "facing": rf"KA?(?:{_X})",
-    "clock": r"P?t?[#w]?o(?:N|w)?",
+    "clock": r"Pt?[#w]?oN?|oN?",
+    "turned": r"[B&]?Zwzi[wLSM]{1,3}[KTgBpVx][A2tP]*(?:" + _X + r")|A*ZA*[WC]?|Pa@|TA*C(?:FtX)?&?",
     "travel": r"T",
     "vertical": r"A*u|A*k",
-    "turned": r"A*ZA*W?|w?Pa@",
-    "adverb": r"A*W",
+    "adverb": r"A*[WC]",
     "axis_adjective": r"X",
-    "depth": r"P?t?G",
+    "depth": r"P?(?:tJ?)?G",
     "noun": rf"[tiab]?J?{_DD}(?:-?[LS])?",
 }
-_GRAMMAR = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in GRAMMAR.items()))
+_ONE_PLACE = re.compile(rf"A*u?{_PP}{_OF_IMAGE}")
+_AHEAD = rf"(?=[ABFPtiabJM2&u-]{{0,6}}[w#]?[{''.join(sorted(TRIGGERS))}])"  # spares the grammar most positions
+_GRAMMAR = re.compile(_AHEAD + "(?:" + "|".join(f"(?P<{kind}>{pattern})" for kind, pattern in GRAMMAR.items()) + ")")
 
 
 def _directions(tokens: Tokens, first: int, last: int) -> tuple[frozenset[str], ...]:
@@ -430,11 +498,13 @@ def _directions(tokens: Tokens, first: int, last: int) -> tuple[frozenset[str], 
     joined = False
     for i in range(first, last):
         code, word = tokens.codes[i], tokens.low[i]
-        if code in "hvneqRWu":
+        if code in "hvneqRW" or (code == "u" and last - first == 1):
             plain = set(re.findall(r"left|right|north|south|east|west", word))
             if code in "vRu":
                 plain = {
-                    "top" if word in ("upper", "top", "above", "up") or word.startswith(("upper", "top")) else "bottom"
+                    "top"
+                    if word in ("upper", "top", "above", "up", "far") or word.startswith(("upper", "top"))
+                    else "bottom"
                 }
             if joined and found:
                 found[-1] |= plain
@@ -451,6 +521,12 @@ def _frame(tokens: Tokens, first: int, last: int) -> Frame:
         if tokens.codes[i] == "i":
             return "viewer" if tokens.low[i] in ("my", "our", "your") else "object"
     return "object" if tokens.codes[last - 1] in "fR" else "image"
+
+
+def split(tokens: Tokens, mention: Mention) -> list[Mention]:
+    """The single places of a list of places: over the upper left quadrant | along the top edge."""
+    spans = [match.span() for match in _ONE_PLACE.finditer(tokens.codes, mention.first, mention.last)]
+    return [Mention("place", a, b, _directions(tokens, a, b), _frame(tokens, a, b)) for a, b in spans]
 
 
 def find(tokens: Tokens) -> list[Mention]:

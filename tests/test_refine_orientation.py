@@ -1,0 +1,251 @@
+"""Stripping orientation: what goes, what stays, and that the sentence still stands."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refine.orientation import contains_orientation, strip, strip_lines, strip_many
+from refine.orientation_spans import find, tokenise
+from schemas.records import apply_edits
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+
+EDITED = [
+    # an opening phrase goes where the sentence stands without it
+    ("In the bottom right, we can see a playground.", "We can see a playground."),
+    ("At the top of the picture, there is a dense wood.", "There is a dense wood."),
+    ("To the east, a canal is visible.", "A canal is visible."),
+    ("At 3 o'clock, a white van is parked beside the gate.", "A white van is parked beside the gate."),
+    ("From top to bottom there are three fields.", "There are three fields."),
+    ("Facing south, the hall has a glass front.", "The hall has a glass front."),
+    ("Bottom left: a red roof.", "A red roof."),
+    # ... and is replaced where the verb needs it, or where it pairs with another
+    ("In the upper left stands a chapel.", "Nearby stands a chapel."),
+    ("On its west stands a chapel.", "Next to it stands a chapel."),
+    (
+        "On the left is a road. On the right is a lake.",
+        "On one side is a road. On the other side is a lake.",
+    ),
+    (
+        "on the left side of the image there is a lawn and on the right side there is a car park",
+        "on one side of the image there is a lawn and on the other side there is a car park",
+    ),
+    # relations to an object
+    ("To the left of the stadium, a narrow road winds.", "Next to the stadium, a narrow road winds."),
+    ("The dormitory is to the north of the canteen.", "The dormitory is next to the canteen."),
+    ("North of South Hall is a lawn.", "Next to South Hall is a lawn."),
+    ("A white house sits just below the road.", "A white house sits just next to the road."),
+    ("Trees grow above and to the left of the house.", "Trees grow next to the house."),
+    ("Directly behind the gym is a courtyard.", "Directly next to the gym is a courtyard."),
+    ("There are trees on the left and right of the road.", "There are trees on both sides of the road."),
+    ("The kiosk stands slightly left of the centre.", "The kiosk stands slightly off the centre."),
+    ("On right lower side of house, there is a shed", "On one side of house, there is a shed"),
+    ("On the lower middle side of the house, there is a shed", "In the middle of one side of the house, there is a shed"),
+    ("On the building's left side, there is a path.", "On one of the building's sides, there is a path."),
+    ("The stadium is ringed by trees on the left, right and bottom.", "The stadium is ringed by trees on three sides."),
+    # landmarks stay: a corner is still a corner
+    ("A swimming pool lies at the top left corner of the picture.", "A swimming pool lies at one corner of the picture."),
+    ("The bottom half of the picture is filled with forest.", "One half of the picture is filled with forest."),
+    ("Two roads meet in the lower right-hand corner.", "Two roads meet in one corner."),
+    ("Hedges line the left edge and trees the right edge.", "Hedges line one edge and trees the other edge."),
+    ("Grass covers nearly the whole right half.", "Grass covers nearly one whole half."),
+    ("Trees darken both upper corners.", "Trees darken two corners."),
+    ("A path wraps around its left and lower sides.", "A path wraps around two of its sides."),
+    # adjectives and subjects
+    ("The lower roof is grey and the upper roof is red.", "One roof is grey and the other roof is red."),
+    ("The left one is round, the right one is square.", "One is round, the other is square."),
+    ("The left is covered by lawn.", "One part is covered by lawn."),
+    ("A northern annex adjoins the hall.", "An annex adjoins the hall."),
+    ("The building on the left is white, while the building on the right is grey.",
+     "One building is white, while the other building is grey."),
+    # phrases that complete a clause
+    ("A parking lot can be seen to the east.", "A parking lot can be seen nearby."),
+    ("A crane stands beside the pier on the right.", "A crane stands beside the pier."),
+    ("A large tree, on the right, casts a shadow.", "A large tree casts a shadow."),
+    ("A field (top right) is green.", "A field is green."),
+    ("A street passes below.", "A street passes by."),
+    ("Cars are parked above and below.", "Cars are parked on both sides."),
+    # lines and turns
+    ("A footpath runs vertically along the western edge of the field.", "A footpath runs along one edge of the field."),
+    ("A canal running north-south divides the campus.", "A canal divides the campus."),
+    ("A lane runs from east to west.", "A lane runs through."),
+    ("A street runs down the right-hand side.", "A street runs along one side."),
+    ("A road curves slightly to the left as it nears the bridge.", "A road curves slightly as it nears the bridge."),
+    ("A road descends across the left half.", "A road runs across one half."),
+    ("The roof, rotated slightly clockwise, is red.", "The roof is red."),
+    # without capitals, stops or blanks
+    ("boats in the lower left part", "boats"),
+    ("On the left down side , there is a hut", "There is a hut"),
+    ("A large buildingOn the right side, there is a pond.", "A large building. There is a pond."),
+    ("ON THE LEFT SIDE, THERE IS A HOUSE WITH A RED ROOF.", "THERE IS A HOUSE WITH A RED ROOF."),
+    ("On the left.", ""),
+]  # fmt: skip
+
+UNTOUCHED = [
+    "The upper floors have balconies, and the top floor has a terrace.",
+    "A gold dome sits on top of the library, and snow lies on the top of the mountain.",
+    "He left the car next to the building, and the gate was left open.",
+    "The river makes a right angle right next to the right-angled wing.",
+    "The house stands in the centre, surrounded by trees on both sides and on all sides.",
+    "A boat passes under the bridge; a red wall is visible below the roof.",
+    "A lower wing adjoins the tower, which is lower than the church.",
+    "Trees stand in the middle of the upper deck and along the flat-topped hall.",
+    "The station is located downtown, and the road winds downhill.",
+    "The image is taken from above.",
+    "South Hall stands beside a lawn.",
+    "It faces Bloor Street West and the East Hall of Boston University West Campus.",
+    "A sign reads 'Turn Left'.",
+    "I am on a road. In front of this house, there is a hedge; behind it rises a tower.",
+    "spire in the center of image",
+    "",
+]
+
+
+@pytest.mark.parametrize(("raw", "expected"), EDITED)
+def test_orientation_is_edited_out(raw: str, expected: str) -> None:
+    done = strip(raw)
+    assert done.text == expected
+    assert apply_edits(raw, done.edits) == expected
+    assert contains_orientation(raw)
+
+
+@pytest.mark.parametrize("raw", UNTOUCHED)
+def test_what_is_no_orientation_is_untouched(raw: str) -> None:
+    assert strip(raw).text == raw
+    assert strip(raw).edits == ()
+    assert contains_orientation(raw) == []
+
+
+@pytest.mark.parametrize("raw", [raw for raw, _ in EDITED])
+def test_stripping_twice_changes_nothing(raw: str) -> None:
+    once = strip(raw).text
+    assert strip(once).text == once
+    assert contains_orientation(once) == []
+
+
+def test_edits_are_small_sorted_and_apart() -> None:
+    raw = "The left side is a lawn, and trees fill the upper right corner. North of the hall is a road."
+    edits = strip(raw).edits
+    assert [(edit.old, edit.new) for edit in edits] == [
+        ("The left side", "One side"),
+        ("the upper right corner", "one corner"),
+        ("North of", "Next to"),
+    ]
+
+
+def test_mentions_carry_kind_direction_and_frame() -> None:
+    tokens = tokenise("In the upper left is a hut, to the north of it a path, and to my right a tree.")
+    assert tokens is not None
+    mentions = [(m.kind, m.directions, m.frame) for m in find(tokens)]
+    assert mentions == [
+        ("place", (frozenset({"top", "left"}),), "image"),
+        ("beside", (frozenset({"north"}),), "object"),
+        ("place", (frozenset({"right"}),), "viewer"),
+    ]
+
+
+def test_strip_many_streams_in_order() -> None:
+    def endless() -> object:
+        while True:
+            yield "On the left, there is a hut."
+
+    stream = strip_many(endless())  # type: ignore[arg-type]
+    assert [next(stream).text for _ in range(3)] == ["There is a hut."] * 3
+
+
+def test_filter_keeps_one_line_per_line() -> None:
+    out = io.StringIO()
+    strip_lines(["On the left, there is a hut.\n", "\n", "No direction\r\n", "On the left.\n"], out.write)
+    assert out.getvalue() == "There is a hut.\n\nNo direction\n\n"
+
+
+@given(st.text(max_size=120))
+@settings(max_examples=200, deadline=None)
+def test_edits_make_the_text_for_any_unicode(raw: str) -> None:
+    done = strip(raw)
+    assert apply_edits(raw, done.edits) == done.text
+
+
+WORDS = st.sampled_from(
+    "the a its left right upper lower top bottom of on in at to from side edge corner and , . ; north south-east above "
+    "below building is are there stands road runs behind it centre image front far both down up 's left-hand The On In "
+    "with white along across".split()
+)
+
+
+@given(st.lists(WORDS, max_size=25))
+@settings(max_examples=300, deadline=None)
+def test_edits_make_the_text_for_any_tangle_of_directions(words: list[str]) -> None:
+    raw = " ".join(words)
+    done = strip(raw)
+    assert apply_edits(raw, done.edits) == done.text
+    assert (done.text == raw) == (not done.edits)
+
+
+DIRECTION = st.sampled_from(
+    "left|right|upper left|lower right|top|bottom|north|north-east|left-hand|far right".split("|")
+)
+LANDMARK = st.sampled_from("side edge corner part half".split())
+OBJECT = st.sampled_from(["the hall", "the red building", "a narrow road", "it", "South Hall", "the centre"])
+TEMPLATE = st.sampled_from(
+    [
+        "On the {d} {l}, there is a pond.",
+        "The {d} {l} is a lawn.",
+        "In the {d} {l} of the image stands a barn.",
+        "A shed stands to the {d} of {o}.",
+        "Cars line the {d} {l} of {o}, and trees surround a court.",
+        "A barn with a red roof lies on its {d} {l}.",
+        "The {d} building is white and a path runs along the {d} {l}.",
+        "A park is on the {d} {l}, while a road is on the {d2} {l}.",
+        "a lawn on the {d} and {d2} {l}",
+    ]
+)
+
+
+@given(TEMPLATE, DIRECTION, DIRECTION, LANDMARK, OBJECT)
+@settings(max_examples=400, deadline=None)
+def test_composed_sentences_come_out_clean(template: str, d: str, d2: str, landmark: str, thing: str) -> None:
+    raw = template.format(d=d, d2=d2, l=landmark, o=thing)
+    once = strip(raw).text
+    assert contains_orientation(once) == []
+    assert strip(once).text == once
+    for scar in ("  ", " ,", ",,", "..", " the the ", " a a ", " ."):
+        assert scar not in once
+
+
+def _real(name: str) -> Path:
+    path = REAL / name
+    if not path.exists():
+        pytest.skip(f"{path} is absent: real captions are not part of a public clone")
+    return path
+
+
+def test_names_stay_whole() -> None:
+    for line in _real("names_with_direction_words.txt").read_text(encoding="utf-8").splitlines():
+        name = line.split(" ", 1)[1]
+        for raw in (f"{name} stands beside a lawn.", f"A lawn lies next to {name}.", f"The image shows {name}.", name):
+            assert strip(raw).text == raw
+
+
+def test_real_captions_come_out_clean_and_stable() -> None:
+    world = json.loads(_real("university1652-mini/train.json").read_text(encoding="utf-8"))
+    captions = [row["caption"] for row in world] + [text for row in world for text in row["sentences"] if text]
+    for name in ("geotext_captions", "related_rsitmd_rsicd_satellite_captions", "related_cvgtext_street_captions"):
+        rows = _real(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        captions += [json.loads(row)["text"] for row in rows]
+    for raw in captions:
+        done = strip(raw)
+        assert apply_edits(raw, done.edits) == done.text
+        assert contains_orientation(done.text) == []
+        assert strip(done.text).text == done.text
+
+
+def test_annotated_captions_without_orientation_are_untouched() -> None:
+    for line in _real("orientation_dev.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if not row["spans"]:
+            assert strip(row["text"]).text == row["text"]
