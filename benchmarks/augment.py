@@ -50,7 +50,7 @@ def plain(side: int, data: bytes) -> Callable[[int], None]:
 
     def run(i: int) -> None:
         pipeline.set_random_seed(i)
-        image = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         made = pipeline(image=image, bboxes=boxes)["image"]
         cv2.imencode(".jpg", cv2.cvtColor(made, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
 
