@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data.campus import WorldSummary, write, write_world
+from data.campus.canvas import PARTS, SIDE
 from data.campus.language import _WORDS, Words, caption, place, query, regions, visible_facts
-from data.campus.render import PARTS, SIDE, View, render
+from data.campus.render import View, render
 from data.campus.world import (
     CHOICES,
     NONE,
