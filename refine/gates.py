@@ -15,7 +15,18 @@ from dataclasses import asdict, dataclass
 
 from refine.orientation import contains_orientation
 from refine.registers import Register, lexicon, register
-from refine.registers.reading import DETERMINERS, PREPOSITIONS, Mention, Reading, known, number, plain, read, related, stems
+from refine.registers.reading import (
+    DETERMINERS,
+    PREPOSITIONS,
+    Mention,
+    Reading,
+    known,
+    number,
+    plain,
+    read,
+    related,
+    stems,
+)
 from schemas.records import PLATFORMS, GateResult, Platform
 
 MAX_QUERIES = 4
@@ -43,6 +54,8 @@ PLACE = re.compile(
     r"left|right|leftmost|rightmost|upper|lower|top|bottom|uppermost|topmost|lefthand|righthand|"
     r"(?:north|south)?(?:east|west)?(?:ern|ward|wards|erly|ernmost)?|(?:anti|counter)?clockwise|above|below"
 )
+# Ways to say the same depth; they place a thing in the image in some sentences only.
+DEPTH = (frozenset({"front", "before", "foreground"}), frozenset({"behind", "background", "back", "beyond", "past"}))
 CLAUSE = re.compile(
     r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas|where|with)\s+|,\s+(?=(?:a|an|the|one|two|three|another|more)\s)"
 )
@@ -108,13 +121,18 @@ def _finished(case: Case) -> str:
 
 def _orientation(case: Case) -> str:
     source = case.source.text.lower()
+    source_words = set(case.source.tokens)
     before = {word for found in contains_orientation(source) for word in WORDS.findall(found.lower())}
     added: list[str] = []
     for reading in case.texts:
         for found in contains_orientation(reading.text):
-            words = WORDS.findall(found.lower())
+            words = set(WORDS.findall(found.lower()))
             places = {word for word in words if PLACE.fullmatch(word)}
-            grounded = all(case.source.stems.intersection(stems(w)) for w in words if w not in DETERMINERS | PREPOSITIONS or w == "behind")
+            depths = [same for same in DEPTH if words & same]
+            grounded = all(same & source_words for same in depths) and all(
+                case.source.stems.intersection(stems(w))
+                for w in words - DETERMINERS - PREPOSITIONS - frozenset().union(*DEPTH)
+            )
             if found.lower() not in source and not (places <= before and (places or grounded)):
                 added.append(found)
     return f"orientation added: {_list(added)}" if added else ""
@@ -238,7 +256,8 @@ def _attributes(case: Case, kind: str) -> str:
                 if word not in case.source.tokens and not any(m.concept in case.supported for m in mentions):
                     wrong.append(f"{word} is new")
             elif not any(
-                _heads_meet(mentions[0].heads, s.heads) and _said_of_stretch(case, mentions[0].heads, s) for s in matching
+                _heads_meet(mentions[0].heads, s.heads) and _said_of_stretch(case, mentions[0].heads, s)
+                for s in matching
             ):
                 of = _list(sorted(_name(h) for h in mentions[0].heads if h != "generic"))
                 wrong.append(f"{word} said of {of}")
@@ -312,7 +331,7 @@ def _contradiction(case: Case) -> str:
         for concept in sorted(reading.denied):
             if not any(related(concept, d) for d in source.denied) and any(related(concept, a) for a in asserted):
                 wrong.append(f"denies {_name(concept)}")
-            elif not source.denied and concept not in asserted and not _weather(source, concept):
+            elif not source.denied and concept not in asserted and not _emptied(source, concept):
                 wrong.append(f"denies {_name(concept)}")
         claimed = {m.concept for m in reading.of("object")} - reading.denied
         wrong += [f"affirms {_name(c)}" for c in sorted(claimed & source.denied) if c not in asserted]
@@ -320,15 +339,23 @@ def _contradiction(case: Case) -> str:
             axis, _, side = mention.concept.partition(":")
             heads = mention.heads - {"generic"}
             opposite = f"{axis}:{1 - int(side)}" if side in {"0", "1"} else ""
-            if not heads or "one" in heads or reading.tokens[mention.at].endswith("er") or any(s.concept == mention.concept for s in source.of("quality") if _meets(s, heads)):
+            if (
+                not heads
+                or "one" in heads
+                or reading.tokens[mention.at].endswith("er")
+                or any(s.concept == mention.concept for s in source.of("quality") if _meets(s, heads))
+            ):
                 continue
             if any(s.concept == opposite for s in source.of("quality") if _meets(s, heads)):
                 wrong.append(f"{reading.tokens[mention.at]} {_list(sorted(map(_name, heads)))}")
     return f"against the source: {_list(wrong)}" if wrong else ""
 
 
-def _weather(source: Reading, concept: str) -> bool:
-    return concept == "object:cloud" and bool(source.stems & {"clear", "sunny", "blue"})
+def _emptied(source: Reading, concept: str) -> bool:
+    """Whether the source denies the thing in other words: a clear sky has no clouds, an empty car park no cars."""
+    if concept == "object:cloud":
+        return bool(source.stems & {"clear", "sunny", "blue"})
+    return bool(source.stems & {"empty", "vacant", "deserted", "bare"})
 
 
 def _meets(mention: Mention, heads: frozenset[str]) -> bool:
@@ -336,12 +363,16 @@ def _meets(mention: Mention, heads: frozenset[str]) -> bool:
 
 
 def _coverage_of(case: Case, facts: list[tuple[str, list[Mention]]]) -> float:
-    """Share of the source's objects (grouped by word) that the caption names, in any wording."""
-    stated = case.caption.objects
-    hit = sum(
-        any(related(m.concept, s) for m in mentions for s in stated) or word in case.caption.tokens
-        for word, mentions in facts
-    )
+    """Share of the source's facts (grouped by word) that the caption states, in any wording; three roofs are three facts."""
+    stated = list(_at_same_word(case.caption, "object")) + list(_at_same_word(case.caption, "colour"))
+    hit = 0
+    for word, mentions in facts:
+        found = next((s for s in stated if s[0] == word), None) or next(
+            (s for s in stated if any(related(m.concept, t.concept) for m in mentions for t in s[1])), None
+        )
+        if found:
+            hit += 1
+            stated.remove(found)
     return hit / len(facts)
 
 
@@ -390,9 +421,20 @@ def _units(source: Reading) -> list[tuple[frozenset[str], frozenset[str]]]:
     return units
 
 
+def _verbatim(source: Reading, query: Reading) -> bool:
+    """Whether the query's words stand in the source one after the other."""
+    words = [" ".join(t for t in reading.tokens if t[0].isalnum()) for reading in (query, source)]
+    return f" {words[0]} " in f" {words[1]} "
+
+
 def _false_relation(case: Case, query: Reading, units: list[tuple[frozenset[str], frozenset[str]]]) -> str:
-    objects = sorted(query.of("object"), key=lambda m: m.at)
+    if _verbatim(case.source, query):
+        return ""
     for at, token in enumerate(query.tokens):
+        breaks = [i for i, t in enumerate(query.tokens) if t in {",", ";", ":", "."}]
+        low = max((i for i in breaks if i < at), default=-1)
+        high = min((i for i in breaks if i > at), default=len(query.tokens))
+        objects = [m for m in sorted(query.of("object"), key=lambda m: m.at) if low < m.at < high]
         claim = next((CLAIMS[s] for s in stems(token) if s in CLAIMS), None)
         before = [m.concept for m in objects if m.at < at][-2:]
         after = [m.concept for m in objects if m.at > at][:2]

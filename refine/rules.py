@@ -45,7 +45,10 @@ EMPTY_TALK = re.compile(
 )
 MISSING_STOP = re.compile(r"(?<=[a-z])(?=(?:The|There|This|In|On|It)\b[ ,])")
 UNPUNCTUATED = re.compile(
-    r" (?=(?:the (?:building|roof|image|stadium|object|structure|complex) (?:is|has|appears|are)|there (?:is|are)|in the background)\b)"
+    r"(\w+) (?=(?:the (?:building|roof|image|stadium|object|structure|complex) (?:is|has|appears|are)|there (?:is|are))\b)"
+)
+CUT_OFF = re.compile(
+    r"(?:\s+(?:which|that|and|with|a|an|the|of|have|has|is|are|in|on))*\s*(?:\.{2,}|…)\s*$", re.IGNORECASE
 )
 SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)]*\s+")
 STRONG = re.compile(r"(?:;\s+|,\s+(?:and|while|whereas|but)\s+|,\s+(?=(?:a|an|the|another|one|two)\s))", re.IGNORECASE)
@@ -57,8 +60,21 @@ WEAK = re.compile(
 STOREYS = re.compile(r"\b(?:\w+)-stor(?:e?y|ied|eyed)\s+", re.IGNORECASE)
 THERE = re.compile(r"^there\s+(?:also\s+)?(?:is|are|stands?|lies|rises)\s+(?:also\s+)?(?=\w)", re.IGNORECASE)
 HAS = re.compile(r"^(?:the|this)\s+((?:[\w-]+,?\s+){0,4}?[\w-]+)\s+has\s+(?=an? |\w+)", re.IGNORECASE)
+
+LEANING = PREPOSITIONS | DETERMINERS | BE | {"there", "building", "nearby", "as"}
 PRONOUNS = frozenset(
     "it its they them their this these those both one another he she each some most all others other".split()
+)
+BESIDE_IT = re.compile(
+    r"\b(?:directly |just |immediately )?(?:next to|beside|near|close to|alongside|behind|in front of) (?:it|them)\b"
+)
+PLACED_THERE = re.compile(
+    r"^(?:on|in|at|near|next to|around|behind|beside|along)\b[^,;]*,?\s+there\s+(?:also\s+)?(?:is|are)\s+(?=\w)",
+    re.IGNORECASE,
+)
+# A pronoun that leans on its own sentence: "a lot with cars parked in it", "a square with a garden at its heart".
+OWN = re.compile(
+    r"\b\w+(?:ed|ing)(?: (?:in|on|along|around|by|beside|near|through|over|across|to))? (?:it|them)\b|\b(?:with|at|under) its\b"
 )
 BACK = re.compile(r"\b(?:it|its|they|them|their|that|those|these|which)\b", re.IGNORECASE)
 
@@ -73,10 +89,11 @@ def _sentence_case(text: str) -> str:
 
 
 def _sentences(text: str) -> list[str]:
-    text = MISSING_STOP.sub(". ", text)
+    """Sentences of a caption, also of one whose stops are missing or whose end is cut off."""
+    text = MISSING_STOP.sub(". ", CUT_OFF.sub("", text.strip()))
     if not re.search(r"[.,;!?]\s", text) and text.count(" ") > 20:
-        text = UNPUNCTUATED.sub(". ", text)
-    return [part for part in SENTENCE.split(text.strip()) if part.strip()]
+        text = UNPUNCTUATED.sub(lambda m: m[0] if m[1].lower() in LEANING else f"{m[1]}. ", text)
+    return [part for part in SENTENCE.split(text) if part.strip()]
 
 
 def _finite(reading: Reading) -> bool:
@@ -190,35 +207,35 @@ def _statement(clause: str) -> str:
     """A clause as a short statement complete in itself, or "" when it leans on what stood before it."""
     text = _bare(clause)
     text = re.sub(r"^(?:and|while|whereas|but|with)\s+", "", text, flags=re.IGNORECASE)
-    text = THERE.sub("", text)
+    text = THERE.sub("", PLACED_THERE.sub("", text))
+    if ":" in text and _stands(text.partition(":")[0]):
+        text = text.partition(":")[0]
     has = HAS.match(text)
     if has and read(has[1]).objects and not has[1].lower().startswith(("other ", "first ", "second ", "same ", "one ")):
         article = "An" if has[1][0].lower() in "aeio" else "A"
-        text = f"{article} {has[1]} with {text[has.end() :]}"
+        subject = re.sub(r" (?:in|at|near) the (?:centre|center|middle)$", "", has[1])
+        text = f"{article} {subject} with {text[has.end() :]}"
     text = _shorten(text)
     reading = read(text)
     first = min((m.at for m in reading.mentions if m.kind == "object"), default=None)
     if first is None or reading.tokens[0] in PRONOUNS:
         return ""
-    if any(BACK.fullmatch(token) for token in reading.tokens[: first + 1]):
+    if BACK.search(OWN.sub(" ", text)):
         return ""
-    if (
-        reading.tokens[0] not in DETERMINERS
-        and not _finite(reading)
-        and "of" not in reading.tokens
-        and len(reading.tokens) < 4
-    ):
+    if reading.tokens[0] not in DETERMINERS and not _finite(reading) and len(reading.tokens) < 4:
         return ""
     return _sentence_case(text)
 
 
 def _pick(platform: Platform, sentences: list[str]) -> tuple[str, ...]:
-    """One to four statements: the first that stands (the main object), then those with the most facts, in source order."""
+    """One to four statements: the first that stands, then those with the most facts, in source order."""
     candidates: list[tuple[int, str, frozenset[str]]] = []
     for sentence in sentences:
-        clauses = _clauses(sentence)
-        if not all(_stands(_bare(c)) or i == 0 for i, c in enumerate(clauses)):
-            clauses = [sentence]
+        clauses = [
+            part
+            for half in re.split(r";\s+(?:and\s+)?", sentence)
+            for part in (_clauses(half) if all(_stands(_bare(c)) for c in _clauses(half)) else [half])
+        ]
         for clause in clauses:
             text = _statement(clause)
             facts = _facts(text)
@@ -239,11 +256,15 @@ def rewrite(stripped: str, platform: Platform) -> Reply:
     """
     kept: list[str] = []
     said: frozenset[str] = frozenset()
+    orphaned = False
     for sentence in _sentences(stripped):
         if EMPTY_TALK.match(sentence):
             continue
         plain = _without_image_talk(sentence)
         suited = _suited(platform, plain)
+        if orphaned:
+            suited = BESIDE_IT.sub("nearby", suited)
+        orphaned = not suited
         if not suited:
             continue
         facts = _facts(suited)

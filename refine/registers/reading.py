@@ -26,6 +26,8 @@ DETERMINERS = frozenset(
     "a an the its their this that these those his her some any no each every either both another other several many few "
     "all one two three four five six seven eight nine ten more".split()
 )
+ARTICLES = frozenset({"a", "an", "the", "its", "their", "another"})
+DEFINITE = frozenset({"the", "its", "their", "this", "that", "these", "those", "his", "her"})
 IRREGULAR = {
     "leaves": "leaf", "roofs": "roof", "shelves": "shelf", "halves": "half", "buses": "bus", "people": "people",
     "axes": "axis", "lay": "lie", "lying": "lie", "lies": "lie", "lain": "lie", "ran": "run", "held": "hold", "built": "build",
@@ -147,7 +149,7 @@ def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
     after = tokens[end] if end < len(tokens) else "."
     if before in {"-", "", ".", ";", ":"} or after == "of":
         return True
-    if not before[0].isalnum() or after in DETERMINERS or (tokens[at].endswith("ed") and after in PREPOSITIONS):
+    if not before[0].isalnum() or after in ARTICLES or (tokens[at].endswith("ed") and after in PREPOSITIONS):
         return False
     if before in DETERMINERS or number(before) is not None:
         return True
@@ -184,6 +186,9 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue
             if size == 1 and words[0] == "tile" and at and tokens[at - 1] in {"the", "this", "whole"}:
                 continue  # the satellite image
+            tone = words[0] in {"shade", "shades"} and at and any(k == "colour" for k, _ in _senses(tokens[at - 1]))
+            if size == 1 and tone:
+                continue  # a shade of a colour, no shadow
             if size == 1 and words[0] in lex.ambiguous and not _is_noun(tokens, at, ends[0]):
                 continue
             found += [(at, ends[size - 1], kind, concept) for kind, concept in senses]
@@ -289,7 +294,9 @@ def read(text: str) -> Reading:
                 break
             if not _modifier(tokens, at, kinds):
                 break
-            more = kinds.get(at + 1, set()) & (_ATTRIBUTES - ({"colour"} if material else set()))
+            more = kinds.get(at + (2 if beside == "-" else 1), set()) & (
+                _ATTRIBUTES - ({"colour"} if material else set())
+            )
             if word in {",", "and", "or", "but"} and not more and (material or not _qualities(beside)):
                 break
             at += 1
@@ -298,8 +305,10 @@ def read(text: str) -> Reading:
         while before >= 0 and _modifier(tokens, before, kinds) and tokens[before] not in {",", "and", "or", "but"}:
             before -= 1
         of = before >= 0 and tokens[before] == "of"
-        if material and not out and not of:
-            return frozenset()
+        if material and not of:
+            return frozenset(head for head in out if not head.startswith("material"))
+        if material:
+            out = []
         if before >= 0 and tokens[before] == "in" and not out:  # edged in red: the edge, or the thing
             out.append("generic")
             of = True
@@ -330,6 +339,9 @@ def read(text: str) -> Reading:
             mentions.append(Mention(at, "fraction", concept, frozenset(), sentences[at]))
             at += 2
             continue
+        if value is not None and tokens[at + 1 : at + 3] == ("-", "sided"):
+            at += 1
+            continue  # a shape
         if value is not None:
             end = at + 1
             if value in TENS and end + 1 < len(tokens) and tokens[end] == "-" and (ones := number(tokens[end + 1])):
@@ -386,10 +398,16 @@ def _strangers(tokens: tuple[str, ...], originals: tuple[str, ...], covered: set
         if token.endswith(("ly", "ing", "ed", "ish", "like", "ous", "ful", "less", "est")):
             continue
         after = tokens[at + 1] if at + 1 < len(tokens) else "."
-        before = tokens[at - 1] if at else "."
         closes = not after[0].isalnum() or after in PREPOSITIONS or after in BE or (after[-1] == "s" and plain(after))
         if token[-1] == "s" and at - 1 in covered and after in DETERMINERS | PREPOSITIONS:
             continue  # a verb behind its subject
-        opens = before in DETERMINERS or before in PREPOSITIONS or before == "and" or known(before)
+        start = at - 1
+        while (
+            start >= 0
+            and tokens[start] not in DETERMINERS | PREPOSITIONS | BE
+            and (tokens[start] == "-" or _senses(tokens[start]) or plain(tokens[start]))
+        ):
+            start -= 1
+        opens = start < 0 or tokens[start] not in DEFINITE
         if opens and closes and (after != "-" or not originals[at].islower()):
             yield token
