@@ -1,4 +1,4 @@
-"""Look at image files as hostile input: decode fully or say why not; perceptual hashes for near-duplicates.
+"""Look at image files as hostile input: decode fully or say why not; a perceptual descriptor finds near-duplicates.
 
 info = inspect(data, max_pixels=50_000_000)        # ImageInfo, or the reason of a reject as text
 """
@@ -17,11 +17,9 @@ from PIL import Image, ImageFile
 
 # No other decoder of Pillow is tried: some start programs. A JPEG with further pictures in it is named MPO.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
-HASH_SIDE = 16  # the hash has HASH_SIDE * HASH_SIDE bits
-THUMB_SIDE = 16
+PIXELS, WAVES = 32, 16
 
-Bits = NDArray[np.uint64]
-Thumb = NDArray[np.uint8]
+Looks = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,65 +105,52 @@ def _words(error: BaseException) -> str:
     return text[:200].encode("utf-8", "backslashreplace").decode()
 
 
-@dataclass(frozen=True, slots=True)
-class Looks:
-    """What an image looks like, for finding near-duplicates.
-
-    Attributes:
-        bits: uint8[32], 256 bits packed: signs of the low DCT coefficients about their median (the "pHash").
-        thumb: float32[256], grey values of a 16 x 16 thumbnail, mean 0, norm 1 (all 0 for an image of one colour).
-    """
-
-    bits: NDArray[np.uint8]
-    thumb: NDArray[np.float32]
-
-
 def _dct_rows(size: int, rows: int) -> NDArray[np.float32]:
     k, x = np.arange(rows)[:, None], np.arange(size)[None, :]
     return np.cos(np.pi * (2 * x + 1) * k / (2 * size)).astype(np.float32)
 
 
-_DCT = _dct_rows(2 * HASH_SIDE, HASH_SIDE)
+_DCT = _dct_rows(PIXELS, WAVES)
+_FREQUENCY = np.hypot(np.arange(WAVES)[:, None], np.arange(WAVES)[None, :]).astype(np.float32)
 
 
 def looks(data: bytes) -> Looks | None:
-    """Perceptual hash and thumbnail of an image, or None where it cannot be decoded.
+    """What an image looks like, as a vector whose inner products tell copies from other pictures; None: not decodable.
 
-    JPEGs are decoded at a fraction of their size, so that this costs a tenth of `inspect`.
+    The lowest 16 x 16 DCT coefficients of the grey image at 32 x 32 pixels, each times its frequency, so that the sky's
+    brightness, which all photos share, does not outweigh what is in them. Norm 1; all 0 for an image of one colour.
+    Measured on real tiles, drone views and photos: below 0.4 for different pictures; 0.9 to 1 for copies re-encoded at
+    JPEG quality 30, resized to a third, brightened by 15 %.
+
+    Returns:
+        float32[256]
     """
     try:
         with _without_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            side = 2 * HASH_SIDE
-            image.draft("L", (4 * side, 4 * side))
-            grey = image.convert("L").resize((side, side), Image.Resampling.BOX)
+            image.draft("L", (4 * PIXELS, 4 * PIXELS))  # JPEGs: decode at a fraction of the size
+            grey = image.convert("L").resize((PIXELS, PIXELS), Image.Resampling.BOX)
     except Exception:  # decoders raise nearly anything on hostile bytes
         return None
-    pixels = np.asarray(grey, dtype=np.float32)
-    low = (_DCT @ pixels @ _DCT.T).ravel()
-    thumb = pixels.reshape(THUMB_SIDE, 2, THUMB_SIDE, 2).mean(axis=(1, 3)).ravel()
-    thumb = thumb - thumb.mean()
-    norm = float(np.linalg.norm(thumb))
-    flat = norm < THUMB_SIDE  # a standard deviation of less than one grey level
-    return Looks(np.packbits(low > np.median(low)), np.zeros_like(thumb) if flat else thumb / np.float32(norm))
+    waves = (_DCT @ np.asarray(grey, dtype=np.float32) @ _DCT.T * _FREQUENCY).ravel()
+    norm = np.linalg.norm(waves)
+    flat = norm < PIXELS * WAVES  # contrast of about one grey level
+    return np.zeros_like(waves) if flat else waves / norm
 
 
-def near_duplicates(
-    one: list[Looks], other: list[Looks], *, max_bits: int = 40, min_match: float = 0.95
-) -> list[tuple[int, int]]:
-    """Pairs (index into `one`, index into `other`) that show the same picture: re-encoded, resized, brightened.
+def near_duplicates(one: Looks, other: Looks, min_match: float = 0.85) -> list[tuple[int, int]]:
+    """Pairs (row of `one`, row of `other`) that show the same picture: re-encoded, resized, brightened.
 
-    A pair differs in at most `max_bits` of 256 bits, and its thumbnails correlate by at least `min_match`. At most one
-    pair per image of `one`: its nearest. Costs len(one) x len(other) x 256 multiplications, in blocks.
+    At most one pair per row of `one`: its nearest. Costs len(one) x len(other) x 256 multiplications, in blocks.
+
+    Args:
+        one: float32[N, 256], rows from `looks`.
+        other: float32[M, 256].
+        min_match: smallest inner product of a pair.
     """
-    if not one or not other:
-        return []
-    signs = [
-        np.unpackbits(np.stack([x.bits for x in part]), axis=1).astype(np.float32) * 2 - 1 for part in (one, other)
-    ]
-    pairs = []
-    for start in range(0, len(one), 1024):
-        agreement = signs[0][start : start + 1024] @ signs[1].T  # 256 - 2 x differing bits
-        nearest = agreement.argmax(axis=1)
-        close = agreement[np.arange(len(nearest)), nearest] >= 256 - 2 * max_bits
-        pairs += [(start + int(row), int(nearest[row])) for row in np.flatnonzero(close)]
-    return [(a, b) for a, b in pairs if float(one[a].thumb @ other[b].thumb) >= min_match]
+    pairs: list[tuple[int, int]] = []
+    for start in range(0, len(one) if len(other) else 0, 1024):
+        match = one[start : start + 1024] @ other.T
+        nearest = match.argmax(axis=1)
+        close = np.flatnonzero(match[np.arange(len(nearest)), nearest] >= min_match)
+        pairs += [(start + int(row), int(nearest[row])) for row in close]
+    return pairs
