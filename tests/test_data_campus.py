@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -528,6 +529,16 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(write, "_write_file", full)
     with pytest.raises(GeorefineError, match="No space left on device"):
         write_world(tmp_path / "world", buildings=3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_worker_is_told_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(root: Path, seed: int, tasks: object, workers: int) -> None:
+        raise BrokenProcessPool("A process in the process pool was terminated abruptly")
+
+    monkeypatch.setattr(write, "_run", killed)
+    with pytest.raises(GeorefineError, match="was killed"):
+        write_world(tmp_path / "world", buildings=30, workers=2)
     assert not list(tmp_path.iterdir())
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -123,6 +124,10 @@ def _run(root: Path, seed: int, tasks: list[tuple[bool, Building]], workers: int
         yield from pool.map(work, tasks, chunksize=8)
 
 
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _total(written: list[_Written]) -> SplitCounts:
     return SplitCounts(
         sum(item.counts.buildings for item in written),
@@ -203,7 +208,7 @@ def write_world(
     target = Path(out).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{out} exists and is not an empty folder: name a new folder for the sample world.")
-    processes = workers or len(os.sched_getaffinity(0))
+    processes = workers or _processors()
     partial_folder = target.parent / f".{target.name}.partial-{os.getpid()}"
     try:
         partial_folder.mkdir(parents=True)
@@ -218,6 +223,10 @@ def write_world(
         reason = error.strerror or str(error)
         raise GeorefineError(
             f"The sample world cannot be written to {out}: {reason}; free space or choose another folder."
+        ) from error
+    except BrokenProcessPool as error:
+        raise GeorefineError(
+            f"A process that drew the sample world for {out} was killed: free memory, or ask for fewer workers."
         ) from error
     finally:
         shutil.rmtree(partial_folder, ignore_errors=True)
