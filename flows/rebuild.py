@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import as_completed
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from data.readers import Source, read_source
@@ -43,6 +43,8 @@ from schemas.records import PLATFORMS, SPLITS, STATUSES
 
 Runner = Literal["threads", "processes"]
 WORKERS = os.cpu_count() or 1
+TASKS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=WORKERS))
+T = TypeVar("T")
 
 
 def _end_with_parent() -> None:
@@ -55,6 +57,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _opaque(value: T) -> T:
+    """Keep Prefect from walking through an argument in search of futures."""
+    return cast(T, quote(value))
 
 
 @contextmanager
@@ -99,7 +106,7 @@ def _publish(out: str, source: Source, results: list[ShardResult], config: Confi
         accounts=total_accounts(source, results),
         counts=total_counts(results),
         gates=total_gates(results),
-        notes=source.notes,
+        notes=(*source.notes, *(note for r in results for note in r.notes)),
     )
     published = publish(dataset, files, manifest)
     return {
@@ -112,7 +119,7 @@ def _publish(out: str, source: Source, results: list[ShardResult], config: Confi
         "counts": manifest.counts,
         "gates": manifest.gates,
         "ignored": dict(source.ignored),
-        "notes": list(source.notes),
+        "notes": list(manifest.notes),
     }
 
 
@@ -156,7 +163,7 @@ def summary(result: dict[str, Any]) -> str:
 @flow(
     name="rebuild",
     flow_run_name="rebuild {out}",
-    task_runner=ThreadPoolTaskRunner(max_workers=WORKERS),
+    task_runner=TASKS,
     validate_parameters=False,
 )
 def rebuild(
@@ -188,12 +195,14 @@ def rebuild(
         jobs = deal(found, Path(source).resolve(), dataset / ".work", settings)
         results: dict[str, ShardResult] = {}
         with _pool(runner) as pool:
-            futures = [_shard.submit(job.name, quote(job), quote(pool)) for job in jobs]
+            futures = [_shard.submit(job.name, _opaque(job), _opaque(pool)) for job in jobs]
             for done, future in enumerate(as_completed(futures), 1):
                 made = future.result()
                 results[made.name] = made
                 report("shards", done, len(jobs), f"{made.name}{' (reused)' if made.reused else ''}")
-        result = _publish(str(dataset), quote(found), quote([results[name] for name in sorted(results)]), settings)
+        result: dict[str, Any] = _publish(
+            str(dataset), _opaque(found), _opaque([results[name] for name in sorted(results)]), settings
+        )
     create_markdown_artifact(summary(result), key="rebuild-summary", description=f"{out}: {result['version']}")
     if train_run and result["new"]:
         from flows.train import train

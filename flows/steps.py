@@ -26,7 +26,7 @@ from data.shards import atomic_write, sha256_file, write_table
 from refine.orientation import strip_many
 from refine.refinement import keep_captions, refine_captions
 from schemas.config import Config, OrientationMode, config_dict
-from schemas.errors import AccountingError
+from schemas.errors import AccountingError, SourceError
 from schemas.manifest import Account, Shard
 from schemas.records import (
     TABLES,
@@ -73,12 +73,12 @@ class ShardResult:
     platform: Platform
     folder: str
     reused: bool
-    files: dict[str, Shard]
-    accounts: dict[str, Account]
+    files: dict[Table, Shard]
+    accounts: dict[Table, Account]
     counts: dict[str, Any]
     gates: dict[str, dict[str, int]]
     rejects: tuple[Reject, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
 
 @dataclass
@@ -91,6 +91,7 @@ class _Rows:
     rejects: list[Reject] = field(default_factory=list)
     written: Counter[str] = field(default_factory=Counter)
     derived: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, table: Table, rows: Sequence[dict[str, Any]], derived: bool = False) -> None:
         getattr(self, table).extend(rows)
@@ -169,37 +170,37 @@ def _key(job: ShardJob, read: Mapping[str, bytes | str]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _accept(job: ShardJob, read: Mapping[str, bytes | str], rows: _Rows) -> tuple[list[_Image], dict[str, str]]:
-    """Decode every image; refuse what cannot be trusted and query copies of gallery images of the same building.
-
-    Returns:
-        The accepted images, and for every refused copy the id of the gallery image that stands for it.
-    """
+def _decode(job: ShardJob, read: Mapping[str, bytes | str], rows: _Rows) -> list[_Image]:
+    """Decode every image; what cannot be read or trusted is refused."""
     accepted: list[_Image] = []
     for image in job.images:
         data = read[image.path]
-        found = inspect(data, job.config.partition.max_pixels) if isinstance(data, bytes) else data
-        if isinstance(found, ImageInfo) and isinstance(data, bytes):
-            accepted.append(_Image(image, data, found))
-        else:
-            reason, detail = ("unreadable", str(found)) if isinstance(data, str) else _reason(found)
+        found = inspect(data, job.config.partition.max_pixels) if isinstance(data, bytes) else f"unreadable: {data}"
+        if isinstance(found, str) or isinstance(data, str):
+            reason, _, detail = str(found).partition(": ")
             rows.rejects.append(Reject("images", image.path, 0, "image", reason, detail))
+        else:
+            accepted.append(_Image(image, data, found))
+    return accepted
+
+
+def _refuse_copies(images: Sequence[_Image], rows: _Rows) -> dict[str, str]:
+    """Refuse query files that are byte-identical to a gallery file of their building.
+
+    Returns:
+        For every refused copy the id of the gallery image that stands for it.
+    """
     gallery = {
-        (i.source.building_id, i.info.sha256): i.source.path for i in reversed(accepted) if i.source.role == "gallery"
+        (i.source.building_id, i.info.sha256): i.source.path for i in reversed(images) if i.source.role == "gallery"
     }
     copies: dict[str, str] = {}
-    for image in accepted:
+    for image in images:
         original = gallery.get((image.source.building_id, image.info.sha256))
         if image.source.role == "query" and original:
             copies[image.source.path] = original
             detail = f"byte-identical to {original}"
             rows.rejects.append(Reject("images", image.source.path, 0, "image", "duplicate", detail))
-    return [i for i in accepted if i.source.path not in copies], copies
-
-
-def _reason(found: object) -> tuple[str, str]:
-    reason, _, detail = str(found).partition(": ")
-    return reason, detail
+    return copies
 
 
 def _captions_of(
@@ -367,10 +368,15 @@ def _fill(job: ShardJob, images: Sequence[_Image], copies: Mapping[str, str], ro
             [_region_row(job, image.source, r, bare[r] if cleans else r.sentence, r.bbox) for r in own_regions],
         )
         if augments:
-            _augmented(job, image, [(c, turned[c]) for c in own_captions], [(r, bare[r]) for r in own_regions], rows)
+            try:
+                _augmented(
+                    job, image, [(c, turned[c]) for c in own_captions], [(r, bare[r]) for r in own_regions], rows
+                )
+            except SourceError as error:
+                rows.notes.append(f"not augmented: {error}")
 
 
-def _accounts(job: ShardJob, rows: _Rows) -> dict[str, Account]:
+def _accounts(job: ShardJob, rows: _Rows) -> dict[Table, Account]:
     read = {"images": len(job.images), "captions": len(job.captions), "regions": len(job.regions)}
     refused = Counter(reject.table for reject in rows.rejects)
     accounts = {
@@ -380,7 +386,7 @@ def _accounts(job: ShardJob, rows: _Rows) -> dict[str, Account]:
     return accounts
 
 
-def check_accounts(accounts: Mapping[str, Account], where: str) -> None:
+def check_accounts(accounts: Mapping[Table, Account], where: str) -> None:
     """Raise AccountingError unless rows read equal rows written plus rows rejected in every table."""
     for table, account in accounts.items():
         if not account.balanced:
@@ -428,6 +434,7 @@ def _stored(job: ShardJob, folder: Path) -> ShardResult | None:
             counts=values["counts"],
             gates=values["gates"],
             rejects=tuple(Reject(**reject) for reject in values["rejects"]),
+            notes=tuple(values["notes"]),
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -449,10 +456,11 @@ def build_shard(job: ShardJob) -> ShardResult:
         return stored
 
     rows = _Rows()
-    images, copies = _accept(job, read, rows)
-    _fill(job, images, copies, rows)
+    images = _decode(job, read, rows)
+    copies = _refuse_copies(images, rows)
+    _fill(job, [image for image in images if image.source.path not in copies], copies, rows)
     folder.mkdir(parents=True, exist_ok=True)
-    files: dict[str, Shard] = {}
+    files: dict[Table, Shard] = {}
     for table in TABLES:
         if values := getattr(rows, table):
             written = write_table(folder / f"{table}.parquet", pa.Table.from_pylist(values, schema=SCHEMAS[table]))
@@ -469,11 +477,12 @@ def build_shard(job: ShardJob) -> ShardResult:
         counts=_counts(rows),
         gates=_gates(rows),
         rejects=tuple(rows.rejects),
+        notes=tuple(rows.notes),
     )
     kept = {
         key: value
         for key, value in asdict(result).items()
-        if key in ("files", "accounts", "counts", "gates", "rejects")
+        if key not in ("name", "split", "platform", "folder", "reused")
     }
     atomic_write(folder / "result.json", json.dumps(kept, sort_keys=True).encode())
     return result
@@ -488,7 +497,7 @@ def rejects_table(rejects: Iterable[Reject]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=REJECTS)
 
 
-def total_accounts(source: Source, results: Sequence[ShardResult]) -> dict[str, Account]:
+def total_accounts(source: Source, results: Sequence[ShardResult]) -> dict[Table, Account]:
     """The balance of the whole rebuild: rows the reader refused count as read and rejected.
 
     Raises:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
@@ -20,6 +21,7 @@ from schemas.errors import GeorefineError
 
 if TYPE_CHECKING:
     from schemas.config import Config
+    from schemas.records import Platform as PlatformName
 
 app = typer.Typer(
     name="georefine",
@@ -69,10 +71,15 @@ class Split(StrEnum):
 
 
 Source = Annotated[
-    Path, typer.Argument(help="Folder with train/ and test/ in the University-1652 or GeoText-1652 layout.")
+    Path,
+    typer.Argument(
+        metavar="SOURCE", help="Folder with train/ and test/ in the University-1652 or GeoText-1652 layout."
+    ),
 ]
-Dataset = Annotated[Path, typer.Argument(help="A data set, or one version inside it: DATASET/v0002.")]
-Run = Annotated[Path, typer.Argument(help="Folder that `georefine train` wrote.")]
+Dataset = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="A data set, or one version inside it: DATASET/v0002.")
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `georefine train` wrote.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML file; `georefine config` prints every key with its default.")
@@ -230,7 +237,7 @@ def evaluate(
 def search(
     run: Run,
     dataset: Dataset,
-    text: Annotated[str, typer.Argument(help="What to look for, in a sentence.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for, in a sentence.")],
     top: Annotated[int, typer.Option(min=1, help="How many images.")] = 10,
     as_json: Json = False,
 ) -> None:
@@ -252,7 +259,8 @@ def strip() -> None:
     """Filter: one caption per line in, the caption without orientation words per line out."""
     from refine.orientation import strip_lines
 
-    strip_lines(*_streams())
+    lines = _lines()
+    strip_lines(lines, sys.stdout.write)
 
 
 @app.command("refine-text")
@@ -265,12 +273,9 @@ def refine_text(
     from refine.refinement import refine_lines
 
     settings = _config(config, refine={"refiner": refiner.value if refiner else None})
-    refine_lines(
-        *_streams(),
-        platform=platform.value,
-        mode=settings.orientation.mode(platform.value),
-        refiner=settings.refine.refiner,
-    )
+    name: PlatformName = platform.value
+    for row in refine_lines(_lines(), name, mode=settings.orientation.mode(name), refiner=settings.refine.refiner):
+        print(row)
 
 
 @app.command("check-replies")
@@ -278,7 +283,8 @@ def check_replies() -> None:
     """Filter: {"platform", "source", "reply"} per line in, {"passed", "gates"} per line out."""
     from refine.gates import check_lines
 
-    check_lines(*_streams())
+    for row in check_lines(_lines()):
+        print(row)
 
 
 @app.command()
@@ -311,11 +317,12 @@ def show_config(
     print("# georefine configuration\n" + commented(_config(config)))
 
 
-def _streams() -> tuple[TextIO, TextIO]:
-    """Standard input and output as UTF-8 lines that end in a line feed; bytes that are no UTF-8 pass through."""
-    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")  # type: ignore[union-attr]
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")  # type: ignore[union-attr]
-    return sys.stdin, sys.stdout
+def _lines() -> TextIO:
+    """Standard input as lines that end in a line feed, and output to match; bytes that are no UTF-8 pass through."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+    return sys.stdin
 
 
 def _fail(error: BaseException, sentence: str, code: int, debug: bool) -> NoReturn:

@@ -77,7 +77,10 @@ class AugmentConfig:
     rotate: bool = field(default=True, metadata=_note("quarter turns and a free angle in +-45 degrees"))
     flip: bool = field(default=True, metadata=_note("mirror images"))
     min_scale: float = field(
-        default=0.8, metadata=_note("the smallest part of the tile's side that a crop keeps", low=0.3, high=1)
+        default=0.8,
+        metadata=_note(
+            "the smallest part of the side that a crop keeps; a free angle may cut to 0.71", low=0.3, high=1
+        ),
     )
     brightness: float = field(default=0.2, metadata=_note("largest relative change of brightness", low=0, high=0.9))
     contrast: float = field(default=0.2, metadata=_note("largest relative change of contrast", low=0, high=0.9))

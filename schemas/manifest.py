@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from schemas.errors import DatasetError
-from schemas.records import Platform, Split
+from schemas.records import Platform, Split, Table
 
 FORMAT_VERSION = 1
 
@@ -60,7 +60,7 @@ class Manifest:
     source: dict[str, Any]
     config: dict[str, Any]
     shards: tuple[Shard, ...]
-    accounts: dict[str, Account]
+    accounts: dict[Table, Account]
     counts: dict[str, Any]
     gates: dict[str, dict[str, int]]
     notes: tuple[str, ...] = ()

@@ -173,6 +173,16 @@ def test_augmentation_can_be_switched_off(world, tmp_path: Path) -> None:
     assert len(rows(result, "images")) == 1
 
 
+def test_a_tile_that_cannot_be_augmented_is_kept_and_said(world, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40_000, 2), "red").save(buffer, "PNG")
+    root = world({"train/satellite/0001/0001.png": buffer.getvalue()}, {})
+    result = only(made(root, tmp_path / "work"), "split=train/platform=satellite")
+    assert len(rows(result, "images")) == 1
+    assert len(result.notes) == 1
+    assert "train/satellite/0001/0001.png" in result.notes[0]
+
+
 def test_a_lost_row_is_an_error() -> None:
     with pytest.raises(AccountingError, match="3 captions were read"):
         check_accounts({"captions": Account(3, 1, 1, 0)}, "here")

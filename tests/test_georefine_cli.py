@@ -57,7 +57,6 @@ def test_version(arguments: list[str]) -> None:
         (["train", "x", "--out", "y", "--device", "tpu"], 2, "tpu"),
         (["rebuild", "x", "--out", "y", "--config", "nowhere.yaml"], 2, "nowhere.yaml"),
         (["refine-text", "--platform", "submarine"], 2, "submarine"),
-        (["verify", "nowhere"], 1, "nowhere"),
         (["evaluate", "nowhere", "nowhere"], 1, "nowhere"),
         (["search", "nowhere", "nowhere", "a roof"], 1, "nowhere"),
     ],
@@ -70,8 +69,14 @@ def test_errors_are_a_sentence_and_an_exit_code(arguments: list[str], code: int,
     assert done.stdout == ""
 
 
+def test_verify_lists_what_is_wrong() -> None:
+    done = run("verify", "nowhere")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "nowhere" in done.stdout
+
+
 def test_debug_adds_the_traceback() -> None:
-    done = run("verify", "nowhere", "--debug")
+    done = run("evaluate", "nowhere", "nowhere", "--debug")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
