@@ -1,7 +1,7 @@
 """Take orientation out of captions and leave every other fact in a grammatical sentence.
 
-`orientation_spans.find` says what is orientation; this module does what a careful editor then does: drop the phrase where
-the sentence stands without it, and put "one side", "next to", "nearby" where it does not.
+`orientation_spans.find` says what is orientation; this module does what a careful editor then does: drop the phrase
+where the sentence stands without it, and put "one side", "next to", "nearby" where it does not.
 
     python -m refine.orientation < captions.txt > stripped.txt        one caption per line
 """
@@ -50,6 +50,8 @@ class _Draft:
         elif before in CLAUSE or t.glued(first):
             if after in ",-" or t.word(last) == ":":
                 last += 1
+                if after == "," and t.code(last) == "&":
+                    last += 1
             if t.code(last) in ".$":
                 self._cut_clause(first, last)
                 return
@@ -98,7 +100,7 @@ class _Draft:
         return f"the other {noun}" if word == "the other" else f"{word} of {possessive} {_plural(noun)}"
 
     def same_noun(self, mention: Mention) -> bool:
-        """Whether the opposite place is said of the same noun: the building on the left ... the building on the right."""
+        """Whether the opposite place is said of the same noun: the hall on the left ... the hall on the right."""
         noun = self.tokens.word(mention.first - 1)
         wanted = _opposite(mention.directions[0])
         return any(
@@ -149,7 +151,7 @@ def _plural(landmark: str) -> str:
     return {"half": "halves", "boundary": "boundaries"}.get(landmark, landmark + "s")
 
 
-# ---- one rule per kind of mention --------------------------------------------------------------------------------------
+# ---- one rule per kind of mention -----------------------------------------------------------------------------------
 
 PLAIN = frozenset({"side", "part", "hand", "portion", "section", "position", "direction"})
 """Landmarks that say nothing once their direction is gone; a corner or an edge is still a fact."""
@@ -217,14 +219,10 @@ def _beside(d: _Draft, m: Mention) -> None:
         last -= 1
     directions = m.directions[0] if m.directions else frozenset()
     word = t.word(p.preposition) if p.preposition >= 0 else ""
-    lead = "" if p.adverb < 0 else " ".join(t.low[p.adverb : p.preposition if p.preposition >= 0 else p.adverb + 1])
-    begin = p.adverb if p.adverb >= 0 else m.first
-    if (
-        p.landmark >= 0
-        and t.low[p.landmark] in ("side", "part", "hand", "end")
-        or (p.landmark < 0 and any(t.codes[i] == "H" for i in range(m.first, m.last)) and p.preposition >= 0)
+    if (p.landmark >= 0 and t.low[p.landmark] in ("side", "part", "hand", "end")) or (
+        p.landmark < 0 and any(t.codes[i] == "H" for i in range(m.first, m.last)) and p.preposition >= 0
     ):
-        noun = t.low[p.landmark] if p.landmark >= 0 else "side"
+        noun = _singular(t.low[p.landmark]) if p.landmark >= 0 else "side"
         if p.several:
             text = f"{_how_many(m)} sides"
         elif p.centre and word in ("in", "on", "at"):
@@ -268,7 +266,6 @@ def _beside(d: _Draft, m: Mention) -> None:
         d.put(p.preposition, last, f"{preposition} {d.which(noun, directions)} {noun}")
         return
     first = p.preposition if p.preposition >= 0 else next(i for i in range(m.first, last) if t.codes[i] in "vhneqM")
-    del lead, begin
     if word in ("from", "toward", "towards"):
         d.put(first + 1, last + 1, "beside" if word == "from" else "the side of")
         return
@@ -347,7 +344,7 @@ def _place(d: _Draft, m: Mention) -> None:
         and t.code(m.last - 1) in "vhneqH"
         and p.determiner >= 0
         and not opens
-        and not _looks_finite(t, m.last, directions)
+        and not _looks_finite(t, m.last)
     ):
         _attribute(d, p.determiner, m.last, directions)
         return
@@ -401,7 +398,9 @@ def _place(d: _Draft, m: Mention) -> None:
     if preposition in ("to", "toward", "towards") and _points(d, m, p, tail):
         return
     if preposition == "from":
-        if t.word(m.first - 1) == "in" or t.code(m.first - 1) in "V":
+        if noun:
+            d.put(p.preposition + 1, tail, f"{d.which(noun, directions)} {noun}")
+        elif t.word(m.first - 1) == "in" or t.code(m.first - 1) in "V":
             d.put(p.preposition + 1, tail, f"{d.which('side', directions)} {noun or 'side'}")
         else:
             d.cut(m.first, m.last)
@@ -413,7 +412,11 @@ def _place(d: _Draft, m: Mention) -> None:
         name = noun or "part"
         d.put(p.preposition, tail, f"{'on' if name == 'side' else 'in'} {d.which(name, directions)} {name}")
         return
-    if _needs_place(t, m.first - 1):
+    if _needs_place(t, m.first - 1) and noun == "side":
+        d.put(p.preposition, tail, f"on {d.which('side', directions)} side")
+    elif t.word(m.first - 1) == "one" and t.code(m.first - 2) == "t" and after in ",.;$":
+        d.put(m.first - 2, tail, "the other")
+    elif _needs_place(t, m.first - 1):
         d.put(
             p.preposition if t.code(m.first) == "A" and t.low[m.first] in ("immediately", "directly") else m.first,
             tail,
@@ -421,11 +424,12 @@ def _place(d: _Draft, m: Mention) -> None:
         )
     elif t.code(m.first - 1) == "p" and after in ",.;&$" and preposition in ("on", "in", "at"):
         d.put(m.first, tail, "by" if t.word(m.first - 1).startswith("pass") else _somewhere(d, m))
-    elif t.word(m.first - 1).endswith("ing") and t.code(m.first - 2) in CLAUSE and after == ",":
-        d.put(m.first, tail, "on " + d.which("side", directions) + " side")
-    elif t.word(m.first - 1) == "one" and t.code(m.first - 2) in ",&^.;" and after in ",.;&$" and d.paired(m):
-        d.put(m.first, tail, "on " + d.which("side", directions) + " side")
-    elif (noun == "side" and d.paired(m)) or _by_agent(t, m.first):
+    elif (
+        (t.word(m.first - 1).endswith("ing") and t.code(m.first - 2) in CLAUSE and after == ",")
+        or (t.word(m.first - 1) == "one" and t.code(m.first - 2) in ",&^.;" and after in ",.;&$" and d.paired(m))
+        or (noun == "side" and d.paired(m))
+        or _by_agent(t, m.first)
+    ):
         d.put(m.first, tail, "on " + d.which("side", directions) + " side")
     elif d.paired(m) and d.same_noun(m) and (the := _definite(t, m.first)) >= 0:
         word = d.which("one", directions)
@@ -478,14 +482,18 @@ def _points(d: _Draft, m: Mention, p: _Phrase, tail: int) -> bool:
         if t.code(m.first - 2) in CLAUSE and t.low[m.first - 1].endswith("ing") and t.code(m.last) == ",":
             d.cut(m.first - 1, m.last)
         else:
+            word = d.which("direction", m.directions[0])
             d.put(
                 m.first,
                 tail,
-                f"{'in ' if before != 'g' else ''}{d.which('direction', m.directions[0])} {'direction' if before != 'g' else 'way'}",
+                f"{word} way" if before == "g" else f"in {word} direction",
             )
         return True
     if before == "p":
         d.cut(m.first - 1 if _dangling(t, m) else p.preposition, m.last)
+        return True
+    if t.word(p.preposition) == "to" and t.word(m.first - 1) == "another":
+        d.put(m.first, tail, "in a different direction")
         return True
     if t.word(p.preposition) == "to" and t.word(m.first - 1) == "other":
         d.put(m.first, tail, f"{d.which('direction', m.directions[0])} way")
@@ -520,7 +528,8 @@ def _opening_place(d: _Draft, m: Mention, p: _Phrase, image: bool, tail: int) ->
         first = m.first if t.word(m.first) in ("further", "farther") else p.preposition
         d.put(first, tail, f"on {d.which('side', m.directions[0])} side")
     elif after in "Bpg" or (
-        (after in "VT" or t.word(m.last) in lexicon().words["travel"]) and not t.low[m.last].endswith(("ed", "ing"))
+        (after in "VT" or t.word(m.last) in lexicon().words["travel"] or (after == "w" and _looks_finite(t, m.last)))
+        and not t.low[m.last].endswith(("ed", "ing"))
     ):
         if image:
             noun = "side" if p.landmark >= 0 and t.low[p.landmark] == "side" else "part"
@@ -602,15 +611,15 @@ def _noun(d: _Draft, m: Mention) -> None:
     if end == "S" or (p.several and p.landmark >= 0):
         noun = _plural(_singular(t.low[p.landmark]))
         if determiner == "i":
-            d.put(m.first, m.last, f"two of {t.low[m.first]} {noun}" if p.several or True else noun)
+            d.put(m.first, m.last, f"two of {t.low[m.first]} {noun}")
         else:
-            d.put(m.first, m.last, f"both {noun}" if _opposed(m) else f"two {noun}")
+            d.put(m.first, m.last, f"{_how_many(m) if p.several else 'two'} {noun}")
         return
     if p.centre and p.landmark < 0:
         drop = [i for i in range(m.first, m.last) if t.codes[i] in "vhneqH-"]
-        if drop[0] and t.codes[drop[-1] + 1 : drop[-1] + 2] == "M":
-            d.pieces.append((t.start[drop[0]], t.start[drop[-1] + 1], ""))
-        elif drop[-1] + 1 < len(t.low) and t.code(drop[-1] + 1) == "M":
+        if (drop[0] and t.codes[drop[-1] + 1 : drop[-1] + 2] == "M") or (
+            drop[-1] + 1 < len(t.low) and t.code(drop[-1] + 1) == "M"
+        ):
             d.pieces.append((t.start[drop[0]], t.start[drop[-1] + 1], ""))
         else:
             d.pieces.append((t.end[drop[0] - 1], t.end[drop[-1]], ""))
@@ -639,37 +648,56 @@ def _noun(d: _Draft, m: Mention) -> None:
             d.put(m.first, m.last, f"{'a different' if t.word(m.first - 1) == 'another' else word} {noun}")
         return
     bare = determiner not in "tiab"
-    if t.word(m.last - 1).endswith("most") and after in "BpOV":
+    if t.word(m.last - 1).endswith("most") and after in "BpOVf":
         d.put(m.first, m.last, d.which("one", directions))
         return
-    if t.codes[m.last - 1] == "H":
+    if bare and t.word(m.first - 1) in ("'s", "’s") and after not in "w#LSx" and (owner := _owner(t, m.first - 1)) >= 0:
+        whose = t.raw[t.start[owner] : t.end[m.first - 2]]
+        if t.code(owner - 1) in "P2":
+            d.put(owner - 1, m.last, f"next to {whose}")
+        else:
+            whose = whose[:1].lower() + whose[1:]
+            d.put(owner, m.last, f"{d.which('part', directions)} part of {whose}")
+        return
+    if t.codes[m.last - 1] == "H" and after not in "w#x":
         of_something = t.word(m.first - 1) in ("'s", "’s")
         d.put(m.first, m.last, "other side" if of_something else f"{d.which('side', directions)} side")
         return
-    if after in "w" and not _looks_finite(t, m.last, directions):
-        _attribute(d, m.first, m.last, directions)
-    elif after in "#" and not bare:
+    if (after in "w" and not _looks_finite(t, m.last)) or (after in "#" and not bare):
         _attribute(d, m.first, m.last, directions)
     elif bare and after in "wLSIM":
         d.pieces.append((t.start[m.first], t.start[m.last], ""))
     elif bare:
         if _needs_place(t, m.first - 1):
             d.put(m.first, m.last, "nearby")
+        elif t.code(m.first - 1) == "g" or t.word(m.first - 1) in ("go", "goes", "going", "one", "other", "another"):
+            way = d.which("direction", directions)
+            d.put(
+                m.first,
+                m.last,
+                ("another" if way == "one" and t.word(m.first - 1) in ("one", "other") else way) + " way",
+            )
+        elif t.word(m.first - 1) in ("lead", "leads", "leading", "head", "heads", "heading"):
+            d.put(m.first, m.last, "away")
+        elif t.code(m.first - 1) in CLAUSE and after in "BV":
+            d.put(m.first, m.last, "one side")
         elif t.code(m.first - 1) == "A":
             _after_adverb(d, m)
         elif t.code(m.first - 1) in "fP2F" and m.first > 1:
             d.cut(m.first - 1, m.last)
         else:
             d.cut(m.first, m.last)
-    elif after == "p" and determiner in "tia" and not _looks_finite(t, m.last, directions):
+    elif after == "p" and determiner in "tia" and not _looks_finite(t, m.last):
         _attribute(d, m.first, m.last, directions)
+    elif t.word(m.first - 1) in lexicon().words["facing"]:
+        d.put(m.first, m.last, f"{d.which('direction', directions)} way")
     elif t.word(m.first + 1) in ("whole", "entire"):
         d.put(m.first, m.last, f"{d.which('side', directions)} {t.low[m.first + 1]} side")
     else:
         preposition = t.word(m.first - 1)
         noun = {"along": "side", "across": "side", "around": "edge"}.get(preposition, "part")
         if p.several:
-            d.put(m.first, m.last, f"both {noun}s" if _opposed(m) else f"two {noun}s")
+            d.put(m.first, m.last, f"{_how_many(m)} {noun}s")
         else:
             d.put(m.first, m.last, f"{d.which(noun, directions)} {noun}")
 
@@ -679,7 +707,7 @@ def _owner(t: Tokens, possessive: int) -> int:
     for i in range(possessive - 1, max(possessive - 4, -1), -1):
         if t.codes[i] in "ta":
             return i
-        if t.codes[i] not in "w":
+        if t.codes[i] not in "wI":
             return -1
     return -1
 
@@ -693,7 +721,7 @@ def _after_adverb(d: _Draft, m: Mention) -> None:
         d.cut(at, m.last)
 
 
-def _looks_finite(t: Tokens, index: int, directions: Directions) -> bool:
+def _looks_finite(t: Tokens, index: int) -> bool:
     """Whether the word after "the lower left" is its verb rather than its noun."""
     word = t.word(index)
     if word.endswith("ing") and word not in lexicon().words["ing_noun"]:
@@ -734,17 +762,8 @@ def _relation(d: _Draft, m: Mention) -> None:
         d.put(first, m.last, "beside")
     elif has_object and _centre_follows(t, m.last):
         d.put(first, m.last, "off" if first > m.first else "near")
-    elif has_object and not (t.code(m.first - 1) in CLAUSE and after == "w" and False):
-        verb = t.word(m.first - 1)
-        d.put(
-            first,
-            m.last,
-            "near"
-            if t.word(m.last) == "which"
-            else "past"
-            if verb in ("pass", "passes", "passing") and False
-            else "next to",
-        )
+    elif has_object:
+        d.put(first, m.last, "near" if t.word(m.last) == "which" else "next to")
     elif t.code(m.first - 1) in CLAUSE and after == ",":
         d.cut(m.first, m.last)
     elif t.word(m.first - 1) in ("pass", "passes", "passing"):
@@ -827,7 +846,9 @@ def _vertical(d: _Draft, m: Mention) -> None:
     """Down the left side, further up, up to the corner, further back."""
     t = d.tokens
     word = t.low[m.last - 1]
-    if t.code(m.last) in "ti":
+    if t.code(m.first - 1) == "g":
+        d.put(m.first, m.last, "one way")
+    elif t.code(m.last) in "ti":
         d.put(m.first, m.last, "along")
     elif t.word(m.first) in ("further", "farther"):
         if t.code(m.last) == "P" and word != "back":
@@ -841,7 +862,9 @@ def _vertical(d: _Draft, m: Mention) -> None:
 def _facing(d: _Draft, m: Mention) -> None:
     t = d.tokens
     word = t.low[m.first]
-    if word in ("facing", "pointing"):
+    if t.codes[m.last - 1] == "K" and m.last - m.first > 1:  # north-facing
+        _attribute(d, m.first - (t.code(m.first - 1) == "a"), m.last, frozenset())
+    elif word in ("facing", "pointing"):
         d.cut(m.first, m.last)
     else:
         d.put(m.first, m.last, f"{word} {d.which('direction', m.directions[0])} way")
@@ -884,19 +907,23 @@ def _axis_adjective(d: _Draft, m: Mention) -> None:
 def _depth(d: _Draft, m: Mention) -> None:
     """In the foreground, the background."""
     t = d.tokens
-    if t.code(m.first) == "P" and t.low[m.first] in ("in", "at", "on", "into", "across", "to"):
+    if t.code(m.first) in "P2" and t.low[m.first] in ("in", "at", "on", "into", "across", "to", "toward", "towards"):
         if _clause_start(t, m.first):
-            if t.code(m.last) in "BVpg" or t.word(m.last) in lexicon().words["travel"]:
+            if t.code(m.last) in "BVpg" or t.word(m.last) in lexicon().words["travel"] or _looks_finite(t, m.last):
                 d.put(m.first, m.last, "nearby")
             elif t.word(m.first - 1) == ";" and t.code(m.last) == "," and t.code(m.last + 1) in "at#w":
                 d.put(m.first, m.last, "elsewhere")
             else:
                 d.cut(m.first, m.last)
+        elif t.word(m.first - 1) in ("it", "them"):
+            d.cut(m.first, m.last)
+        elif t.low[m.first] in ("toward", "towards"):
+            d.cut(m.first, m.last)
         else:
             d.put(m.first, m.last, "nearby")
     else:
         first = m.first + (t.code(m.first) == "P")
-        if t.code(m.last) == "w" and t.code(first) == "t" and not _looks_finite(t, m.last, frozenset()):
+        if t.code(m.last) == "w" and t.code(first) == "t" and not _looks_finite(t, m.last):
             _attribute(d, first, m.last, frozenset())
         else:
             whole = f"{t.low[m.last - 2]} " if t.code(m.last - 2) == "J" else ""
@@ -914,7 +941,7 @@ RULES: dict[str, Callable[[_Draft, Mention], None]] = {
 }  # fmt: skip
 
 
-# ---- seams: capitals, blanks, what is left of an emptied caption -------------------------------------------------------
+# ---- seams: capitals, blanks, what is left of an emptied caption ----------------------------------------------------
 
 
 def _merged(raw: str, pieces: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
@@ -960,9 +987,9 @@ def _seam(raw: str, begin: int, end: int, text: str, upto: int) -> tuple[int, in
 def _edits(raw: str, pieces: list[tuple[int, int, str]]) -> tuple[Edit, ...]:
     merged = _merged(raw, pieces)
     edits = []
-    for i, (begin, end, text) in enumerate(merged):
+    for i, piece in enumerate(merged):
         upto = merged[i + 1][0] if i + 1 < len(merged) else len(raw)
-        begin, end, text = _seam(raw, begin, end, text, upto)
+        begin, end, text = _seam(raw, *piece, upto)
         if raw[begin:end] != text:
             edits.append(Edit(begin, end, raw[begin:end], text))
     return tuple(edits)
@@ -1001,7 +1028,7 @@ def strip_many(raws: Iterable[str]) -> Iterator[Stripped]:
 
 
 def contains_orientation(text: str) -> list[str]:
-    """The orientation expressions of a text as they stand there, in order; empty for a text that `strip` leaves alone."""
+    """The orientation expressions of a text in order; empty for a text that `strip` leaves alone."""
     tokens = tokenise(text)
     if tokens is None:
         return []

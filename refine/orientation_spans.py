@@ -1,10 +1,10 @@
 """Find orientation in a caption: which words would become false if the image were turned or mirrored.
 
 A caption is tokenised by spaCy (`spacy.blank("en")`); every token gets one letter for the part it plays
-(`lexicons/orientation.yaml`: d**i**rection words, prepositions, landmarks, ...), so that a caption becomes a short string and
-the grammar of orientation phrases becomes a handful of regular expressions over it. Words that look like directions but are
-none (left as a verb, right angle, top floor, South Hall) lose their letter before the grammar is applied. How a sentence
-is repaired afterwards is none of this module's business: see `orientation.py`.
+(`lexicons/orientation.yaml`: direction words, prepositions, landmarks, ...), so that a caption becomes a short string
+and the grammar of orientation phrases a handful of regular expressions over it. Words that look like directions but are
+none (left as a verb, right angle, top floor, South Hall) lose their letter before the grammar is applied. How a
+sentence is repaired afterwards is none of this module's business: see `orientation.py`.
 """
 
 import re
@@ -41,13 +41,14 @@ Frame = Literal["image", "object", "viewer"]
 
 LETTERS: dict[str, str] = {
     "horizontal": "h", "vertical": "v", "north_south": "n", "east_west": "e", "between_compass": "q",
-    "relation": "R", "depth": "G", "front": "r", "adverb": "W", "clockwise": "C", "axis_adjective": "X", "up_down": "u", "back": "k",
+    "relation": "R", "depth": "G", "front": "r", "adverb": "W", "clockwise": "C", "axis_adjective": "X", "up_down": "u",
+    "back": "k",
     "clock": "o", "angle": "@", "travel": "T", "turned": "Z", "facing": "K",
     "landmark": "L", "landmarks": "S", "direction_noun": "N", "hand": "H", "centre": "M", "image": "I", "the": "t",
     "a": "a", "possessive": "i", "both": "b", "of": "f", "to": "2", "from": "F", "preposition": "P", "and": "&",
     "comma": ",", "stop": ".", "semicolon": ";", "hyphen": "-", "there": "y", "subordinate": "z", "be": "B",
-    "adverb_of_degree": "A", "far": "J", "number": "#", "place_verb": "V", "path_verb": "p", "point_verb": "g",
-    "verb": "O",
+    "adverb_of_degree": "A", "far": "J", "most": "d", "number": "#", "place_verb": "V", "path_verb": "p",
+    "point_verb": "g", "verb": "O",
 }  # fmt: skip
 """One letter per class of the lexicon; every other word is "w", a direction word that is no orientation here is "x"."""
 
@@ -122,12 +123,12 @@ class Mention:
     frame: Frame
 
 
-# ---- letters: what each word is, and what it is not -------------------------------------------------------------------
+# ---- letters: what each word is, and what it is not ----------------------------------------------------------------
 
 
-def _tall_after_of(low: list[str], codes: list[str], of: int) -> bool:
-    """Whether "of the ..." at `of` names something with a height of its own (the mountain, the red brick tower)."""
-    tall = lexicon().words["tall"]
+def _tall_after_of(low: list[str], codes: list[str], of: int, deep: bool = True) -> bool:
+    """Whether "of the ..." at `of` names what has a height of its own (the red brick tower) or, if `deep`, a depth."""
+    tall = lexicon().words["tall"] | lexicon().words["deep"] if deep else lexicon().words["tall"]
     for index in range(of + 1, min(of + 7, len(low))):
         if codes[index] not in "wta#ixhvneqi&TZSLM":
             return False
@@ -155,6 +156,12 @@ def _is_left(low: list[str], codes: list[str], i: int) -> bool:
     if after in "fLSHN" or (after in "-" and i + 2 < len(low) and low[i + 2] in ("hand", "side", "right", "most")):
         return not (before in "B" and after != "f")
     if after in "hvM" or (after == "-" and i + 2 < len(codes) and codes[i + 2] in "hvM") or before in "v":
+        return True
+    if (
+        low[max(i - 1, 0)] in ("'s", "’s", "facing", "faces", "face")
+        or before == "g"
+        or (before in "^.;" and after in ";")
+    ):
         return True
     if before in "P2F" or (before in "it" and after not in "-"):
         return True
@@ -193,9 +200,11 @@ def _is_vertical_place(low: list[str], codes: list[str], i: int) -> bool:
         return codes[i + 1] == "-" and j < len(codes) and codes[j] in "hvMLn"
     if word == "top" and i and (low[i - 1] == "on" or low[i - 1] in ("flat", "-", "roof", "hill", "mountain", "tree")):
         return False
+    if word == "top" and after == "f" and words["house"].intersection(low[j + 1 : j + 4]):
+        return False
     if after == "f" and _tall_after_of(low, codes, j):
         return word in ("top", "bottom") and before == "w"
-    if after in "LS" and j + 1 < len(codes) and codes[j + 1] == "f" and _tall_after_of(low, codes, j + 1):
+    if after in "LS" and j + 1 < len(codes) and codes[j + 1] == "f" and _tall_after_of(low, codes, j + 1, deep=False):
         return False
     if word == "lower" and before in "aAB&,wfP" and after not in "hLSM":
         return before == "&" and i >= 2 and codes[i - 2] in "vh"
@@ -251,6 +260,8 @@ def _is_up_down(low: list[str], codes: list[str], i: int) -> bool:
     second = codes[i + 2] if i + 2 < len(codes) else "$"
     if _clause_has(low, codes, i, lexicon().words["stairs"], 4, 1):
         return False
+    if before == "g" and low[i] in ("up", "down"):
+        return True
     if before in "A" and low[i - 1] in ("further", "farther") and low[i] in ("up", "down"):
         return True
     if after == "&" and second in "2PA":
@@ -270,6 +281,8 @@ def _is_travel(low: list[str], codes: list[str], i: int) -> bool:
         j += 1
     if j < len(low) and low[j].endswith("clockwise"):
         return True
+    if lexicon().words["hilly"].intersection(low[i + 1 : i + 4]):
+        return False
     return _clause_has(low, codes, i, lexicon().words["road"], 6) and not _clause_has(
         low, codes, i, lexicon().words["stairs"] | lexicon().words["hilly"]
     )
@@ -300,7 +313,9 @@ def _is_back(low: list[str], codes: list[str], i: int) -> bool:
 
 
 def _is_facing(low: list[str], codes: list[str], i: int) -> bool:
-    return i + 1 < len(codes) and (codes[i + 1] in "neq" or (codes[i + 1] == "A" and codes[i + 2 : i + 3] == ["n"]))
+    if i > 1 and codes[i - 1] == "-" and codes[i - 2] in "neq":
+        return True
+    return i + 1 < len(codes) and (codes[i + 1] in "neqh" or (codes[i + 1] == "A" and codes[i + 2 : i + 3] == ["n"]))
 
 
 def _is_turned(low: list[str], codes: list[str], i: int) -> bool:
@@ -327,13 +342,13 @@ CHECKS: dict[str, Callable[[list[str], list[str], int], bool]] = {
     "X": _is_axis_adjective, "r": _is_front, "k": _is_back, "K": _is_facing, "Z": _is_turned, "@": _is_angle,
 }  # fmt: skip
 
-FUNCTION_WORDS = frozenset("t a i b f 2 F P & y z B # A J".split())
+FUNCTION_WORDS = frozenset(["t", "a", "i", "b", "f", "2", "F", "P", "&", "y", "z", "B", "#", "A", "J"])
 
 
 def _is_name(
     raw: str, low: list[str], start: list[int], end: list[int], codes: list[str], i: int, shouting: bool
 ) -> bool:
-    """Whether a direction word belongs to a name: capitalised, with a capitalised word of no grammatical part beside it."""
+    """Whether a direction word belongs to a name: capitalised, with another such word beside it."""
 
     def capital(j: int) -> bool:
         return 0 <= j < len(low) and raw[start[j]].isupper()
@@ -419,15 +434,19 @@ def tokenise(raw: str) -> Tokens | None:
     for i in found:
         if low[i] in ("near", "far"):
             codes[i] = "v" if _near_side(low, codes, i) and not ground else letter[low[i]]
+            if codes[i] == "P" and i and codes[i - 1] == "t":  # the near left corner
+                codes[i] = "J"
             continue
         if low[i] == "down" and _down_side(codes, i):
             codes[i] = "v"
-        if any(a <= start[i] < b for a, b in quoted) or (
-            has_names and _is_name(raw, low, start, end, codes, i, shouting)
+        if (
+            any(a <= start[i] < b for a, b in quoted)
+            or (has_names and _is_name(raw, low, start, end, codes, i, shouting))
+            or (ground and codes[i] in "RGrkuTX")
         ):
             codes[i] = "x"
-        elif ground and codes[i] in "RGrkuTX":
-            codes[i] = "x"
+        elif codes[i] in "rk" and low[i - 1] == "the" and i > 1 and codes[i - 2] in "P2":
+            codes[i] = _back_or_front(low, codes, i)
     for i in found:
         code = codes[i]
         if code == "h":
@@ -447,6 +466,14 @@ def _down_side(codes: list[str], i: int) -> bool:
     return after == "L" or (after == "h" and before in "tP^.;,") or (before == "h" and after in "L,.$")
 
 
+def _back_or_front(low: list[str], codes: list[str], i: int) -> str:
+    """The letter of back, rear or front in "at the back": an image position, unless it is that of a named thing."""
+    after = codes[i + 1] if i + 1 < len(codes) else "$"
+    if after == "f":
+        return "x" if low[i] == "front" else "v"
+    return "G" if after in ",.;$&zBVpP" else "x"
+
+
 def _near_side(low: list[str], codes: list[str], i: int) -> bool:
     """The near side, the far end: as seen from where an oblique view was taken."""
     return i > 0 and codes[i - 1] == "t" and low[i + 1 : i + 2] in (["side"], ["end"], ["edge"])
@@ -461,31 +488,31 @@ def _is_ground_view(low: list[str]) -> bool:
     return len(ground) > 1 and len(ground) > 2 * len(words & lexicon().words["aerial_view"])
 
 
-# ---- grammar: phrases over the letters ---------------------------------------------------------------------------------
+# ---- grammar: phrases over the letters ------------------------------------------------------------------------------
 
-_X = r"(?:[vh]-?[vh]|n-?q|e-?q|n-?e|q|[vhne])(?:-?H)?"  # upper left, lower right-hand, north-east
+_X = r"(?:[vh]-?[vh]|n-?q|e-?q|n-?e|q|[vhne])(?:-?H|-d)?(?!-K)"  # upper left, lower right-hand, north-east
 _D = rf"(?:M-?{_X}|{_X}-?M|{_X})"  # middle right, upper centre
-_DD = rf"{_D}(?:(?:,{_D}(?=,?[&,]))*,?&[ti]?{_D}(?!f))?"
-_DD_OF = rf"{_D}(?:(?:,{_D}(?=,?[&,]))*,?&[ti]?{_D})?"  # upper and right
-_PP = rf"[P2F][tia]?J?{_DD}(?:-?[LSN])?"
+_DD = rf"{_D}(?:(?:,{_D}(?=,?[&,]))*,?&[ti]?{_D})?"  # upper and right; left, right and bottom
+_T = r"(?:bt?|[tia])?J?"  # the, its, both the, the far
+_PP = rf"[P2F]{_T}{_DD}(?:-?[LSN])?"
 _OF_IMAGE = r"(?:ft?I)?"
 
 GRAMMAR: dict[Kind, str] = {
     "axis": rf"F[ti]?{_D}[LS]?u?A*[2P]t?{_D}[LS]?|Pt?{_X}(?:2|-){_X}N|Pt?{_X}N|{_X}2t?{_X}(?!f)|n-n|e-e|h-h|v-v|q-q"
     rf"|(?<=p)(?:n&n|e&e)",
     "origin": rf"F[ti]?{_D}[LS]?u?(?=[2P])",
-    "beside": rf"A*[P2F][tia]?J?{_DD_OF}(?:-?[LS])?f(?!t?I)|(?<![tia])A*{_DD}f(?!t?I)",
+    "beside": rf"A*[P2F]{_T}{_DD}(?:-?[LS])?f(?!t?I)|(?<![tia])A*{_DD}f(?!t?I)",
+    "depth": rf"[P2]?(?:tJ?)?(?:{_D})?G",
     "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:(?:,?&|,)A*(?!F)(?:{_PP}{_OF_IMAGE}|PtG))*",
     "relation": r"b?A*R(?:&R)*|A*Prf?",
-    "facing": rf"KA?(?:{_X})",
+    "facing": rf"KA?(?:{_X})|[neq]-K",
     "clock": r"Pt?[#w]?oN?|oN?",
     "turned": r"[B&]?Zwzi[wLSM]{1,3}[KTgBpVx][A2tP]*(?:" + _X + r")|A*ZA*[WC]?|Pa@|TA*C(?:FtX)?&?",
     "travel": r"T",
     "vertical": r"A*u|A*k",
     "adverb": r"A*[WC]",
     "axis_adjective": r"X",
-    "depth": r"P?(?:tJ?)?G",
-    "noun": rf"[tiab]?J?{_DD}(?:-?[LS])?",
+    "noun": rf"{_T}{_DD}(?:-?[LS])?",
 }
 _ONE_PLACE = re.compile(rf"A*u?{_PP}{_OF_IMAGE}")
 _AHEAD = rf"(?=[ABFPtiabJM2&u-]{{0,6}}[w#]?[{''.join(sorted(TRIGGERS))}])"  # spares the grammar most positions
