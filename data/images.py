@@ -137,7 +137,7 @@ def looks(data: bytes) -> Looks | None:
     return np.zeros_like(waves) if flat else waves / norm
 
 
-def near_duplicates(one: Looks, other: Looks, min_match: float = 0.85) -> list[tuple[int, int]]:
+def near_duplicates(one: Looks, other: Looks, min_match: float = 0.88) -> list[tuple[int, int]]:
     """Pairs (row of `one`, row of `other`) that show the same picture: re-encoded, resized, brightened.
 
     At most one pair per row of `one`: its nearest. Costs len(one) x len(other) x 256 multiplications, in blocks.

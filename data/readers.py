@@ -292,7 +292,7 @@ def _load(reading: _Reading, name: str) -> tuple[list[Any], _RowError | None]:
         if not path.is_file():
             return [], _RowError("", "unreadable", "not a file")
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
         return [], _RowError("", "unreadable", str(error) or type(error).__name__)
     official = posixpath.basename(name).lower() in ("train.json", "test.json")
     if isinstance(content, list) and (official or _has_record(content)):

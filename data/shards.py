@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from schemas.errors import DatasetError
 from schemas.manifest import Manifest, Shard
-from schemas.records import SPLITS, Platform, Split
+from schemas.records import PLATFORMS, SPLITS, Platform, Split
 from schemas.tables import REJECTS, SCHEMAS
 
 ALL_SCHEMAS: dict[str, pa.Schema] = {**{str(name): schema for name, schema in SCHEMAS.items()}, "rejects": REJECTS}
@@ -113,9 +113,9 @@ def atomic_write(path: Path, data: bytes) -> WrittenFile:
 
 
 def conform(table: pa.Table) -> tuple[str, pa.Table]:
-    """The name of the table whose columns these are, and the rows in exactly its schema and in one layout.
+    """The name of the table whose columns these are, and the rows in exactly its schema.
 
-    Chunks are joined and dictionaries made anew in order of appearance, so that equal rows give equal bytes.
+    Dictionaries are made anew in order of appearance, so that equal rows give equal bytes.
 
     Raises:
         DatasetError: no table has these columns, or a column cannot be cast to its type.
@@ -136,7 +136,7 @@ def conform(table: pa.Table) -> tuple[str, pa.Table]:
             columns.append(column.cast(field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise DatasetError(f"Column {name}.{field.name} is not of type {field.type}: {error}.") from error
-    return name, pa.Table.from_arrays(columns, schema=schema).combine_chunks()
+    return name, pa.Table.from_arrays(columns, schema=schema)
 
 
 def write_table(path: Path, table: pa.Table) -> WrittenFile:
@@ -157,14 +157,12 @@ def write_table(path: Path, table: pa.Table) -> WrittenFile:
         compression, dictionary, statistics = "zstd", True, True
 
     def write(file: BinaryIO) -> None:
-        pq.write_table(
-            rows,
-            file,
-            row_group_size=ROW_GROUP[name],
-            compression=compression,
-            use_dictionary=dictionary,
-            write_statistics=statistics,
-        )
+        with pq.ParquetWriter(
+            file, rows.schema, compression=compression, use_dictionary=dictionary, write_statistics=statistics
+        ) as writer:
+            for start in range(0, rows.num_rows, ROW_GROUP[name]):
+                # Joined per row group: pages end at chunks, and a whole shard of images may exceed 2 GiB.
+                writer.write_table(rows.slice(start, ROW_GROUP[name]).combine_chunks())
 
     write_in_one_step(path, write)
     return WrittenFile(rows.num_rows, Path(path).stat().st_size, sha256_file(path))
@@ -213,12 +211,14 @@ class Version:
         """The shards of a table, sorted by path, optionally of one split and of some platforms.
 
         Raises:
-            DatasetError: table or split is unknown, or a shard's path leaves the version's folder.
+            DatasetError: table, split or platform is unknown, or a shard's path leaves the version's folder.
         """
         if table not in ALL_SCHEMAS:
             raise DatasetError(f"There is no table {table!r}; a data set has {', '.join(ALL_SCHEMAS)}.")
         if split is not None and split not in SPLITS:
             raise DatasetError(f"There is no split {split!r}; a data set has {', '.join(SPLITS)}.")
+        if unknown := set(platforms or ()) - set(PLATFORMS):
+            raise DatasetError(f"There is no platform {min(unknown)!r}; a data set has {', '.join(PLATFORMS)}.")
         chosen = tuple(
             shard
             for shard in sorted(self.manifest.shards, key=lambda shard: shard.path)
