@@ -219,7 +219,7 @@ def _beside(d: _Draft, m: Mention) -> None:
         last -= 1
     directions = m.directions[0] if m.directions else frozenset()
     word = t.word(p.preposition) if p.preposition >= 0 else ""
-    if (p.landmark >= 0 and t.low[p.landmark] in ("side", "part", "hand", "end")) or (
+    if (p.landmark >= 0 and _singular(t.low[p.landmark]) in ("side", "part", "hand", "end")) or (
         p.landmark < 0 and any(t.codes[i] == "H" for i in range(m.first, m.last)) and p.preposition >= 0
     ):
         noun = _singular(t.low[p.landmark]) if p.landmark >= 0 else "side"
@@ -915,9 +915,7 @@ def _depth(d: _Draft, m: Mention) -> None:
                 d.put(m.first, m.last, "elsewhere")
             else:
                 d.cut(m.first, m.last)
-        elif t.word(m.first - 1) in ("it", "them"):
-            d.cut(m.first, m.last)
-        elif t.low[m.first] in ("toward", "towards"):
+        elif t.word(m.first - 1) in ("it", "them") or t.low[m.first] in ("toward", "towards"):
             d.cut(m.first, m.last)
         else:
             d.put(m.first, m.last, "nearby")
@@ -1017,7 +1015,7 @@ def strip(raw: str) -> Stripped:
             RULES[mention.kind](draft, mention)
     edits = _edits(raw, draft.pieces)
     text = apply_edits(raw, edits)
-    if _NOTHING.fullmatch(text) and raw:
+    if len(text) < 60 and _NOTHING.fullmatch(text) and raw:
         return Stripped("", (Edit(0, len(raw), raw, ""),))
     return Stripped(text, edits)
 

@@ -47,13 +47,15 @@ LETTERS: dict[str, str] = {
     "landmark": "L", "landmarks": "S", "direction_noun": "N", "hand": "H", "centre": "M", "image": "I", "the": "t",
     "a": "a", "possessive": "i", "both": "b", "of": "f", "to": "2", "from": "F", "preposition": "P", "and": "&",
     "comma": ",", "stop": ".", "semicolon": ";", "hyphen": "-", "there": "y", "subordinate": "z", "be": "B",
-    "adverb_of_degree": "A", "far": "J", "most": "d", "number": "#", "place_verb": "V", "path_verb": "p",
+    "adverb_of_degree": "A", "far": "J", "near_far": "Y", "most": "d", "number": "#", "place_verb": "V",
+    "path_verb": "p",
     "point_verb": "g", "verb": "O",
 }  # fmt: skip
 """One letter per class of the lexicon; every other word is "w", a direction word that is no orientation here is "x"."""
 
-TRIGGERS = frozenset("hvneqRGrWCXukoTZK@")
-COMPASS = {"north": "north", "south": "south", "east": "east", "west": "west"}
+TRIGGERS = frozenset("hvneqRGrWCXukoTZK@Y")
+_VIEW_DEPENDENT = frozenset("RGrkuTXY")
+"""Letters that are no image positions in a street or ground photograph, where in front and above are facts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,36 +415,33 @@ def _known_words() -> _Words:
 def tokenise(raw: str) -> Tokens | None:
     """Tokens of a caption with their letters, or None where no direction word stands in it."""
     table = language().make_doc(raw).to_array([LOWER, IDX, LENGTH])
-    known = _known_words()
-    words = [known[key] for key in table[:, 0].tolist()] if len(table) else []
-    codes = [code for _, code in words]
-    if TRIGGERS.isdisjoint(codes) and not any(word in ("near", "far") for word, _ in words):
+    if not len(table):
         return None
-    start, length = table[:, 1].tolist(), table[:, 2].tolist()
+    words = list(map(_known_words().__getitem__, table[:, 0].tolist()))
+    low, codes = map(list, zip(*words, strict=True))
+    if TRIGGERS.isdisjoint(codes):
+        return None
     if "_" in codes:
         kept = [i for i, code in enumerate(codes) if code != "_"]
-        words, codes = [words[i] for i in kept], [codes[i] for i in kept]
-        start, length = [start[i] for i in kept], [length[i] for i in kept]
-    low = [word for word, _ in words]
-    end = [at + size for at, size in zip(start, length, strict=True)]
-    found = [i for i, code in enumerate(codes) if code in TRIGGERS or low[i] in ("near", "far")]
-    letter = lexicon().letter
+        low, codes, table = [low[i] for i in kept], [codes[i] for i in kept], table[kept]
+    start: list[int] = table[:, 1].tolist()
+    end: list[int] = (table[:, 1] + table[:, 2]).tolist()
+    found = [i for i, code in enumerate(codes) if code in TRIGGERS]
     has_names = not raw.isupper()
     shouting = has_names and any(raw[start[i]].isupper() for i in found) and _shouting(raw)
     quoted = _quoted(raw) if "'" in raw or '"' in raw or "‘" in raw or "“" in raw else []
-    ground = _is_ground_view(low)
+    ground = not _VIEW_DEPENDENT.isdisjoint(codes) and _is_ground_view(low)
     for i in found:
-        if low[i] in ("near", "far"):
-            codes[i] = "v" if _near_side(low, codes, i) and not ground else letter[low[i]]
-            if codes[i] == "P" and i and codes[i - 1] == "t":  # the near left corner
-                codes[i] = "J"
+        if codes[i] == "Y":
+            qualifies = low[i] == "far" or (i > 0 and codes[i - 1] == "t")  # the near left corner
+            codes[i] = "v" if _near_side(low, codes, i) and not ground else "J" if qualifies else "P"
             continue
         if low[i] == "down" and _down_side(codes, i):
             codes[i] = "v"
         if (
             any(a <= start[i] < b for a, b in quoted)
             or (has_names and _is_name(raw, low, start, end, codes, i, shouting))
-            or (ground and codes[i] in "RGrkuTX")
+            or (ground and codes[i] in _VIEW_DEPENDENT)
         ):
             codes[i] = "x"
         elif codes[i] in "rk" and low[i - 1] == "the" and i > 1 and codes[i - 2] in "P2":
@@ -515,7 +514,7 @@ GRAMMAR: dict[Kind, str] = {
     "noun": rf"{_T}{_DD}(?:-?[LS])?",
 }
 _ONE_PLACE = re.compile(rf"A*u?{_PP}{_OF_IMAGE}")
-_AHEAD = rf"(?=[ABFPtiabJM2&u-]{{0,6}}[w#]?[{''.join(sorted(TRIGGERS))}])"  # spares the grammar most positions
+_AHEAD = rf"(?=[ABFPtiabJM2&u-]{{0,6}}[w#]?[{''.join(sorted(TRIGGERS - {'Y'}))}])"  # spares the grammar most positions
 _GRAMMAR = re.compile(_AHEAD + "(?:" + "|".join(f"(?P<{kind}>{pattern})" for kind, pattern in GRAMMAR.items()) + ")")
 
 
