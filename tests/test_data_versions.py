@@ -20,7 +20,7 @@ from data.shards import open_version, sha256_bytes, shard_path, write_table
 from data.versions import Published, list_versions, lock, next_version, prune, publish
 from schemas.errors import DatasetError
 from schemas.manifest import FORMAT_VERSION, Account, Manifest, Shard
-from schemas.records import SPLITS, Split
+from schemas.records import SPLITS, Split, Table
 from schemas.tables import CAPTIONS, IMAGES, REJECTS
 
 
@@ -65,7 +65,7 @@ def staged(folder: Path, train: list[str]) -> tuple[dict[str, Path], Manifest]:
         shard = Shard(path, path.split("/")[0], split, split and "drone", done.rows, done.bytes, done.sha256)
         listed.append(shard)
     counts = {"train": {"drone": {"buildings": 1, "images": 1, "augmented": 0, "captions": len(train), "regions": 0}}}
-    accounts = {"captions": Account(len(train) + 1, len(train) + 1, 0, 0)}
+    accounts: dict[Table, Account] = {"captions": Account(len(train) + 1, len(train) + 1, 0, 0)}
     return files, Manifest(
         FORMAT_VERSION, "", "0.1", {"sha256": "s"}, {"seed": 0}, tuple(listed), accounts, counts, {}, ("A remark.",)
     )
