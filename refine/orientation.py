@@ -792,6 +792,12 @@ def _axis(d: _Draft, m: Mention) -> None:
     if before in ("oriented", "aligned") and t.code(m.first - 2) == "B":
         d.put(m.first - 1, m.last, "visible")
         return
+    if "I" in t.codes[m.first : m.last] and code in "pVT":
+        d.put(m.first, m.last, "across the image")
+        return
+    if before in ("oriented", "aligned"):
+        d.cut(m.first - 1, m.last)
+        return
     if not ends or code not in "pVBT":
         if before.endswith("ing") and code == "p" and t.code(m.first - 2) in "wx" and t.code(m.last) in "wxVBOp":
             d.cut(m.first - 1, m.last)

@@ -180,7 +180,7 @@ def _is_right(low: list[str], codes: list[str], i: int) -> bool:
     after = codes[i + 1] if i + 1 < len(codes) else "$"
     second = low[i + 2] if i + 2 < len(low) else ""
     if word in lexicon().words["angle_word"] or (after == "-" and second in lexicon().words["angle_word"]):
-        return after in "P,&" and before in "tivhP2F" and word not in ("next", "beside", "behind")
+        return after in "P,&y" and before in "tivhP2F" and word not in ("next", "beside", "behind")
     if after == "f":
         return second != "way"
     return _is_left(low, codes, i)
@@ -324,7 +324,7 @@ def _is_turned(low: list[str], codes: list[str], i: int) -> bool:
     after = codes[i + 1] if i + 1 < len(codes) else "$"
     if low[i + 1 : i + 3] == ["so", "that"]:
         return True
-    if low[i] == "turned":
+    if low[i] in ("turned", "oriented"):
         return False
     before = i - 1
     while before >= 0 and codes[before] == "A":
@@ -343,8 +343,6 @@ CHECKS: dict[str, Callable[[list[str], list[str], int], bool]] = {
     "v": _is_vertical_place, "R": _is_relation, "u": _is_up_down, "T": _is_travel, "W": _is_adverb,
     "X": _is_axis_adjective, "r": _is_front, "k": _is_back, "K": _is_facing, "Z": _is_turned, "@": _is_angle,
 }  # fmt: skip
-
-FUNCTION_WORDS = frozenset(["t", "a", "i", "b", "f", "2", "F", "P", "&", "y", "z", "B", "#", "A", "J"])
 
 
 def _is_name(
@@ -414,7 +412,9 @@ def _known_words() -> _Words:
 
 def tokenise(raw: str) -> Tokens | None:
     """Tokens of a caption with their letters, or None where no direction word stands in it."""
-    table = language().make_doc(raw).to_array([LOWER, IDX, LENGTH])
+    # spaCy refuses lone surrogates, which broken annotation files contain; the stand-in keeps every offset
+    readable = raw if raw.isascii() else re.sub(r"[\ud800-\udfff]", "\ufffd", raw)
+    table = language().make_doc(readable).to_array([LOWER, IDX, LENGTH])
     if not len(table):
         return None
     words = list(map(_known_words().__getitem__, table[:, 0].tolist()))
@@ -490,19 +490,20 @@ def _is_ground_view(low: list[str]) -> bool:
 # ---- grammar: phrases over the letters ------------------------------------------------------------------------------
 
 _X = r"(?:[vh]-?[vh]|n-?q|e-?q|n-?e|q|[vhne])(?:-?H|-d)?(?!-K)"  # upper left, lower right-hand, north-east
-_D = rf"(?:M-?{_X}|{_X}-?M|{_X})"  # middle right, upper centre
+_D = rf"(?:M-?{_X}|{_X}-w(?=L)|{_X}-?M|{_X})"  # middle right, upper centre
 _DD = rf"{_D}(?:(?:,{_D}(?=,?[&,]))*,?&[ti]?{_D})?"  # upper and right; left, right and bottom
 _T = r"(?:bt?|[tia])?J?"  # the, its, both the, the far
 _PP = rf"[P2F]{_T}{_DD}(?:-?[LSN])?"
 _OF_IMAGE = r"(?:ft?I)?"
 
 GRAMMAR: dict[Kind, str] = {
-    "axis": rf"F[ti]?{_D}[LS]?u?A*[2P]t?{_D}[LS]?|Pt?{_X}(?:2|-){_X}N|Pt?{_X}N|{_X}2t?{_X}(?!f)|n-n|e-e|h-h|v-v|q-q"
+    "axis": rf"F[ti]?{_D}[LS]?u?A*[2P]t?{_D}[LS]?{_OF_IMAGE}"
+    rf"|Pt?{_X}(?:2|-){_X}N|Pt?{_X}N|{_X}2t?{_X}(?!f)|n-n|e-e|h-h|v-v|q-q"
     rf"|(?<=p)(?:n&n|e&e)",
     "origin": rf"F[ti]?{_D}[LS]?u?(?=[2P])",
     "beside": rf"A*[P2F]{_T}{_DD}(?:-?[LS])?f(?!t?I)|(?<![tia])A*{_DD}f(?!t?I)",
     "depth": rf"[P2]?(?:tJ?)?(?:{_D})?G",
-    "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:(?:,?&|,)A*(?!F)(?:{_PP}{_OF_IMAGE}|PtG))*",
+    "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:(?:,?&|,)A*(?!F)(?:{_PP}{_OF_IMAGE}(?![LSNf])|PtG))*",
     "relation": r"b?A*R(?:&R)*|A*Prf?",
     "facing": rf"KA?(?:{_X})|[neq]-K",
     "clock": r"Pt?[#w]?oN?|oN?",

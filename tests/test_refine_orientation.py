@@ -89,6 +89,13 @@ EDITED = [
     ("The leftmost of the towers is round.", "One of the towers is round."),
     ("Parking lots lie at both the left and right sides of the hall.", "Parking lots lie on both sides of the hall."),
     ("The left-hand hall has five floors, the right-hand one three.", "One hall has five floors, the other three."),
+    ("A slab extends from the top left to the bottom right of the image.", "A slab extends across the image."),
+    ("It has a long shape oriented from north to south.", "It has a long shape."),
+    ("A car park lies in the lower part of the image, to the south of the hall.",
+     "A car park lies in one part of the image, next to the hall."),
+    ("A hall is located in the upper-central part of the image.", "A hall is located in one part of the image."),
+    ("at the top right there are two cars", "there are two cars"),
+    ("On the  left side,  there is a house.", "There is a house."),
     # without capitals, stops or blanks
     ("boats in the lower left part", "boats"),
     ("On the left down side , there is a hut", "There is a hut"),
@@ -174,6 +181,11 @@ def test_filter_keeps_one_line_per_line() -> None:
     out = io.StringIO()
     strip_lines(["On the left, there is a hut.\n", "\n", "No direction\r\n", "On the left.\n"], out.write)
     assert out.getvalue() == "There is a hut.\n\nNo direction\n\n"
+
+
+def test_broken_unicode_passes() -> None:
+    raw = "On the left, there is a \ud800 hut."
+    assert strip(raw).text == "There is a \ud800 hut."
 
 
 @given(st.text(max_size=120))
