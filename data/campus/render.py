@@ -92,7 +92,7 @@ def _sun(rng: random.Random) -> Point:
 
 
 def _satellite_camera(building: Building, rng: random.Random) -> Canvas:
-    span = rng.uniform(68, 77)
+    span = rng.uniform(61, 69)
     altitude = 600.0
     lean_x, lean_y = rng.uniform(-45, 45), rng.uniform(-45, 45)
     target = (rng.uniform(-2.5, 2.5), rng.uniform(-3.5, 0.5), 0.0)
@@ -106,7 +106,7 @@ def _drone_camera(building: Building, index: int, rng: random.Random) -> Canvas:
     """The views of a flight follow one another around the building, each lower and nearer than the one before."""
     azimuth = building.heading + index * math.tau / 3 + rng.uniform(-0.45, 0.45)
     tilt = math.radians(rng.uniform(50, 60) - 7 * index)
-    distance = rng.uniform(95, 106) - 7 * index
+    distance = rng.uniform(87, 97) - 6 * index
     height = height_of(building)
     target = (rng.uniform(-2.5, 2.5), rng.uniform(-4, 1), height * 0.4)
     eye = (
@@ -229,10 +229,10 @@ def _develop(picture: Image.Image, rng: random.Random) -> bytes:
     uneven = Image.fromarray(noise.uniform(0.86, 1.12, (5, 5)).astype(np.float32))
     light = np.asarray(uneven.resize((SIDE, SIDE), Image.Resampling.BICUBIC), dtype=np.float32)
     gain = np.array([rng.uniform(0.94, 1.06) for _ in range(3)], dtype=np.float32) * np.float32(rng.uniform(0.86, 1.18))
-    haze = np.float32(rng.uniform(0.0, 0.16))
+    haze = np.float32(rng.uniform(0.0, 0.13))
     pixels = pixels * light[:, :, None] * gain
     pixels = pixels * (1 - haze) + np.float32(208) * haze
-    grain = noise.standard_normal((SIDE, SIDE, 3), dtype=np.float32) * np.float32(rng.uniform(1.5, 6.0))
+    grain = noise.standard_normal((SIDE, SIDE, 3), dtype=np.float32) * np.float32(rng.uniform(1.0, 4.5))
     final = np.clip(pixels + grain, 0, 255).astype(np.uint8)
     target = io.BytesIO()
     Image.fromarray(final).save(target, "JPEG", quality=_QUALITY)
