@@ -94,7 +94,7 @@ class Canvas:
 
     def lit(self, colour: Colour, normal: Point) -> Colour:
         towards = max(0.0, normal[0] * self.sun[0] + normal[1] * self.sun[1] + normal[2] * self.sun[2])
-        return scale(colour, 0.62 + 0.44 * towards)
+        return scale(colour, 0.5 + 0.6 * towards)
 
     def ring(self, centre: Point, radius: float, colour: Colour, label: int | None, sides: int = 16) -> None:
         """A horizontal circle on the ground or a roof."""

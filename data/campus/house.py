@@ -121,8 +121,8 @@ def draw_roof(canvas: Canvas, shape: str, rect: Rect, z: float, colour: Colour, 
         canvas.rectangle(inner, z, canvas.lit(scale(colour, 0.9), (0, 0, 1)), None)
         if shape == "stepped":
             inset = _tier(rect)
-            draw_walls(canvas, inset, z, z + 3.2, scale(colour, 0.75), label)
-            canvas.rectangle(inset, z + 3.2, canvas.lit(mix(colour, (255, 255, 255), 0.12), (0, 0, 1)), label)
+            draw_walls(canvas, inset, z, z + 3.2, scale(colour, 0.6), label)
+            canvas.rectangle(inset, z + 3.2, canvas.lit(mix(colour, (255, 255, 255), 0.25), (0, 0, 1)), label)
         if shape == "domed" and main:
             _dome(canvas, ((x0 + x1) / 2, (y0 + y1) / 2, z), _dome_radius(rect), colour)
         return
@@ -155,7 +155,13 @@ def draw_roof(canvas: Canvas, shape: str, rect: Rect, z: float, colour: Colour, 
         is_gable = k >= 2 and shape == "gabled"
         draw_facing(canvas, points, gable if is_gable else colour, LABEL["gable"] if is_gable else label)
     if canvas.eye[2] > top:
-        canvas.line([a, b], scale(colour, 1.25), 0.35)
+        edge = mix(colour, (255, 255, 255), 0.4)
+        canvas.line([a, b], edge, 0.45)
+        if shape == "hipped":
+            for corner, end in zip(((x0, y0), (x1, y1)), (a, b), strict=True):
+                canvas.line([(*corner, z), end], edge, 0.35)
+            for corner, end in zip(((x0, y1), (x1, y0)), (a, b) if lengthwise else (b, a), strict=True):
+                canvas.line([(*corner, z), end], edge, 0.35)
 
 
 def _rise(rect: Rect) -> float:
@@ -182,7 +188,7 @@ def _dome(canvas: Canvas, base: Point, radius: float, colour: Colour) -> None:
     for k in range(steps + 1):
         angle = k / steps * 1.5
         r, height = radius * math.cos(angle), drum + radius * math.sin(angle)
-        shade = 0.72 + 0.5 * k / steps
+        shade = 0.6 + 0.7 * k / steps
         light = (x + canvas.sun[0] * radius * 0.12 * k / steps, y + canvas.sun[1] * radius * 0.12 * k / steps)
         canvas.ring((*light, z + height), r, scale(colour, shade), LABEL["roof"], 20)
     tip = z + drum + radius
