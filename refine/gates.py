@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import groupby
 
 from refine.orientation import contains_orientation
 from refine.registers import Register, lexicon, register
@@ -31,11 +32,13 @@ from schemas.records import PLATFORMS, GateResult, Platform
 
 MAX_QUERIES = 4
 MAX_QUERY_WORDS = 30
+MAX_QUERY_CHARS = 400
 MAX_REPLY_CHARS = 20_000
 # A rewrite may be a little longer than its source, the more so the shorter the source is.
 LENGTH_FACTOR, LENGTH_SLACK = 1.3, 8
-# Shares of the source's visible objects: of the first sentence (the main object) and of all sentences.
-MAIN_COVERAGE, COVERAGE = 0.3, 0.4
+# Shares of the source's visible facts (objects, colours, materials): of the first sentence (the main object) and of all sentences.
+MAIN_COVERAGE, COVERAGE = 0.4, 0.5
+FACTS = ("object", "colour", "material")
 ENGLISH_SHARE = 0.6
 
 DANGLING = frozenset(
@@ -125,6 +128,8 @@ def _orientation(case: Case) -> str:
     before = {word for found in contains_orientation(source) for word in WORDS.findall(found.lower())}
     added: list[str] = []
     for reading in case.texts:
+        if _verbatim(case.source, reading):
+            continue
         for found in contains_orientation(reading.text):
             words = set(WORDS.findall(found.lower()))
             places = {word for word in words if PLACE.fullmatch(word)}
@@ -155,16 +160,17 @@ def _hedging(case: Case) -> str:
 
 
 def _shouts(text: str) -> bool:
-    letters = [c for c in text if c.isalpha()]
-    return len(letters) > 20 and sum(c.isupper() for c in letters) > len(letters) / 2
+    letters = sum(map(str.isalpha, text))
+    return letters > 20 and sum(map(str.isupper, text)) > letters / 2
 
 
 def _meta(case: Case) -> str:
-    source = case.source.text.lower()
+    patterns = (lexicon().meta, lexicon().refusals)
+    source = {match.group().lower() for pattern in patterns for match in pattern.finditer(case.source.text)}
     found = [
         match.group()
         for reading in case.texts
-        for pattern in (lexicon().meta, lexicon().refusals)
+        for pattern in patterns
         for match in pattern.finditer(reading.text)
         if match.group().lower() not in source
     ]
@@ -184,9 +190,9 @@ def _markup(case: Case) -> str:
 
 def _english(case: Case) -> str:
     for reading in case.texts:
-        tokens = list(zip(reading.tokens, reading.sentences, strict=True))
-        for sentence in range(max(reading.sentences, default=-1) + 1):
-            words = [t for t, s in tokens if s == sentence and t[0].isalpha()]
+        pairs = zip(reading.tokens, reading.sentences, strict=True)
+        for _, sentence in groupby(pairs, key=lambda pair: pair[1]):
+            words = [token for token, _ in sentence if token[0].isalpha()]
             if not words:
                 continue
             share = sum(known(w) or bool(case.source.stems.intersection(stems(w))) for w in words) / len(words)
@@ -363,8 +369,8 @@ def _meets(mention: Mention, heads: frozenset[str]) -> bool:
 
 
 def _coverage_of(case: Case, facts: list[tuple[str, list[Mention]]]) -> float:
-    """Share of the source's facts (grouped by word) that the caption states, in any wording; three roofs are three facts."""
-    stated = list(_at_same_word(case.caption, "object")) + list(_at_same_word(case.caption, "colour"))
+    """Share of the source's facts (grouped by word) that the caption states, in any wording; three roofs are three."""
+    stated = [group for kind in FACTS for group in _at_same_word(case.caption, kind)]
     hit = 0
     for word, mentions in facts:
         found = next((s for s in stated if s[0] == word), None) or next(
@@ -377,13 +383,19 @@ def _coverage_of(case: Case, facts: list[tuple[str, list[Mention]]]) -> float:
 
 
 def _visible_facts(case: Case) -> list[tuple[str, list[Mention]]]:
-    """The source's objects in clauses that the platform can see."""
+    """The source's objects, colours and materials, without those in clauses that the platform cannot see."""
     where = register(case.platform)
     hidden: set[str] = set()
     for clause in CLAUSE.split(case.source.text):
         if clause and not _visible(where, clause):
             hidden |= read(clause).objects
-    groups = [(w, m) for w, m in _at_same_word(case.source, "object") if m[0].concept not in case.source.denied]
+    groups = [
+        (word, mentions)
+        for kind in FACTS
+        for word, mentions in _at_same_word(case.source, kind)
+        if mentions[0].concept not in case.source.denied and not (kind != "object" and mentions[0].heads & hidden)
+    ]
+    groups.sort(key=lambda group: group[1][0].at)
     return [(w, m) for w, m in groups if m[0].concept not in hidden] or groups
 
 
@@ -395,7 +407,7 @@ def _covered(case: Case) -> str:
     main, whole = _coverage_of(case, first), _coverage_of(case, facts)
     if main < MAIN_COVERAGE:
         return f"the main object is missing: {_list(w for w, _ in first)}"
-    return f"only {whole:.0%} of the source's objects are kept" if whole < COVERAGE else ""
+    return f"only {whole:.0%} of the source's facts are kept" if whole < COVERAGE else ""
 
 
 # --- the queries --------------------------------------------------------------------------------------------------------
@@ -423,22 +435,23 @@ def _units(source: Reading) -> list[tuple[frozenset[str], frozenset[str]]]:
 
 def _verbatim(source: Reading, query: Reading) -> bool:
     """Whether the query's words stand in the source one after the other."""
-    words = [" ".join(t for t in reading.tokens if t[0].isalnum()) for reading in (query, source)]
-    return f" {words[0]} " in f" {words[1]} "
+    return query.words in source.words
 
 
 def _false_relation(case: Case, query: Reading, units: list[tuple[frozenset[str], frozenset[str]]]) -> str:
     if _verbatim(case.source, query):
         return ""
+    breaks = [i for i, t in enumerate(query.tokens) if t in {",", ";", ":", "."}]
+    named = sorted(query.of("object"), key=lambda m: m.at)
     for at, token in enumerate(query.tokens):
-        breaks = [i for i, t in enumerate(query.tokens) if t in {",", ";", ":", "."}]
+        claim = next((CLAIMS[s] for s in stems(token) if s in CLAIMS), None)
+        if claim is None:
+            continue
         low = max((i for i in breaks if i < at), default=-1)
         high = min((i for i in breaks if i > at), default=len(query.tokens))
-        objects = [m for m in sorted(query.of("object"), key=lambda m: m.at) if low < m.at < high]
-        claim = next((CLAIMS[s] for s in stems(token) if s in CLAIMS), None)
-        before = [m.concept for m in objects if m.at < at][-2:]
-        after = [m.concept for m in objects if m.at > at][:2]
-        if claim is None or not before or not after:
+        before = [m.concept for m in named if low < m.at < at][-2:]
+        after = [m.concept for m in named if at < m.at < high][:2]
+        if not before or not after:
             continue
         for stated, classes in units:
             ends = all(any(related(end, s) for end in side for s in stated) for side in (before, after))
@@ -512,6 +525,8 @@ def _parse(reply: object) -> tuple[str, list[str]] | str:
         return "wants caption as a text and queries as a list"
     if not all(isinstance(query, str) and query.strip() for query in queries):
         return "a query is no text, or empty"
+    if any(len(query) > MAX_QUERY_CHARS for query in queries):
+        return f"a query has more than {MAX_QUERY_CHARS} characters"
     if not caption.strip():
         return "the caption is empty"
     if len(caption) + sum(map(len, queries)) > MAX_REPLY_CHARS:
@@ -536,6 +551,8 @@ def check(platform: Platform, source: str, reply: str | Mapping[str, object]) ->
         reply: a JSON object {"caption": text, "queries": [text, …]} as text, or already parsed. Any other value fails.
     """
     parsed = _parse(reply)
+    if not isinstance(parsed, str) and len(parsed[0]) > 2 * len(source) + 400:
+        parsed = f"a caption of {len(parsed[0])} characters for a source of {len(source)}"
     if isinstance(parsed, str):
         return (GateResult("well-formed", False, parsed),)
     caption, queries = parsed
@@ -568,7 +585,7 @@ def check_lines(lines: Iterable[str]) -> Iterator[str]:
         else:
             results = check(platform, source, reply)
         gates = [asdict(result) for result in results]
-        yield json.dumps({"passed": passed(results), "gates": gates}, ensure_ascii=False)
+        yield json.dumps({"passed": passed(results), "gates": gates})
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from schemas.records import Platform, Reply
 
 MAX_QUERIES = 4
 LONG_QUERY = 18  # words; a longer statement is cut at a modifier when it has one
+MOST_CUTS = 12  # modifiers of one clause that are considered, so that no caption takes long
 IMAGE = r"(?:image|picture|photo|photograph|frame|tile|view|scene|shot)"
 CENTRE = rf"(?:in|at|near|of) the (?:center|centre|middle)(?: of (?:the|this) {IMAGE})?"
 
@@ -90,7 +91,7 @@ def _sentence_case(text: str) -> str:
 
 def _sentences(text: str) -> list[str]:
     """Sentences of a caption, also of one whose stops are missing or whose end is cut off."""
-    text = MISSING_STOP.sub(". ", CUT_OFF.sub("", text.strip()))
+    text = MISSING_STOP.sub(". ", CUT_OFF.sub("", " ".join(text.split())))
     if not re.search(r"[.,;!?]\s", text) and text.count(" ") > 20:
         text = UNPUNCTUATED.sub(lambda m: m[0] if m[1].lower() in LEANING else f"{m[1]}. ", text)
     return [part for part in SENTENCE.split(text) if part.strip()]
@@ -148,16 +149,32 @@ def _stands(text: str) -> bool:
     return _finite(reading)
 
 
+def _own_verb(platform: Platform, tail: str) -> str:
+    """Of "and large windows stands beside a lawn": what the subject before it does; "" when a noun of the tail may do it.
+
+    A verb in -s behind a plural cannot be the plural's own.
+    """
+    last = unseen_words(platform, tail)[-1:]
+    if not last or not last[0].endswith("s"):
+        return ""
+    rest = tail[tail.rindex(last[0]) + len(last[0]) :].strip()
+    verb = rest.partition(" ")[0].lower()
+    finite = verb in {"is", "has"} or (verb.endswith("s") and any(stem in english().plain for stem in stems(verb)[1:]))
+    return rest if finite else ""
+
+
 def _trim(platform: Platform, clause: str) -> str:
     """The clause without the modifiers that speak of what the platform cannot see; "" when it cannot be mended."""
     bare = _bare(clause)
-    cuts = [match.start() for match in WEAK.finditer(bare)]
+    cuts = [match.start() for match in WEAK.finditer(bare)][:MOST_CUTS]
     for cut in reversed(cuts):
         kept = bare[:cut]
         if not unseen_words(platform, kept):
             reading = read(kept)
             whole = _finite(reading) or not _finite(read(bare))
             words = [t for t in reading.tokens if t[0].isalnum()]
+            if not whole and (rest := _own_verb(platform, bare[cut:])):
+                return f"{kept} {rest}"
             fine = whole and reading.objects and words and words[-1] not in PREPOSITIONS | DETERMINERS | BE
             return kept if fine else ""
     return ""
@@ -195,7 +212,7 @@ def _facts(text: str) -> frozenset[str]:
 def _shorten(text: str) -> str:
     """Cut trailing modifiers off a long statement."""
     while len(text.split()) > LONG_QUERY:
-        cuts = [m.start() for m in WEAK.finditer(text)]
+        cuts = [m.start() for m in WEAK.finditer(text)][:MOST_CUTS]
         fitting = [c for c in cuts if _stands(text[:c]) or (not _finite(read(text)) and read(text[:c]).objects)]
         if not fitting:
             return text
@@ -274,7 +291,7 @@ def rewrite(stripped: str, platform: Platform) -> Reply:
         kept.append(_sentence_case(suited))
     caption = " ".join(part for part in dict.fromkeys(kept) if part)
     if not caption or not said:
-        first = _sentences(stripped)[0] if stripped.strip() else stripped
-        return Reply(stripped, (_sentence_case(first),))
+        first = next(iter(_sentences(stripped)), stripped)
+        return Reply(stripped, (_sentence_case(first) or stripped,))
     queries = _pick(platform, kept)
     return Reply(caption, queries or (_sentence_case(_shorten(_bare(kept[0]))),))

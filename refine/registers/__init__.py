@@ -44,7 +44,8 @@ class Lexicon:
         qualities: word -> the (axis, side) pairs it asserts; two sides of one axis exclude each other.
         relations: word -> the classes of spatial relation it may express.
         negations: single words that deny what follows; `denied` words deny the concept they hold.
-        hedges, meta, refusals: phrases of guessing, of talk about the rewriting, of refusing.
+        phrases: first word of a phrase -> number of words of the longest that starts with it.
+        hedges, meta, refusals: patterns of guessing, of talk about the rewriting, of refusing.
     """
 
     senses: dict[str, tuple[tuple[str, str], ...]]
@@ -60,7 +61,7 @@ class Lexicon:
     hedges: re.Pattern[str]
     meta: re.Pattern[str]
     refusals: re.Pattern[str]
-    longest: int
+    phrases: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,10 @@ def lexicon() -> Lexicon:
     for name, words in raw["relations"].items():
         for word in _split(words):
             relations.setdefault(word, set()).add(name)
+    phrases_by_start: dict[str, int] = {}
+    for word in senses:
+        first = word.partition(" ")[0]
+        phrases_by_start[first] = max(phrases_by_start.get(first, 1), word.count(" ") + 1)
     return Lexicon(
         senses={word: tuple(places) for word, places in senses.items()},
         broader=_broader(direct),
@@ -153,7 +158,7 @@ def lexicon() -> Lexicon:
         hedges=phrases(_split(raw["hedges"])),
         meta=phrases(_split(raw["meta"])),
         refusals=phrases(_split(raw["refusals"])),
-        longest=max(word.count(" ") + 1 for word in senses),
+        phrases=phrases_by_start,
     )
 
 

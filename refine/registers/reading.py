@@ -6,7 +6,7 @@ of a concept of the lexicon; a colour, material, number or quality carries the t
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 from refine.registers import english, lexicon
@@ -67,7 +67,8 @@ class Reading:
     stems: frozenset[str]
     strangers: tuple[str, ...]
     denied: frozenset[str]
-    objects: frozenset[str] = field(default_factory=frozenset)
+    objects: frozenset[str]
+    words: str
 
     def of(self, kind: str) -> list[Mention]:
         return [mention for mention in self.mentions if mention.kind == kind]
@@ -169,9 +170,11 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
         if not tokens[at][0].isalnum():
             at += 1
             continue
-        words, ends = [], []
+        words: list[str] = []
+        ends: list[int] = []
         look = at
-        while look < len(tokens) and len(words) < lex.longest:
+        longest = lex.phrases.get(tokens[at], 1)
+        while look < len(tokens) and len(words) < longest:
             if tokens[look] == "-":
                 look += 1
                 continue
@@ -242,6 +245,7 @@ def read(text: str) -> Reading:
         if kind in ("object", "material"):
             nouns.setdefault(start, []).append(concept)
     ends = {start: end for start, end, _, _ in found}
+    noun_at = {at: start for start in nouns for at in range(start, ends[start])}
     mentions = [Mention(s, k, c, sentence=sentences[s]) for s, _, k, c in found if k == "object"]
     last_object: list[tuple[int, list[str]]] = [(s, nouns[s]) for s in sorted(nouns) if "object" in kinds[s]]
 
@@ -302,7 +306,11 @@ def read(text: str) -> Reading:
             at += 1
             steps += 1
         before = start - 1
-        while before >= 0 and _modifier(tokens, before, kinds) and tokens[before] not in {",", "and", "or", "but"}:
+        while (
+            before >= max(0, start - 12)
+            and _modifier(tokens, before, kinds)
+            and tokens[before] not in {",", "and", "or", "but"}
+        ):
             before -= 1
         of = before >= 0 and tokens[before] == "of"
         if material and not of:
@@ -315,7 +323,7 @@ def read(text: str) -> Reading:
         if not out or out == ["generic"] and of or (of and all(head.startswith("material") for head in out)):
             look, hops = before, 0
             while look >= 0 and hops < 12 and tokens[look] not in BREAKS:
-                match = next((s for s in nouns if s <= look < ends[s]), None)
+                match = noun_at.get(look)
                 if match is not None and "object" in kinds[match]:
                     out += nouns[match]
                     break
@@ -357,11 +365,12 @@ def read(text: str) -> Reading:
             mentions.append(Mention(at, "quality", f"{axis}:{side}", heads(at, at + 1, "quality"), sentences[at]))
         at += 1
     denied = _denied(tokens, nouns)
+    words = " ".join(token for token in tokens if token[0].isalnum())
     objects = frozenset(m.concept for m in mentions if m.kind == "object")
     bases = frozenset(stem for token in tokens if token[0].isalnum() for stem in stems(token))
     return Reading(
         text, tokens, originals, tuple(sentences), tuple(mentions), bases,
-        tuple(_strangers(tokens, originals, covered)), denied, objects,
+        tuple(_strangers(tokens, originals, covered)), denied, objects, f" {words} ",
     )  # fmt: skip
 
 

@@ -1,0 +1,169 @@
+"""The faithfulness gates: one reply per gate that breaks exactly that gate, honest paraphrase, and hostile input."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refine.gates import GATES, check, check_lines, passed
+from refine.registers import lexicon, register, version
+from schemas.records import PLATFORMS, Platform
+
+DEV = Path(__file__).parents[2] / "shared" / "real" / "rewrites_dev.jsonl"
+
+SOURCE = (
+    "A large rectangular hall with a flat grey roof stands beside a narrow river. Two red sheds lie on one side of the hall, "
+    "and a gravel path runs between the sheds and a dense row of pines. There is no car on the brown field."
+)
+CAPTION = (
+    "Next to a narrow river stands a big rectangular hall whose roof is flat and gray. Two red sheds lie at one side of it, "
+    "and a path of gravel runs between them and a thick line of trees. No car stands on the brown field."
+)
+QUERIES = [
+    "A large hall has a flat grey roof.",
+    "Two red sheds lie beside the hall.",
+    "A gravel path runs past the sheds.",
+]
+
+
+def failed(platform: Platform, source: str, reply: object) -> set[str]:
+    return {result.gate for result in check(platform, source, reply) if not result.passed}  # type: ignore[arg-type]
+
+
+def reply(caption: str = CAPTION, queries: list[str] | None = None) -> dict[str, object]:
+    return {"caption": caption, "queries": QUERIES if queries is None else queries}
+
+
+def test_honest_paraphrase_passes_every_gate() -> None:
+    results = check("drone", SOURCE, reply())
+    assert [r for r in results if not r.passed] == []
+    assert {r.gate for r in results} == {"well-formed", *(name for name, _ in GATES)}
+    assert passed(check("drone", SOURCE, json.dumps(reply())))
+
+
+@pytest.mark.parametrize(
+    ("gate", "caption", "queries"),
+    [
+        ("well-formed", "", None),
+        ("finished", CAPTION.removesuffix("brown field.") + "brown field and the", None),
+        ("orientation", CAPTION.replace("at one side", "on the left side"), None),
+        ("orientation", CAPTION, [*QUERIES[:2], "A gravel path runs south of the sheds."]),
+        ("colour", CAPTION.replace("narrow river", "narrow turquoise river"), None),
+        ("colour", CAPTION.replace("brown field", "red field"), None),
+        ("number", CAPTION.replace("Two red", "Three red"), None),
+        ("number", CAPTION.replace("thick line of trees", "thick line of six trees"), None),
+        ("material", CAPTION.replace("rectangular hall", "rectangular brick hall"), None),
+        ("object", CAPTION.replace("narrow river", "narrow river with a fountain"), None),
+        ("object", CAPTION, [*QUERIES[:2], "A bandstand stands beside the hall."]),
+        ("name", CAPTION.replace("narrow river", "narrow river at Ashworth Row"), None),
+        ("contradiction", CAPTION.replace("No car stands", "A car stands"), None),
+        ("contradiction", CAPTION.replace("big rectangular hall", "tiny rectangular hall"), None),
+        ("coverage", "No car stands on the brown field.", None),
+        ("length", " ".join([CAPTION] * 2), None),
+        ("hedging", CAPTION.replace("stands a big", "stands what is perhaps a big"), None),
+        ("meta", "Here is the new text. " + CAPTION, None),
+        ("meta", CAPTION.upper(), [query.upper() for query in QUERIES]),
+        ("markup", CAPTION.replace("Two red sheds", "**Two red sheds**"), None),
+        ("markup", CAPTION.replace("Two red sheds", "Two <b>red</b> sheds"), None),
+        ("english", CAPTION, [*QUERIES[:2], "Un sentier longe les hangars rouges."]),
+        ("queries", CAPTION, []),
+        ("queries", CAPTION, [*QUERIES[:2], "Beside the hall two red sheds lie."]),
+        ("queries", CAPTION, [*QUERIES[:2], "A narrow river flows around the sheds."]),
+        ("register", CAPTION.replace("Next to", "Seen at eye level, next to"), None),
+    ],
+)
+def test_each_gate_refuses_its_own_fault(gate: str, caption: str, queries: list[str] | None) -> None:
+    assert gate in failed("drone", SOURCE, reply(caption, queries))
+
+
+@pytest.mark.parametrize(
+    ("gate", "caption"),
+    [
+        ("orientation", CAPTION.replace("at one side", "on the left side")),
+        ("colour", CAPTION.replace("narrow river", "narrow turquoise river")),
+        ("number", CAPTION.replace("Two red", "Three red")),
+        ("material", CAPTION.replace("rectangular hall", "rectangular brick hall")),
+        ("object", CAPTION.replace("narrow river", "narrow river with a fountain")),
+        ("contradiction", CAPTION.replace("No car stands", "A car stands")),
+        ("hedging", CAPTION.replace("stands a big", "stands perhaps a big")),
+        ("register", CAPTION.replace("Next to", "Seen at eye level, next to")),
+    ],
+)
+def test_one_fault_fails_one_gate(gate: str, caption: str) -> None:
+    assert failed("drone", SOURCE, reply(caption)) == {gate}
+
+
+def test_what_a_platform_cannot_see_is_refused_there_only() -> None:
+    source = "A brick building with a flat roof covered with vents has a glass door under a green awning."
+    answer = {"caption": source, "queries": ["A brick building has a glass door under a green awning."]}
+    assert failed("satellite", source, answer) == {"register"}
+    assert failed("ground", source, answer) == {"register"}
+    assert failed("drone", source, answer) == set()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None, 7, [], "", "null", "[]", "{", '{"caption": "A hall."}', {"caption": 1, "queries": []}, {"caption": "A.", "queries": "A."},
+        {"caption": "A hall.", "queries": [1]}, {"caption": "A hall.", "queries": ["A hall."], "note": ""}, "[" * 50_000,
+        {"caption": "A hall. " * 9000, "queries": ["A hall."]},
+    ],
+)  # fmt: skip
+def test_a_reply_of_another_shape_fails_well_formed_alone(answer: object) -> None:
+    assert failed("drone", SOURCE, answer) == {"well-formed"}
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    platform=st.sampled_from(PLATFORMS),
+    source=st.text(max_size=80),
+    answer=st.one_of(
+        st.text(max_size=60),
+        st.fixed_dictionaries({"caption": st.text(max_size=80), "queries": st.lists(st.text(max_size=30), max_size=6)}),
+        st.dictionaries(st.text(max_size=8), st.integers(), max_size=3),
+    ),
+)
+def test_no_reply_raises(platform: Platform, source: str, answer: object) -> None:
+    results = check(platform, source, answer)  # type: ignore[arg-type]
+    assert results[0].gate == "well-formed"
+    assert passed(results) == all(r.passed for r in results)
+
+
+@given(st.permutations(list(range(3))))
+def test_the_order_of_queries_does_not_matter(order: list[int]) -> None:
+    assert failed("drone", SOURCE, reply(queries=[QUERIES[i] for i in order])) == set()
+
+
+def test_filter_answers_every_line() -> None:
+    lines = [
+        json.dumps({"platform": "drone", "source": SOURCE, "reply": reply()}),
+        "",
+        "nonsense",
+        "[1]",
+        '{"platform": "moon"}',
+    ]
+    answers = [json.loads(line) for line in check_lines(lines)]
+    assert [answer["passed"] for answer in answers] == [True, False, False, False, False]
+    assert set(answers[0]["gates"][0]) == {"gate", "passed", "detail"}
+
+
+def test_vocabulary_is_consistent() -> None:
+    lex = lexicon()
+    concepts = {concept for places in lex.senses.values() for _, concept in places}
+    assert {up for ups in (*lex.broader.values(), *lex.implied.values()) for up in ups} <= set(lex.broader)
+    assert concepts == set(lex.broader)
+    assert all(side in (0, 1, 2) for places in lex.qualities.values() for _, side in places)
+    assert all(register(platform).unseen.search("a roof") is None for platform in PLATFORMS)
+    assert version().startswith("rules-")
+
+
+@pytest.mark.skipif(not DEV.exists(), reason="the labelled rewrites are not part of a public clone")
+def test_labelled_rewrites_are_judged_as_labelled() -> None:
+    rows = [json.loads(line) for line in DEV.read_text(encoding="utf-8").splitlines()]
+    verdicts = [(row["label"] == "good", passed(check(row["platform"], row["source"], row["reply"]))) for row in rows]
+    bad_accepted = sum(ok for good, ok in verdicts if not good) / sum(not good for good, _ in verdicts)
+    good_refused = sum(not ok for good, ok in verdicts if good) / sum(good for good, _ in verdicts)
+    assert bad_accepted <= 0.05
+    assert good_refused <= 0.10
