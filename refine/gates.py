@@ -1,8 +1,8 @@
 """Faithfulness gates: what a rewritten caption must satisfy before training reads it.
 
-Every gate is a plain function from a `Case` (the source caption, the reply, both read) to the reason it fails, or "". Gates
-compare facts, not wording: "car park" for "parking lot" passes, a fountain that nobody mentioned does not. The words they
-know are data (`refine/registers/*.yaml`). The reply is hostile input: no reply raises.
+Every gate is a plain function from a `Case` (the source caption, the reply, both read) to the reason it fails, or "".
+Gates compare facts, not wording: "car park" for "parking lot" passes, a fountain that nobody mentioned does not. The
+words they know are data (`refine/registers/*.yaml`). The reply is hostile input: no reply raises.
 
     georefine check-replies < replies.jsonl          or          python -m refine.gates < replies.jsonl
 """
@@ -22,11 +22,11 @@ from refine.registers.reading import (
     Mention,
     Reading,
     known,
-    number,
     plain,
     read,
     related,
     stems,
+    words_of,
 )
 from schemas.records import PLATFORMS, GateResult, Platform
 
@@ -36,18 +36,19 @@ MAX_QUERY_CHARS = 400
 MAX_REPLY_CHARS = 20_000
 # A rewrite may be a little longer than its source, the more so the shorter the source is.
 LENGTH_FACTOR, LENGTH_SLACK = 1.3, 8
-# Shares of the source's visible facts (objects, colours, materials): of the first sentence (the main object) and of all sentences.
+# Shares of the source's visible facts (objects, colours, materials) that a caption keeps: of the first sentence, which
+# has the main object, and of all sentences.
 MAIN_COVERAGE, COVERAGE = 0.4, 0.5
 FACTS = ("object", "colour", "material")
 ENGLISH_SHARE = 0.6
 
-DANGLING = frozenset(
+DANGLING = words_of(
     "a an the and or but nor with without of at from for as into onto its their his her which that whose where while "
-    "because than is are was were has have to very".split()
+    "because than is are was were has have to very"
 )
 MARKUP = re.compile(
-    r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#\d{1,6});|`|\*|\]\(|^\s*(?:[-+•#>]|\d{1,2}[.)])\s|\n|\r|\\n|__|(?<!\w)_\w|~~|\|"
-    r"|https?:|www\.|\{|\}",
+    r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#\d{1,6});|`|\*|\]\(|^\s*(?:[-+•#>]|\d{1,2}[.)])\s"
+    r"|\n|\r|\\n|__|(?<!\w)_\w|~~|\||https?:|www\.|\{|\}",
     re.MULTILINE,
 )
 ONE_ANOTHER = frozenset({"another", "second", "other", "both", "each", "either", "one", "opposite", "former", "latter"})
@@ -65,8 +66,9 @@ CLAUSE = re.compile(
 PRONOUN = re.compile(r"\b(?:it|its|them|they|their|which|that|whose|these|those|both|each|one)\b", re.IGNORECASE)
 # Relation words that claim something definite when a query uses them, and the class of relation they claim.
 CLAIMS = {
-    "around": "enclosing", "surround": "enclosing", "encircle": "enclosing", "circle": "enclosing", "enclose": "enclosing",
-    "ring": "enclosing", "under": "vertical", "underneath": "vertical", "beneath": "vertical", "above": "vertical",
+    "around": "enclosing", "surround": "enclosing", "encircle": "enclosing", "circle": "enclosing",
+    "enclose": "enclosing", "ring": "enclosing", "under": "vertical",
+    "underneath": "vertical", "beneath": "vertical", "above": "vertical",
     "atop": "vertical", "over": "vertical", "crown": "vertical", "between": "between", "separate": "between",
     "cross": "crossing", "through": "crossing", "bisect": "crossing", "connect": "joining", "link": "joining",
     "inside": "enclosing", "within": "enclosing",
@@ -108,7 +110,7 @@ def unseen_words(platform: Platform, text: str) -> list[str]:
     return [match.group() for match in where.unseen.finditer(bare)]
 
 
-# --- the reply as a text ------------------------------------------------------------------------------------------------
+# --- the reply as a text --------------------------------------------------------------------------
 
 
 def _finished(case: Case) -> str:
@@ -201,7 +203,7 @@ def _english(case: Case) -> str:
     return ""
 
 
-# --- the facts ----------------------------------------------------------------------------------------------------------
+# --- the facts ------------------------------------------------------------------------------------
 
 
 def _at_same_word(reading: Reading, kind: str) -> Iterator[tuple[str, list[Mention]]]:
@@ -299,7 +301,7 @@ def _numbers(case: Case) -> str:
 
 
 def _two_of(case: Case, mention: Mention) -> bool:
-    """Whether 'two X' follows from the source: 'one X … another', 'a second X', or X named twice; never against a count."""
+    """Whether 'two X' follows: from 'one X … another', 'a second X', or X named twice; never against a count."""
     heads = mention.heads - {"generic"}
     for other in case.source.of("number"):
         if other.concept != "2" and other.heads & heads and case.source.tokens[other.at] != "single":
@@ -335,9 +337,9 @@ def _contradiction(case: Case) -> str:
     asserted = {m.concept for m in source.of("object")} - source.denied
     for reading in case.texts:
         for concept in sorted(reading.denied):
-            if not any(related(concept, d) for d in source.denied) and any(related(concept, a) for a in asserted):
-                wrong.append(f"denies {_name(concept)}")
-            elif not source.denied and concept not in asserted and not _emptied(source, concept):
+            against = any(related(concept, a) for a in asserted) and not any(related(concept, d) for d in source.denied)
+            invented = not source.denied and concept not in asserted and not _emptied(source, concept)
+            if against or invented:
                 wrong.append(f"denies {_name(concept)}")
         claimed = {m.concept for m in reading.of("object")} - reading.denied
         wrong += [f"affirms {_name(c)}" for c in sorted(claimed & source.denied) if c not in asserted]
@@ -410,7 +412,7 @@ def _covered(case: Case) -> str:
     return f"only {whole:.0%} of the source's facts are kept" if whole < COVERAGE else ""
 
 
-# --- the queries --------------------------------------------------------------------------------------------------------
+# --- the queries ----------------------------------------------------------------------------------
 
 
 def _content(reading: Reading) -> frozenset[str]:
@@ -420,7 +422,7 @@ def _content(reading: Reading) -> frozenset[str]:
 
 
 def _units(source: Reading) -> list[tuple[frozenset[str], frozenset[str]]]:
-    """Clauses of the source as (objects, relation classes); a clause with a pronoun is read together with the one before."""
+    """Clauses of the source as (objects, relation classes); one with a pronoun is read together with the one before."""
     units: list[tuple[frozenset[str], frozenset[str]]] = []
     previous: frozenset[str] = frozenset()
     for clause in CLAUSE.split(source.text):
@@ -548,7 +550,7 @@ def check(platform: Platform, source: str, reply: str | Mapping[str, object]) ->
 
     Args:
         source: the stripped caption the reply was asked to rewrite.
-        reply: a JSON object {"caption": text, "queries": [text, …]} as text, or already parsed. Any other value fails.
+        reply: a JSON object {"caption": text, "queries": [text, …]} as text, or already parsed; others fail.
     """
     parsed = _parse(reply)
     if not isinstance(parsed, str) and len(parsed[0]) > 2 * len(source) + 400:

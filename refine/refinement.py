@@ -71,7 +71,7 @@ def keep_captions(raws: Sequence[str]) -> list[Refined]:
 def refine_lines(
     lines: Iterable[str], platform: Platform, *, mode: Mode = "strip", refiner: Refiner = "rules"
 ) -> Iterator[str]:
-    """One JSON line {raw, stripped, refined, queries, status, gates} for every line, as it comes; a blank line is empty."""
+    """One JSON line {raw, stripped, refined, queries, status, gates} per line, as it comes; a blank line is empty."""
     for line in lines:
         raw = line.rstrip("\r\n")
         row = _refine(strip(raw) if mode == "strip" else Stripped(raw), platform, refiner)

@@ -1,7 +1,8 @@
 """The rules refiner: rewrites a caption into a platform's register without any model, the same way every time.
 
-It only ever takes away and re-cuts: talk about the image, what the platform cannot see, and repetitions go; every word that
-stays is the source's. So it cannot invent, and where taking away would leave a broken sentence it takes the whole clause.
+It only ever takes away and re-cuts: talk about the image, what the platform cannot see, and repetitions go; every
+word that stays is the source's. So it cannot invent, and where taking away would leave a broken sentence it takes the
+whole clause.
 
 Queries are the retrieval task's register: short statements of one to three facts, each complete in itself, such as
 "A courtyard building with a green hipped roof."
@@ -9,34 +10,35 @@ Queries are the retrieval task's register: short statements of one to three fact
 
 import re
 
-from refine.gates import CLAUSE, unseen_words
+from refine.gates import unseen_words
 from refine.registers import english
-from refine.registers.reading import BE, DETERMINERS, PREPOSITIONS, Reading, read, stems
+from refine.registers.reading import BE, DETERMINERS, PREPOSITIONS, Reading, read, stems, words_of
 from schemas.records import Platform, Reply
 
 MAX_QUERIES = 4
 LONG_QUERY = 18  # words; a longer statement is cut at a modifier when it has one
 MOST_CUTS = 12  # modifiers of one clause that are considered, so that no caption takes long
 IMAGE = r"(?:image|picture|photo|photograph|frame|tile|view|scene|shot)"
+SHOWS = r"(?:shows|depicts|captures|displays|presents|features)"
 CENTRE = rf"(?:in|at|near|of) the (?:center|centre|middle)(?: of (?:the|this) {IMAGE})?"
 
 # Openings that talk about the image instead of what it shows. What stands in their place is the last column.
 OPENINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), by)
     for pattern, by in (
-        (rf"^(?:overall|in summary|in general|in addition|additionally|also),?\s+", ""),
-        (rf"^(?:the|this) (?:drone |satellite |aerial |street )?{IMAGE} (?:also )?(?:shows|depicts|captures|displays|presents|features) ", ""),
+        (r"^(?:overall|in summary|in general|in addition|additionally|also),?\s+", ""),
+        (rf"^(?:the|this) (?:drone |satellite |aerial |street )?{IMAGE} (?:also )?{SHOWS} ", ""),
         (rf"^this is (?=an? (?:\w+ )?{IMAGE} of )", ""),
         (rf"^an? (?:close-up |wide |general |beautiful )?(?:{IMAGE}) of (?=an? |the |\w+s )", ""),
         (rf"^an? (?:aerial |bird'?s[- ]eye |satellite |top-down |drone |overhead )(?:{IMAGE}) of (?=an? |the )", ""),
         (rf"^the (?:main )?(?:object|subject|structure)(?: {CENTRE})?(?: (?:of|in) the {IMAGE})? is (?=an? |the )", ""),
         (rf"^{CENTRE},? (?:there )?(?:is|are|stands|lies|sits) (?=an? |the |two |three |several )", ""),
         (rf"^{CENTRE},? (?:there )?(?:is|are) ", ""),
-        (rf"^(?:we can see|you can see|one can see|it can be seen that|there can be seen) ", ""),
+        (r"^(?:we can see|you can see|one can see|it can be seen that|there can be seen) ", ""),
     )
 )  # fmt: skip
 OF_THE_IMAGE = re.compile(
-    rf"\b(centre|center|middle|corner|corners|edge|edges|side|sides|margin|part|half|quarter) of (?:the|this) {IMAGE}\b",
+    rf"\b(centre|center|middle|corners?|edges?|sides?|margin|part|half|quarter) of (?:the|this) {IMAGE}\b",
     re.I,
 )
 EMPTY_TALK = re.compile(
@@ -46,7 +48,8 @@ EMPTY_TALK = re.compile(
 )
 MISSING_STOP = re.compile(r"(?<=[a-z])(?=(?:The|There|This|In|On|It)\b[ ,])")
 UNPUNCTUATED = re.compile(
-    r"(\w+) (?=(?:the (?:building|roof|image|stadium|object|structure|complex) (?:is|has|appears|are)|there (?:is|are))\b)"
+    r"(\w+) (?="
+    r"(?:the (?:building|roof|image|stadium|object|structure|complex) (?:is|has|appears|are)|there (?:is|are))\b)"
 )
 CUT_OFF = re.compile(
     r"(?:\s+(?:which|that|and|with|a|an|the|of|have|has|is|are|in|on))*\s*(?:\.{2,}|…)\s*$", re.IGNORECASE
@@ -55,7 +58,8 @@ SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)]*\s+")
 STRONG = re.compile(r"(?:;\s+|,\s+(?:and|while|whereas|but)\s+|,\s+(?=(?:a|an|the|another|one|two)\s))", re.IGNORECASE)
 # Where a modifier starts: what follows may go without harming what stands before.
 WEAK = re.compile(
-    r",\s+(?:with|which|where|from which|under which|on which|whose|and|including|having|seen)\s|\s(?:with|and|whose|where|under which|from which|"
+    r",\s+(?:with|which|where|from which|under which|on which|whose|and|including|having|seen)\s|"
+    r"\s(?:with|and|whose|where|under which|from which|"
     r"below which|above which|over which|beside|next to|behind|below|under|over|above|in front of)\s"
 )
 STOREYS = re.compile(r"\b(?:\w+)-stor(?:e?y|ied|eyed)\s+", re.IGNORECASE)
@@ -63,9 +67,7 @@ THERE = re.compile(r"^there\s+(?:also\s+)?(?:is|are|stands?|lies|rises)\s+(?:als
 HAS = re.compile(r"^(?:the|this)\s+((?:[\w-]+,?\s+){0,4}?[\w-]+)\s+has\s+(?=an? |\w+)", re.IGNORECASE)
 
 LEANING = PREPOSITIONS | DETERMINERS | BE | {"there", "building", "nearby", "as"}
-PRONOUNS = frozenset(
-    "it its they them their this these those both one another he she each some most all others other".split()
-)
+PRONOUNS = words_of("it its they them their this these those both one another he she each some most all others other")
 BESIDE_IT = re.compile(
     r"\b(?:directly |just |immediately )?(?:next to|beside|near|close to|alongside|behind|in front of) (?:it|them)\b"
 )
@@ -75,7 +77,8 @@ PLACED_THERE = re.compile(
 )
 # A pronoun that leans on its own sentence: "a lot with cars parked in it", "a square with a garden at its heart".
 OWN = re.compile(
-    r"\b\w+(?:ed|ing)(?: (?:in|on|along|around|by|beside|near|through|over|across|to))? (?:it|them)\b|\b(?:with|at|under) its\b"
+    r"\b\w+(?:ed|ing)(?: (?:in|on|along|around|by|beside|near|through|over|across|to))? (?:it|them)\b|"
+    r"\b(?:with|at|under) its\b"
 )
 BACK = re.compile(r"\b(?:it|its|they|them|their|that|those|these|which)\b", re.IGNORECASE)
 
@@ -150,7 +153,7 @@ def _stands(text: str) -> bool:
 
 
 def _own_verb(platform: Platform, tail: str) -> str:
-    """Of "and large windows stands beside a lawn": what the subject before it does; "" when a noun of the tail may do it.
+    """Of "and large windows stands beside a lawn": what its subject does; "" when a noun of the tail may do it.
 
     A verb in -s behind a plural cannot be the plural's own.
     """

@@ -14,12 +14,12 @@ from schemas.records import PLATFORMS, Platform
 DEV = Path(__file__).parents[2] / "shared" / "real" / "rewrites_dev.jsonl"
 
 SOURCE = (
-    "A large rectangular hall with a flat grey roof stands beside a narrow river. Two red sheds lie on one side of the hall, "
-    "and a gravel path runs between the sheds and a dense row of pines. There is no car on the brown field."
+    "A large rectangular hall with a flat grey roof stands beside a narrow river. Two red sheds lie on one side of the "
+    "hall, and a gravel path runs between the sheds and a dense row of pines. There is no car on the brown field."
 )
 CAPTION = (
-    "Next to a narrow river stands a big rectangular hall whose roof is flat and gray. Two red sheds lie at one side of it, "
-    "and a path of gravel runs between them and a thick line of trees. No car stands on the brown field."
+    "Next to a narrow river stands a big rectangular hall whose roof is flat and gray. Two red sheds lie at one side "
+    "of it, and a path of gravel runs between them and a thick line of trees. No car stands on the brown field."
 )
 QUERIES = [
     "A large hall has a flat grey roof.",
@@ -106,8 +106,10 @@ def test_what_a_platform_cannot_see_is_refused_there_only() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        None, 7, [], "", "null", "[]", "{", '{"caption": "A hall."}', {"caption": 1, "queries": []}, {"caption": "A.", "queries": "A."},
-        {"caption": "A hall.", "queries": [1]}, {"caption": "A hall.", "queries": ["A hall."], "note": ""}, "[" * 50_000,
+        None, 7, [], "", "null", "[]", "{", '{"caption": "A hall."}', {"caption": 1, "queries": []},
+        {"caption": "A.", "queries": "A."},
+        {"caption": "A hall.", "queries": [1]}, {"caption": "A hall.", "queries": ["A hall."], "note": ""},
+        "[" * 50_000,
         {"caption": "A hall. " * 9000, "queries": ["A hall."]},
     ],
 )  # fmt: skip

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 
 import pytest
 
 from refine.refinement import keep_captions, refine_captions, refine_lines, reply_key
 from refine.registers import version
-from schemas.records import apply_edits
+from schemas.records import PLATFORMS, apply_edits
 
 RAW = "A white building with a blue roof stands on the left side of a road. A lawn with two ponds lies to the north."
 
@@ -60,7 +61,7 @@ def test_evidence_is_untouched() -> None:
 
 
 def test_the_key_covers_everything_that_determines_a_reply() -> None:
-    keys = {reply_key(v, p, t) for v in ("1", "2") for p in ("drone", "ground") for t in ("a", "b")}  # type: ignore[arg-type]
+    keys = {reply_key(v, p, t) for v in ("1", "2") for p in PLATFORMS[:2] for t in ("a", "b")}
     assert len(keys) == 8
     assert reply_key("1", "drone", "a") == hashlib.sha256(b'["1", "drone", "a"]').hexdigest()
 
@@ -68,11 +69,8 @@ def test_the_key_covers_everything_that_determines_a_reply() -> None:
 def test_the_filter_answers_line_by_line() -> None:
     consumed: list[str] = []
 
-    def lines() -> "list[str]":
-        return [RAW + "\n", "\n", "A red roof.\r\n"]
-
-    def feed():  # type: ignore[no-untyped-def]
-        for line in lines():
+    def feed() -> Iterator[str]:
+        for line in (RAW + "\n", "\n", "A red roof.\r\n"):
             consumed.append(line)
             yield line
 

@@ -1,4 +1,4 @@
-"""The rules refiner: what each platform keeps, the statements it cuts, and that its output passes the gates on real captions."""
+"""The rules refiner: what each platform keeps, the statements it cuts, and that real captions pass the gates."""
 
 import json
 import re
@@ -14,9 +14,10 @@ from schemas.records import PLATFORMS, Platform
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 GEOTEXT = (
-    "The main object in the center of the image is a large, modern office building with a grey roof. The building has a white "
-    "facade with large windows that go up to the top floor. There are several balconies with white railings. On one side of "
-    "the building, there is a small parking lot with several cars parked in it. The building is surrounded by tall trees."
+    "The main object in the center of the image is a large, modern office building with a grey roof. The building has "
+    "a white facade with large windows that go up to the top floor. There are several balconies with white railings. "
+    "On one side of the building, there is a small parking lot with several cars parked in it. The building is "
+    "surrounded by tall trees."
 )
 
 
@@ -65,8 +66,8 @@ def test_a_pronoun_does_not_outlive_its_sentence() -> None:
 
 def test_captions_without_stops_are_split() -> None:
     text = (
-        "the main object in the center of the image is a large white building with a blue dome on top the building appears to "
-        "be made of stone and has several arches and windows on its facade"
+        "the main object in the center of the image is a large white building with a blue dome on top the building "
+        "appears to be made of stone and has several arches and windows on its facade"
     )
     reply = rewrite(text, "drone")
     assert reply.caption.startswith("A large white building with a blue dome on top. The building appears")

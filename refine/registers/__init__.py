@@ -1,7 +1,7 @@
 """The vocabulary that refinement works with: scene lexicon, plain English, and one register per platform, as YAML data.
 
-The files beside this module are read once, when first needed. `VERSION` names their contents: it changes whenever a word
-does, and goes into every reply's key, so that no stored result outlives the vocabulary that made it.
+The files beside this module are read once, when first needed. `version()` names their contents: it changes whenever a
+word does, and goes into every reply's key, so that no stored result outlives the vocabulary that made it.
 """
 
 import hashlib
@@ -121,9 +121,9 @@ def lexicon() -> Lexicon:
     direct: dict[str, set[str]] = {}
     implied: dict[str, frozenset[str]] = {}
     for section, kind in (("objects", "object"), ("colours", "colour"), ("materials", "material")):
-        for name, entry in raw[section].items():
+        for name, line in raw[section].items():
             concept = f"{kind}:{name}"
-            entry, _, withs = entry.partition(">>")
+            entry, _, withs = line.partition(">>")
             words, _, ups = entry.partition(">")
             direct[concept] = {_concept(raw, kind, up) for up in _split(ups)}
             implied[concept] = frozenset(_concept(raw, kind, up) for up in _split(withs))
@@ -186,8 +186,9 @@ def register(platform: Platform) -> Register:
 
 @cache
 def version() -> str:
-    """Version of the vocabulary: a readable number and a hash of every file's bytes, for example 'rules-1-3f2a90c1'."""
+    """Version of the rules: a readable number and a hash of vocabulary and code, for example 'rules-1-3f2a90c1'."""
     digest = hashlib.sha256()
-    for name in ("lexicon", "english", *PLATFORMS):
-        digest.update((HERE / f"{name}.yaml").read_bytes().replace(b"\r\n", b"\n"))
+    code = (HERE / "reading.py", HERE.parent / "rules.py", HERE.parent / "gates.py")
+    for path in (*(HERE / f"{name}.yaml" for name in ("lexicon", "english", *PLATFORMS)), *code):
+        digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
     return f"rules-{_raw('lexicon')['version']}-{digest.hexdigest()[:8]}"

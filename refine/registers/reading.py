@@ -1,7 +1,8 @@
 """Reading a caption: its words, the scene facts they state, and what each colour, number and quality is said of.
 
-This is word-level English, on purpose: it runs in tens of microseconds, and never depends on a model. A fact is a `Mention`
-of a concept of the lexicon; a colour, material, number or quality carries the things it is said of, its heads.
+This is word-level English, on purpose: it runs in tens of microseconds, and never depends on a model. A fact is a
+`Mention` of a concept of the lexicon; a colour, material, number or quality carries the things it is said of, its
+heads.
 """
 
 import re
@@ -13,35 +14,44 @@ from refine.registers import english, lexicon
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]", re.UNICODE)
 BREAKS = frozenset(".;:!?")
+
+
+def words_of(text: str) -> frozenset[str]:
+    """The words of a blank-separated list."""
+    return frozenset(text.split())
+
+
 NUMBERS = {
-    "single": 1, "two": 2, "pair": 2, "couple": 2, "twin": 2, "double": 2, "both": 2, "three": 3, "triple": 3, "trio": 3,
-    "four": 4, "quartet": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12,
+    "single": 1, "two": 2, "pair": 2, "couple": 2, "twin": 2, "double": 2, "both": 2, "three": 3, "triple": 3,
+    "trio": 3, "four": 4, "quartet": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
+    "twelve": 12,
     "dozen": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18,
     "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
     "ninety": 90, "hundred": 100, "thousand": 1000,
 }  # fmt: skip
 TENS = frozenset({20, 30, 40, 50, 60, 70, 80, 90})
 FRACTIONS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fifth": 5, "fifths": 5}
-DETERMINERS = frozenset(
-    "a an the its their this that these those his her some any no each every either both another other several many few "
-    "all one two three four five six seven eight nine ten more".split()
+DETERMINERS = words_of(
+    "a an the its their this that these those his her some any no each every either both another other several many "
+    "few all one two three four five six seven eight nine ten more"
 )
 ARTICLES = frozenset({"a", "an", "the", "its", "their", "another"})
 DEFINITE = frozenset({"the", "its", "their", "this", "that", "these", "those", "his", "her"})
 IRREGULAR = {
     "leaves": "leaf", "roofs": "roof", "shelves": "shelf", "halves": "half", "buses": "bus", "people": "people",
-    "axes": "axis", "lay": "lie", "lying": "lie", "lies": "lie", "lain": "lie", "ran": "run", "held": "hold", "built": "build",
+    "axes": "axis", "lay": "lie", "lying": "lie", "lies": "lie", "lain": "lie", "ran": "run", "held": "hold",
+    "built": "build",
     "seen": "see", "saw": "see", "stood": "stand", "rose": "rise", "risen": "rise", "grew": "grow", "grown": "grow",
     "hung": "hang", "led": "lead", "met": "meet", "shown": "show", "taken": "take", "took": "take", "drawn": "draw",
     "left": "leave", "made": "make", "laid": "lay", "overgrown": "overgrow", "glimpsed": "glimpse", "fallen": "fall",
     "worn": "wear", "bent": "bend", "wound": "wind", "hidden": "hide", "strewn": "strew", "overlain": "overlie",
     "woven": "weave", "men": "men", "women": "women", "children": "children", "stories": "story", "storeys": "storey",
 }  # fmt: skip
-PREPOSITIONS = frozenset(
-    "of in on at by to from with without within into onto upon over under above below beneath between among amid beside "
-    "beyond across along around near behind through towards toward past against inside outside off for like".split()
+PREPOSITIONS = words_of(
+    "of in on at by to from with without within into onto upon over under above below beneath between among amid "
+    "beside beyond across along around near behind through towards toward past against inside outside off for like"
 )
-BE = frozenset("is are was were be being been has have looks look appears appear and or but which that who".split())
+BE = words_of("is are was were be being been has have looks look appears appear and or but which that who")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +133,7 @@ def _qualities(word: str) -> tuple[tuple[str, int], ...]:
 
 @lru_cache(maxsize=20_000)
 def plain(word: str) -> bool:
-    """True for a word that states no scene fact: function words, general verbs, adjectives, relational nouns, digits."""
+    """True for a word that states no scene fact: function words, general verbs, adjectives, relational nouns."""
     known = english()
     return any(
         stem in known.function or stem in known.plain or stem in lexicon().relations or stem in lexicon().generic
@@ -320,7 +330,7 @@ def read(text: str) -> Reading:
         if before >= 0 and tokens[before] == "in" and not out:  # edged in red: the edge, or the thing
             out.append("generic")
             of = True
-        if not out or out == ["generic"] and of or (of and all(head.startswith("material") for head in out)):
+        if not out or (of and out == ["generic"]) or (of and all(head.startswith("material") for head in out)):
             look, hops = before, 0
             while look >= 0 and hops < 12 and tokens[look] not in BREAKS:
                 match = noun_at.get(look)
@@ -400,7 +410,7 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
 
 
 def _strangers(tokens: tuple[str, ...], originals: tuple[str, ...], covered: set[int]) -> Iterable[str]:
-    """Words that no list knows and that stand where a noun stands: after a determiner or adjective, before a noun's end."""
+    """Words that no list knows, standing where a new noun stands: at a phrase's end, after no definite determiner."""
     for at, token in enumerate(tokens):
         if at in covered or not token[0].isalpha() or len(token) < 3 or known(token):
             continue
