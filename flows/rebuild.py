@@ -25,7 +25,7 @@ from prefect.utilities.annotations import quote
 from data.readers import Source, read_source
 from data.shards import write_table
 from data.versions import lock, publish
-from flows.progress import PROGRESS
+from flows.progress import report
 from flows.steps import (
     ShardJob,
     ShardResult,
@@ -187,7 +187,6 @@ def rebuild(
     """
     settings = build(Config, config or {})
     dataset = Path(out).resolve()
-    report = PROGRESS.get()
     with lock(dataset):
         report("read source", 0, 1, source)
         found = _read(str(Path(source).resolve()), settings)

@@ -2,7 +2,7 @@
 
 Prefect's own embedded server survives a `kill -9` of the flow and keeps its inherited pipes open, so that whatever
 reads our output hangs. Ours writes to a log file and watches a pipe that only the parent holds: when the parent is
-gone, however it went, the pipe ends and the server with it. `python -m flows.server PORT` is that server.
+gone, however it went, the pipe ends and the server with it. `python -m flows.server PORT [scheduler]` is that server.
 """
 
 import contextlib
@@ -38,14 +38,14 @@ def _healthy(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def _embedded() -> Iterator[str]:
+def _embedded(scheduler: bool) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="georefine-prefect-") as folder:
         log = Path(folder) / "server.log"
         port = _free_port()
         url = f"http://127.0.0.1:{port}/api"
         with log.open("wb") as stream:
             server = subprocess.Popen(
-                [sys.executable, "-m", "flows.server", str(port)],
+                [sys.executable, "-m", "flows.server", str(port), *(["scheduler"] if scheduler else [])],
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=stream,
@@ -74,8 +74,11 @@ def _embedded() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def prefect_api() -> Iterator[str]:
+def prefect_api(scheduler: bool = False) -> Iterator[str]:
     """Yield the address of a Prefect API and make it the current one: the configured one, else an embedded server.
+
+    Args:
+        scheduler: let the embedded server fire schedules and show Prefect's own page; it starts ten seconds later.
 
     Raises:
         GeorefineError: the embedded server did not start.
@@ -86,17 +89,19 @@ def prefect_api() -> Iterator[str]:
     if configured:
         yield configured
         return
-    with _embedded() as url, temporary_settings({PREFECT_API_URL: url}):
+    with _embedded(scheduler) as url, temporary_settings({PREFECT_API_URL: url}):
         yield url
 
 
-def _serve(port: int) -> None:
+def _serve(port: int, scheduler: bool) -> None:
     def end_with_parent() -> None:
         sys.stdin.buffer.read()
         os._exit(0)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    os.environ.update({"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"})
+    os.environ["PREFECT__SERVER_FINAL"] = "1"
+    if not scheduler:
+        os.environ.update({"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"})
     import uvicorn
 
     uvicorn.run(
@@ -110,4 +115,4 @@ def _serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
+    _serve(int(sys.argv[1]), "scheduler" in sys.argv[2:])

@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from experts.evaluate import evaluate
 from experts.trainer import train as run_training
-from flows.progress import PROGRESS
+from flows.progress import report
 from schemas.config import Config, build
 from schemas.records import PLATFORMS
 
@@ -36,7 +36,7 @@ def train(
         What experts.evaluate.evaluate returns: t2i, i2t, per_platform, chance, queries, gallery.
     """
     settings = build(Config, config or {}).train
-    run_training(Path(dataset), Path(run), settings, device, resume=resume, progress=PROGRESS.get())
+    run_training(Path(dataset), Path(run), settings, device, resume=resume, progress=report)
     scores = evaluate(Path(run), Path(dataset))
     create_markdown_artifact(summary(scores), key="train-summary", description=f"{run}: scores on test")
     return scores

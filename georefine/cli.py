@@ -105,16 +105,12 @@ def _print_json(document: object) -> None:
 @contextmanager
 def _flow() -> Iterator[None]:
     """A Prefect API to talk to, and our progress shown while a flow runs."""
-    from flows.progress import PROGRESS
+    from flows.progress import listening
     from flows.server import prefect_api
     from georefine.progress import reporting
 
-    with prefect_api(), reporting() as report:
-        token = PROGRESS.set(report)
-        try:
-            yield
-        finally:
-            PROGRESS.reset(token)
+    with prefect_api(), reporting() as report, listening(report):
+        yield
 
 
 @app.command()

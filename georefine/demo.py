@@ -7,7 +7,7 @@ from typing import Any
 from data.campus import VERSION, write_world
 from data.verify import verify
 from experts.baseline import evaluate_histogram
-from flows.progress import PROGRESS
+from flows.progress import report
 from flows.rebuild import rebuild
 from flows.train import train
 from schemas.config import Config, config_dict
@@ -16,7 +16,6 @@ from schemas.errors import DatasetError, UsageError
 
 def _sample(folder: Path, buildings: int, seed: int) -> dict[str, Any]:
     """Write the sample world, or take the one that is there if it is the same; returns its campus.json."""
-    report = PROGRESS.get()
     truth = folder / "campus.json"
     if not truth.exists():
         write_world(
@@ -38,7 +37,6 @@ def run_demo(out: Path, config: Config, *, buildings: int, seed: int) -> dict[st
     Returns:
         rebuild (its result), scores (evaluation on test), beside (ceiling and baseline), paths, next (commands to try).
     """
-    report = PROGRESS.get()
     source, dataset, run = out / "source", out / "dataset", out / "run"
     world = _sample(source, buildings, seed)
     result = rebuild(str(source), str(dataset), config_dict(config))
