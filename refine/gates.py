@@ -53,6 +53,7 @@ MARKUP = re.compile(
 )
 ONE_ANOTHER = frozenset({"another", "second", "other", "both", "each", "either", "one", "opposite", "former", "latter"})
 WORDS = re.compile(r"[a-z]+")
+SENTENCE = re.compile(r"(?<=[.!?])\s+")
 # Words that name a place or direction by themselves; others, like "behind", do so in some sentences only.
 PLACE = re.compile(
     r"left|right|leftmost|rightmost|upper|lower|top|bottom|uppermost|topmost|lefthand|righthand|"
@@ -88,6 +89,11 @@ class Case:
     @property
     def texts(self) -> tuple[Reading, ...]:
         return (self.caption, *self.queries)
+
+    @property
+    def fresh(self) -> tuple[Reading, ...]:
+        """The caption, and the queries that are not word for word in it."""
+        return (self.caption, *(query for query in self.queries if query.words not in self.caption.words))
 
 
 def _list(words: Iterable[str]) -> str:
@@ -127,12 +133,15 @@ def _finished(case: Case) -> str:
 def _orientation(case: Case) -> str:
     source = case.source.text.lower()
     source_words = set(case.source.tokens)
-    before = {word for found in contains_orientation(source) for word in WORDS.findall(found.lower())}
     added: list[str] = []
-    for reading in case.texts:
-        if _verbatim(case.source, reading):
+    before: set[str] | None = None
+    sentences = dict.fromkeys(part for reading in case.texts for part in SENTENCE.split(reading.text))
+    for sentence in sentences:
+        if _verbatim(case.source, read(sentence)):
             continue
-        for found in contains_orientation(reading.text):
+        for found in contains_orientation(sentence):
+            if before is None:
+                before = {word for place in contains_orientation(source) for word in WORDS.findall(place.lower())}
             words = set(WORDS.findall(found.lower()))
             places = {word for word in words if PLACE.fullmatch(word)}
             depths = [same for same in DEPTH if words & same]
@@ -157,7 +166,7 @@ def _length(case: Case) -> str:
 def _hedging(case: Case) -> str:
     if lexicon().hedges.search(case.source.text):
         return ""
-    found = [match.group() for reading in case.texts for match in lexicon().hedges.finditer(reading.text)]
+    found = [match.group() for reading in case.fresh for match in lexicon().hedges.finditer(reading.text)]
     return f"hedging: {_list(found)}" if found else ""
 
 
@@ -171,7 +180,7 @@ def _meta(case: Case) -> str:
     source = {match.group().lower() for pattern in patterns for match in pattern.finditer(case.source.text)}
     found = [
         match.group()
-        for reading in case.texts
+        for reading in case.fresh
         for pattern in patterns
         for match in pattern.finditer(reading.text)
         if match.group().lower() not in source
@@ -440,9 +449,7 @@ def _verbatim(source: Reading, query: Reading) -> bool:
     return query.words in source.words
 
 
-def _false_relation(case: Case, query: Reading, units: list[tuple[frozenset[str], frozenset[str]]]) -> str:
-    if _verbatim(case.source, query):
-        return ""
+def _false_relation(query: Reading, units: list[tuple[frozenset[str], frozenset[str]]]) -> str:
     breaks = [i for i, t in enumerate(query.tokens) if t in {",", ";", ":", "."}]
     named = sorted(query.of("object"), key=lambda m: m.at)
     for at, token in enumerate(query.tokens):
@@ -476,8 +483,9 @@ def _queries(case: Case) -> str:
             return f"said twice: {query.text}"
         texts.add(plainly)
         seen.append(content)
-    units = _units(case.source)
-    return next((why for query in case.queries if (why := _false_relation(case, query, units))), "")
+    reworded = [query for query in case.queries if not _verbatim(case.source, query)]
+    units = _units(case.source) if reworded else []
+    return next((why for query in reworded if (why := _false_relation(query, units))), "")
 
 
 def _register(case: Case) -> str:

@@ -37,6 +37,8 @@ OPENINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^(?:we can see|you can see|one can see|it can be seen that|there can be seen) ", ""),
     )
 )  # fmt: skip
+# Every opening above starts with one of these words.
+TALK = re.compile(r"(?:overall|in|additionally|also|the|this|an?|at|near|of|we|you|one|it|there)\b", re.IGNORECASE)
 OF_THE_IMAGE = re.compile(
     rf"\b(centre|center|middle|corners?|edges?|sides?|margin|part|half|quarter) of (?:the|this) {IMAGE}\b",
     re.I,
@@ -120,6 +122,8 @@ def _finite(reading: Reading) -> bool:
 def _without_image_talk(sentence: str) -> str:
     for _ in range(3):
         before = sentence
+        if not TALK.match(sentence):
+            break
         for pattern, by in OPENINGS:
             sentence = pattern.sub(by, sentence, count=1)
         if sentence == before:

@@ -89,7 +89,8 @@ def phrases(words: Words, *, plural: bool = False) -> re.Pattern[str]:
         return re.compile(r"(?!)")
     ordered = sorted(words, key=lambda w: (-len(w), w))
     body = "|".join(re.escape(w).replace(r"\ ", r"[\s-]+").replace("'", "['’]?") for w in ordered)
-    return re.compile(rf"(?<![\w'’])(?:{body}){'(?:e?s)?' if plural else ''}(?!\w)", re.IGNORECASE)
+    starts = re.escape("".join(sorted({word[0] for word in words})))  # tried first: a cheap look spares the long list
+    return re.compile(rf"\b(?=[{starts}])(?<!['’])(?:{body}){'(?:e?s)?' if plural else ''}(?!\w)", re.IGNORECASE)
 
 
 def _broader(direct: dict[str, set[str]]) -> dict[str, frozenset[str]]:
