@@ -159,11 +159,10 @@ def _key(job: ShardJob, read: Mapping[str, bytes | str]) -> str:
         "split": job.split,
         "platform": job.platform,
         "images": [
-            (asdict(i), hashlib.sha256(b).hexdigest() if isinstance(b := read[i.path], bytes) else b)
-            for i in job.images
+            (repr(i), hashlib.sha256(b).hexdigest() if isinstance(b := read[i.path], bytes) else b) for i in job.images
         ],
-        "captions": [asdict(c) for c in job.captions],
-        "regions": [asdict(r) for r in job.regions],
+        "captions": [repr(c) for c in job.captions],
+        "regions": [repr(r) for r in job.regions],
         "max_pixels": config["partition"]["max_pixels"],
         **({k: config[k] for k in ("seed", "orientation", "augment", "refine")} if job.split == "train" else {}),
     }
@@ -277,13 +276,13 @@ def _caption_row(job: ShardJob, image: SourceImage, caption: SourceCaption, done
         "platform": job.platform,
         "split": job.split,
         "raw": caption.raw,
-        "edits": [asdict(edit) for edit in done.stripped.edits],
+        "edits": [{"start": e.start, "end": e.end, "old": e.old, "new": e.new} for e in done.stripped.edits],
         "stripped": done.stripped.text,
         "refined": done.refined,
         "queries": list(done.queries),
         "final": done.final,
         "status": done.status,
-        "gates": [asdict(gate) for gate in done.gates],
+        "gates": [{"gate": g.gate, "passed": g.passed, "detail": g.detail} for g in done.gates],
         "refiner": done.refiner,
         "prompt_version": done.prompt_version,
         "reply_key": done.reply_key,

@@ -6,7 +6,7 @@ from typing import Any
 
 from data.campus import VERSION, write_world
 from data.verify import verify
-from experts.baseline import evaluate_histogram
+from experts.baseline import evaluate_baseline
 from flows.progress import report
 from flows.rebuild import rebuild
 from flows.train import train
@@ -54,7 +54,7 @@ def run_demo(out: Path, config: Config, *, buildings: int, seed: int) -> dict[st
         "scores": scores,
         "beside": {
             "ceiling (ambiguity of the queries)": world["ceiling"]["all"],
-            "colour histograms": evaluate_histogram(dataset)["t2i"],
+            "colour histograms": evaluate_baseline(dataset)["t2i"],
         },
         "paths": {
             "sample world": source,
