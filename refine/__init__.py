@@ -1,1 +1,1 @@
-"""Caption refinement: orientation taken out, captions rewritten per platform, every rewrite judged by faithfulness gates."""
+"""Caption refinement: orientation taken out, captions rewritten per platform, every rewrite judged by gates."""

@@ -22,6 +22,7 @@ from refine.registers.reading import (
     Mention,
     Reading,
     known,
+    mend_stops,
     plain,
     read,
     related,
@@ -566,7 +567,7 @@ def check(platform: Platform, source: str, reply: str | Mapping[str, object]) ->
     if isinstance(parsed, str):
         return (GateResult("well-formed", False, parsed),)
     caption, queries = parsed
-    source_reading = read(source)
+    source_reading = read(mend_stops(source))
     case = Case(platform, source_reading, read(caption), tuple(map(read, queries)), _supported(source_reading))
     results = [GateResult("well-formed", True)]
     for name, gate in GATES:

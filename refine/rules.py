@@ -12,7 +12,7 @@ import re
 
 from refine.gates import unseen_words
 from refine.registers import english
-from refine.registers.reading import BE, DETERMINERS, PREPOSITIONS, Reading, read, stems, words_of
+from refine.registers.reading import BE, DETERMINERS, PREPOSITIONS, Reading, mend_stops, read, stems, words_of
 from schemas.records import Platform, Reply
 
 MAX_QUERIES = 4
@@ -48,7 +48,19 @@ EMPTY_TALK = re.compile(
     r"(?:gives|has an? (?:overall|general)|conveys|creates|suggests|is (?:clear|of high|taken|well|bright|peaceful))",
     re.IGNORECASE,
 )
-MISSING_STOP = re.compile(r"(?<=[a-z])(?=(?:The|There|This|In|On|It)\b[ ,])")
+# What the describer guesses or feels, which no image shows: the prompts that made GeoText forbid it, in vain.
+GUESS = re.compile(
+    r"\b(?:gives?|giving|conveys?|creates?) (?:\w+ ){0,3}(?:impression|feeling|sense|atmosphere)\b|"
+    r"\b(?:looks?|feels?|seems?) like\b|\bappears? to (?:show|depict)\b|\bhard to (?:make out|see|tell)\b",
+    re.IGNORECASE,
+)
+FEELING = re.compile(
+    r"\b(?:is|are|looks?|seems?|appears?)(?: to be)? (?:(?:very|quite|rather|simple but|well) )?"
+    r"(?:peaceful|elegant|impressive|beautiful|inviting|pleasant|quiet|natural|lively|tranquil|serene|important|"
+    r"the most \w+|maintained|well[- ]maintained|well[- ]kept)\b",
+    re.IGNORECASE,
+)
+SEEMS = re.compile(r"\b(?:(appears|seems)|appear|seem) to be\b")
 UNPUNCTUATED = re.compile(
     r"(\w+) (?="
     r"(?:the (?:building|roof|image|stadium|object|structure|complex) (?:is|has|appears|are)|there (?:is|are))\b)"
@@ -96,7 +108,7 @@ def _sentence_case(text: str) -> str:
 
 def _sentences(text: str) -> list[str]:
     """Sentences of a caption, also of one whose stops are missing or whose end is cut off."""
-    text = MISSING_STOP.sub(". ", CUT_OFF.sub("", " ".join(text.split())))
+    text = mend_stops(CUT_OFF.sub("", " ".join(text.split())))
     if not re.search(r"[.,;!?]\s", text) and text.count(" ") > 20:
         text = UNPUNCTUATED.sub(lambda m: m[0] if m[1].lower() in LEANING else f"{m[1]}. ", text)
     return [part for part in SENTENCE.split(text) if part.strip()]
@@ -282,9 +294,11 @@ def rewrite(stripped: str, platform: Platform) -> Reply:
     said: frozenset[str] = frozenset()
     orphaned = False
     for sentence in _sentences(stripped):
-        if EMPTY_TALK.match(sentence):
+        if EMPTY_TALK.match(sentence) or GUESS.search(sentence):
             continue
-        plain = _without_image_talk(sentence)
+        if FEELING.search(sentence) and _facts(sentence) <= said | {"object:building"}:
+            continue
+        plain = SEEMS.sub(lambda m: "is" if m[1] else "are", _without_image_talk(sentence))
         suited = _suited(platform, plain)
         if orphaned:
             suited = BESIDE_IT.sub("nearby", suited)

@@ -6,9 +6,11 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,6 +134,64 @@ def test_real_images_every_row_accounted_and_every_byte_kept(api: str, mini: Pat
     assert satellite
     assert [final for final in satellite if direction.search(final)] == []
     assert verify(out) == []
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_hostile_input_loses_no_row_and_ends_in_a_sound_version(api: str, source: Path, tmp_path: Path) -> None:
+    good = (source / "train/drone/0001/image-01.jpeg").read_bytes()
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    bomb += chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    for name, data in {
+        "truncated": good[:-200],
+        "text": b"no image at all",
+        "empty": b"",
+        "bomb": bomb,
+        "name with spaces and \u00fcml\u00e4uts\n": good,
+    }.items():
+        folder = source / "train" / "drone" / name
+        folder.mkdir()
+        (folder / "image-01.jpeg").write_bytes(data)
+    image = "train/drone/0001/image-01.jpeg"
+    records = json.loads((source / "train.json").read_text(encoding="utf-8"))
+    records += [
+        {"image": "train/drone/gone/image-01.jpeg", "caption": "A roof."},
+        {"image": "../../etc/passwd", "caption": "A roof."},
+        {"image": "/etc/passwd", "caption": "A roof."},
+        {
+            "image": "train/drone/truncated/image-01.jpeg",
+            "caption": ["One.", "Two."],
+            "sentences": ["a"],
+            "bboxes": None,
+        },
+        {"image": image, "caption": None},
+        {"image": image, "caption": ""},
+        {"image": image, "caption": "x" * 20_000},
+        {"image": image, "caption": [None, 7, "A fine roof.", "A fine roof."]},
+        {
+            "image": image,
+            "caption": [],
+            "sentences": ["a", "b", None],
+            "bboxes": [[0.5, 0.5, 9, 9], [1, 2], [0, 0, 0, 0], 3],
+        },
+        {"image": image, "caption": "<script>alert(1)</script> '; DROP TABLE captions; -- \u202e \x00 \ud800"},
+        {"image": None},
+        "no object",
+        7,
+        None,
+    ]
+    (source / "train.json").write_text(json.dumps(records), encoding="utf-8")
+    result = rebuild(str(source), str(tmp_path / "dataset"))
+    assert all(a["read"] == a["written"] + a["rejected"] for a in result["accounts"].values())
+    rejects = open_version(tmp_path / "dataset").read("rejects").to_pylist()
+    assert len(rejects) == sum(a["rejected"] for a in result["accounts"].values())
+    assert all(row["reason"] for row in rejects)
+    reasons = {row["reason"] for row in rejects}
+    assert {"truncated", "not_an_image", "empty_file", "too_large", "outside", "missing_image", "parent"} <= reasons
+    assert sound(tmp_path / "dataset")
 
 
 def test_killed_at_any_moment_a_rebuild_ends_with_the_same_bytes(source: Path, tmp_path: Path) -> None:

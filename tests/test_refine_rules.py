@@ -70,7 +70,7 @@ def test_captions_without_stops_are_split() -> None:
         "appears to be made of stone and has several arches and windows on its facade"
     )
     reply = rewrite(text, "drone")
-    assert reply.caption.startswith("A large white building with a blue dome on top. The building appears")
+    assert reply.caption.startswith("A large white building with a blue dome on top. The building is made of stone")
 
 
 @pytest.mark.parametrize("text", ["The sky is blue.", "Nothing of note", "?!", "..."])
@@ -101,3 +101,21 @@ def test_real_captions_pass_their_gates(platform: Platform) -> None:
     ]
     assert captions
     assert refused == []
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        ("A red roof covers the hallThe lawn is green.", "A red roof covers the hall. The lawn is green."),
+        ("A red roof covers the hall.The lawn is green.", "A red roof covers the hall. The lawn is green."),
+        ("A red roof covers the hall. It looks like a quiet place to study.", "A red roof covers the hall."),
+        ("A red roof covers the hall. The architecture of the hall is very elegant.", "A red roof covers the hall."),
+        ("A red roof covers the hall. The lawn appears to be green.", "A red roof covers the hall. The lawn is green."),
+        (
+            "A red roof covers the hall. A quiet lawn is peaceful.",
+            "A red roof covers the hall. A quiet lawn is peaceful.",
+        ),
+    ],
+)
+def test_stops_are_mended_guesses_and_feelings_go_facts_stay(source: str, wanted: str) -> None:
+    assert rewrite(source, "satellite").caption == wanted

@@ -14,6 +14,11 @@ from refine.registers import english, lexicon
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]", re.UNICODE)
 BREAKS = frozenset(".;:!?")
+# "buildingThe", "building.The": real captions lack a stop, or the space after one.
+_GLUED = re.compile(
+    r"(?<=[a-z])(?=(?:The|There|This|These|In|On|It|Its|An?|At|To|Near|Next|Several|Some|Two|Three|Many)\b[ ,])"
+)
+_UNSPACED = re.compile(r"(?<=[a-z]{2}[.!?])(?=[A-Z][a-z]* )")
 
 
 def words_of(text: str) -> frozenset[str]:
@@ -231,6 +236,11 @@ def _modifier(tokens: tuple[str, ...], at: int, kinds: dict[int, set[str]]) -> b
         or (word in english().plain and word not in lexicon().generic)
         or word.endswith(("ly", "ed", "ish", "ing", "like", "shaped", "er"))
     )
+
+
+def mend_stops(text: str) -> str:
+    """The text with the stop or the space that is missing between two sentences."""
+    return _UNSPACED.sub(" ", _GLUED.sub(". ", text))
 
 
 @lru_cache(maxsize=4_096)
