@@ -507,12 +507,12 @@ _FORMS: tuple[Callable[[_Said, random.Random], str], ...] = (_one_sentence, _one
 
 
 def query(facts: Mapping[str, str], rng: random.Random) -> tuple[str, dict[str, str]]:
-    """A short test query that states three to five of the facts, and the facts it states.
+    """A short test query that states four to six of the facts, and the facts it states.
 
     No fact is preferred to another; the sentence holds nothing else, and no orientation.
     """
     names = sorted(facts)
-    chosen = rng.sample(names, min(len(names), rng.choice((3, 3, 4, 4, 5))))
+    chosen = rng.sample(names, min(len(names), rng.choice((4, 4, 5, 5, 6))))
     stated = {name: facts[name] for name in names if name in chosen}
     text = rng.choice(_FORMS)(_said(stated, rng), rng)
     if rng.random() < 0.1:  # published test captions exist in this form

@@ -12,7 +12,7 @@ from typing import Literal
 
 from schemas.records import PLATFORMS, Platform
 
-VERSION = 1
+VERSION = 2
 NONE = "none"
 
 Side = Literal["left", "right", "rear"]
