@@ -324,7 +324,7 @@ def test_queries_state_only_what_their_platform_and_image_show(world: tuple[Path
         attributes = Attributes(**campus["buildings"][entry["building_id"]]["attributes"])
         assert campus["buildings"][entry["building_id"]]["split"] == "test"
         assert entry["facts"].items() <= shown(attributes, entry["platform"]).items()
-        assert 3 <= len(entry["facts"]) <= 5
+        assert len(entry["facts"]) <= 6
         text = texts[entry["image_id"]][entry["ordinal"]]
         assert not ORIENTATION.search(text), text
         assert not re.search(NEVER_SAID[entry["platform"]], text), (entry["platform"], text)
@@ -477,7 +477,7 @@ def test_ambiguity_leaves_room_but_does_not_decide() -> None:
             _, stated = query(shown(building.attributes, platform), rng)
             fits.append((platform, fitting(Query("", 0, building.id, platform, tuple(stated.items())), tests)))
         rates.append(ceiling(fits)["all"]["r1"])
-    assert 60 < min(rates) <= max(rates) < 95
+    assert 60 < min(rates) <= max(rates) < 99
     assert max(rates) - min(rates) < 6
 
 
