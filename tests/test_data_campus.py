@@ -57,8 +57,8 @@ VIEWS: tuple[tuple[Platform, int], ...] = (
 # Words that only make sense to somebody who sees the thing; none of them may reach a platform that does not.
 NEVER_SAID = {
     "satellite": r"storey|floor|brick (building|house|block|structure)|plaster|concrete|timber|window|awning|entrance|"
-    r"portico|doorway|canopy|staircase|doors|bus|statue|kiosk|phone|bicycle|flag",
-    "drone": r"window|awning|portico|doorway|canopy|staircase|doors|bus|statue|kiosk|phone|bicycle|flag",
+    r"portico|doorway|canopy|staircase|doors|bus|statue|kiosk|phone|bicycle|flag(?!stone)",
+    "drone": r"window|awning|portico|doorway|canopy|staircase|doors|bus|statue|kiosk|phone|bicycle|flag(?!stone)",
     "ground": r"shaped|courtyard|solar|skylight|helipad|garden|pond|pool|court|pitch|car park|fountain|playground|"
     r"lawn|gravel|paving|earth",
 }
