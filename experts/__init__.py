@@ -9,11 +9,14 @@ Runs on a bare GPU machine: torch, numpy, pyarrow, pillow and the standard libra
     examples.py    a split of a data set in memory: pixels and captions
     encoders.py    words -> ids; the compact image and text trunks
     model.py       trunks, three experts, gate; fused_text and fused_image
+    muon.py        the optimizer of the image trunk's filters
     losses.py      InfoNCE without false negatives, with and without mined negatives
     mining.py      hard negatives: other buildings, positive-aware
     trainer.py     the three stages, checkpoints, resume
     checkpoint.py  one file: weights, configuration, vocabulary, the shards it was trained on
     card.py        the model card and curves.png of a run
+    embed.py       texts and images through a model, in batches
+    device.py      cpu or cuda, precision, out-of-memory errors
     evaluate.py    recall by building
     baseline.py    what a colour histogram reaches, for scale
     search.py      images for a sentence

@@ -23,14 +23,14 @@ class Checkpoint:
 
     Attributes:
         dataset: {"version": name, "shards": {path: sha256}} of the data set version it was trained on.
-        val: recall on the val split when it was chosen, as metrics.jsonl has it.
+        result: what `train` returned: the chosen epoch with its recall on val, number of epochs, remarks.
     """
 
     model: MixtureOfExperts
     config: TrainConfig
     vocabulary: Vocabulary
     dataset: dict[str, Any]
-    val: dict[str, Any]
+    result: dict[str, Any]
 
 
 def write_tensors(path: Path, values: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
             "vocabulary": list(checkpoint.vocabulary.terms),
             "weights": {name: value.cpu() for name, value in checkpoint.model.state_dict().items()},
             "dataset": checkpoint.dataset,
-            "val": checkpoint.val,
+            "result": checkpoint.result,
         },
     )
 
@@ -91,6 +91,6 @@ def load_checkpoint(run: Path, device: torch.device) -> Checkpoint:
         model = MixtureOfExperts(len(vocabulary), config).to(device)
         model.load_state_dict(values["weights"])
         model.eval()
-        return Checkpoint(model, config, vocabulary, values["dataset"], values["val"])
+        return Checkpoint(model, config, vocabulary, values["dataset"], values["result"])
     except (GeorefineError, KeyError, TypeError, RuntimeError) as error:
         raise TrainingError(f"{path} does not fit this georefine ({type(error).__name__}): {advice}") from error

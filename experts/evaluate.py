@@ -24,6 +24,7 @@ from schemas.records import PLATFORMS, Split
 
 KS = (1, 5, 10)
 SCORES_AT_ONCE = 16_000_000
+Labels = Sequence[Any] | np.ndarray[Any, Any] | Tensor
 
 
 def best_ranks(scores: Tensor, query_buildings: Tensor, gallery_buildings: Tensor) -> Tensor:
@@ -56,9 +57,7 @@ def recall_of_ranks(ranks: Tensor, present: Tensor, ks: Sequence[int] = KS) -> d
     return {f"r{k}": 100.0 * int(((ranks < k) & present).sum()) / len(ranks) for k in ks}
 
 
-def recall(
-    scores: Any, query_buildings: Sequence[Any], gallery_buildings: Sequence[Any], ks: Sequence[int] = KS
-) -> dict[str, float]:
+def recall(scores: Any, query_buildings: Labels, gallery_buildings: Labels, ks: Sequence[int] = KS) -> dict[str, float]:
     """Recall@k by building, in percent.
 
     Args:
@@ -83,7 +82,7 @@ def recall(
     return recall_of_ranks(best_ranks(table, query_codes, gallery_codes), torch.isin(query_codes, gallery_codes), ks)
 
 
-def _labels(labels: Sequence[Any]) -> list[Any]:
+def _labels(labels: Labels) -> list[Any]:
     """Labels as plain hashable values, whether they came as a list, an array or a tensor."""
     return list(labels.tolist()) if isinstance(labels, (Tensor, np.ndarray)) else list(labels)
 

@@ -56,6 +56,8 @@ class MixtureOfExperts(nn.Module):
         self.image_trunk = ImageTrunk()
         first = Expert(TEXT_WIDTH, self.image_trunk.width, config.width, config.temperature)
         self.experts = nn.ModuleList([first, *(copy.deepcopy(first) for _ in PLATFORMS[1:])])
+        # Stage 0 only: image features into the space of the term embeddings, to predict an image's words.
+        self.visual_words = nn.Linear(self.image_trunk.width, TEXT_WIDTH)
         self.gate = nn.Sequential(
             nn.LayerNorm(TEXT_WIDTH),
             nn.Linear(TEXT_WIDTH, GATE_HIDDEN),

@@ -1,0 +1,37 @@
+"""The mixture: one inner product is the gated sum, and experts start as copies."""
+
+import torch
+
+from experts.encoders import Bags
+from experts.model import TEXT_WIDTH, MixtureOfExperts
+from schemas.config import TrainConfig
+from schemas.records import PLATFORMS
+
+
+def test_the_fused_inner_product_is_the_gated_sum_of_cosines() -> None:
+    torch.manual_seed(0)
+    model = MixtureOfExperts(12, TrainConfig(width=16)).eval()
+    for parameter in model.parameters():  # experts and gate as if trained apart
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    text, image = torch.randn(4, TEXT_WIDTH), torch.randn(5, model.image_trunk.width)
+    fused = model.fused_text(text) @ model.fused_image(image).T
+    gates = model.gates(text)
+    torch.testing.assert_close(gates.sum(1), torch.ones(4))
+    expected = torch.zeros(4, 5)
+    for k in range(len(PLATFORMS)):
+        expert = model.expert(k)
+        cosine = torch.nn.functional.cosine_similarity(
+            expert.text(text).unsqueeze(1), expert.image(image).unsqueeze(0), dim=2
+        )
+        expected += gates[:, k : k + 1] * cosine
+    torch.testing.assert_close(fused, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_untrained_mixture_scores_as_its_first_expert() -> None:
+    torch.manual_seed(0)
+    model = MixtureOfExperts(12, TrainConfig(width=16)).eval()
+    model.expert(0).text.projection.weight.data.normal_()
+    model.share_first_expert()
+    text, image = model.text_trunk(Bags.of([[1, 2], [3]])), torch.randn(5, model.image_trunk.width)
+    fused = model.fused_text(text) @ model.fused_image(image).T
+    torch.testing.assert_close(fused, model.expert(0).text(text) @ model.expert(0).image(image).T)

@@ -1,0 +1,223 @@
+"""Training on a tiny data set: it ends, repeats and resumes to the bit, and says what is wrong."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from test_experts_examples import tiny_rows, write_dataset, write_tiny
+
+from data.shards import open_version
+from experts import trainer
+from experts.checkpoint import load_checkpoint
+from experts.trainer import draw_texts, jitter, one_cycle, train
+from schemas.config import TrainConfig
+from schemas.errors import TrainingError
+
+TINY = TrainConfig(
+    image_size=16, width=16, batch=8, stage0_epochs=2, stage1_epochs=2, stage2_epochs=2, hard_negatives=2
+)
+
+
+class StopError(Exception):
+    """Stands for a kill right after an epoch was recorded."""
+
+
+def quiet(stage: str, done: int, total: int, message: str) -> None:
+    """No progress."""
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(run, torch.device("cpu")).model.state_dict()
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    one, other = weights(a), weights(b)
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    train(dataset, folder, TINY, progress=quiet)
+    return folder
+
+
+def test_a_run_holds_checkpoint_metrics_curves_and_card(run: Path, dataset: Path) -> None:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["epoch"]) for line in lines] == [(s, e) for s in (0, 1, 2) for e in (1, 2)]
+    assert all(math.isfinite(line["loss"]) for line in lines)
+    assert all(0 <= line["gate"]["entropy"] <= math.log(3) + 1e-6 for line in lines)
+    with Image.open(run / "curves.png") as curves:
+        assert curves.size == (960, 400)
+    card = (run / "README.md").read_text()
+    checkpoint = load_checkpoint(run, torch.device("cpu"))
+    shards = open_version(dataset).manifest.shards
+    assert "`v0001`" in card
+    assert all(shard.sha256 in card for shard in shards if shard.split != "test")
+    assert checkpoint.dataset == {"version": "v0001", "shards": {s.path: s.sha256 for s in shards}}
+    assert checkpoint.config == TINY
+    best = max(lines, key=lambda line: line["val"]["t2i"]["score"])
+    assert checkpoint.result["best"] == best
+    assert not (run / "resume.pt").exists()
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(run: Path, dataset: Path, tmp_path: Path) -> None:
+    train(dataset, tmp_path / "again", TINY, progress=quiet)
+    assert_same_weights(run, tmp_path / "again")
+    for name in ("metrics.jsonl", "README.md", "curves.png", "checkpoint.pt"):
+        assert (run / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    train(dataset, tmp_path / "other", dataclasses.replace(TINY, seed=1), progress=quiet)
+    a, b = weights(run), weights(tmp_path / "other")
+    assert any(not torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4, 5, 6])
+def test_a_resumed_run_ends_like_an_undisturbed_one(run: Path, dataset: Path, tmp_path: Path, after: int) -> None:
+    def stop(stage: str, done: int, total: int, message: str) -> None:
+        if stage != "read" and done == after:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(dataset, tmp_path, TINY, progress=stop)
+    train(dataset, tmp_path, TINY, resume=True, progress=quiet)
+    assert_same_weights(run, tmp_path)
+    assert (run / "metrics.jsonl").read_bytes() == (tmp_path / "metrics.jsonl").read_bytes()
+
+
+def test_resuming_with_other_settings_is_refused(dataset: Path, tmp_path: Path) -> None:
+    def stop(stage: str, done: int, total: int, message: str) -> None:
+        if done == 1 and stage != "read":
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(dataset, tmp_path, TINY, progress=stop)
+    with pytest.raises(TrainingError, match="another configuration"):
+        train(dataset, tmp_path, dataclasses.replace(TINY, seed=5), resume=True, progress=quiet)
+    other = write_tiny(tmp_path / "other", train=5, val=2)
+    with pytest.raises(TrainingError, match="other data"):
+        train(other, tmp_path, TINY, resume=True, progress=quiet)
+    (tmp_path / "resume.pt").write_bytes(b"torn")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        train(dataset, tmp_path, TINY, resume=True, progress=quiet)
+
+
+def test_resuming_a_finished_run_leaves_it_as_it_is(run: Path, dataset: Path) -> None:
+    before = (run / "checkpoint.pt").read_bytes()
+    said: list[str] = []
+    result = train(dataset, run, TINY, resume=True, progress=lambda *line: said.append(line[3]))
+    assert (run / "checkpoint.pt").read_bytes() == before
+    assert result["epochs"] == 6
+    assert any("finished" in line for line in said)
+
+
+def test_the_test_split_is_not_read(tmp_path: Path, run: Path) -> None:
+    dataset = write_tiny(tmp_path / "dataset")
+    for shard in (dataset / "v0001").rglob("split=test/**/*.parquet"):
+        shard.unlink()
+    train(dataset, tmp_path / "run", TINY, progress=quiet)
+    assert_same_weights(run, tmp_path / "run")
+
+
+def test_without_val_buildings_it_says_so(tmp_path: Path) -> None:
+    dataset = write_tiny(tmp_path / "dataset", train=4, test=2)
+    said: list[str] = []
+    result = train(dataset, tmp_path / "run", TINY, progress=lambda *line: said.append(line[3]))
+    assert any("val split has no" in line for line in said)
+    assert "val split has no" in (tmp_path / "run" / "README.md").read_text()
+    assert len(result["notes"]) == 1
+
+
+def test_a_missing_platform_is_normal(tmp_path: Path) -> None:
+    images, captions = tiny_rows({"train": 4, "val": 2})
+    images, captions = ([row for row in rows if row["platform"] != "ground"] for rows in (images, captions))
+    result = train(write_dataset(tmp_path / "dataset", images, captions), tmp_path / "run", TINY, progress=quiet)
+    assert result["epochs"] == 6
+
+
+@pytest.mark.parametrize(
+    ("buildings", "changes", "device", "message"),
+    [
+        ({"val": 2}, {}, "cpu", "no captioned images"),
+        ({"train": 1}, {}, "cpu", "one building only"),
+        ({"train": 2}, {}, "tpu", "device"),
+        ({"train": 2}, {}, "mps", "cpu or cuda"),
+        ({"train": 2}, {"stage0_epochs": 0, "stage1_epochs": 0, "stage2_epochs": 0}, "cpu", "no epochs"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_a_sentence(
+    tmp_path: Path, buildings: dict[str, int], changes: dict[str, Any], device: str, message: str
+) -> None:
+    dataset = write_tiny(tmp_path / "dataset", **buildings)
+    with pytest.raises(TrainingError, match=message):
+        train(dataset, tmp_path / "run", dataclasses.replace(TINY, **changes), device, progress=quiet)
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_that_is_not_there_is_said(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no CUDA device"):
+        train(dataset, tmp_path, TINY, "cuda", progress=quiet)
+
+
+def test_a_loss_that_is_not_finite_and_full_memory_stop_the_run(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "info_nce", lambda *args: torch.tensor(float("nan"), requires_grad=True))
+    with pytest.raises(TrainingError, match="became nan in stage 0, epoch 1"):
+        train(dataset, tmp_path, TINY, progress=quiet)
+
+    def full(*args: Any) -> torch.Tensor:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(trainer, "info_nce", full)
+    with pytest.raises(TrainingError, match=r"Out of memory while training: lower train\.batch"):
+        train(dataset, tmp_path, TINY, progress=quiet)
+
+
+def test_drawn_texts_belong_to_their_image_and_are_queries_in_the_asked_share(dataset: Path) -> None:
+    data, *_ = trainer.load_data(open_version(dataset), TINY)
+    queries = 0
+    for seed in range(50):
+        starts, ends = draw_texts(data, 0.5, torch.Generator().manual_seed(seed))
+        for image, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+            caption = int(data.first_caption[image])
+            first, query, last = (
+                int(data.first_unit[caption]),
+                int(data.first_query[caption]),
+                int(data.first_unit[caption + 1]),
+            )
+            assert first <= start < end <= last
+            assert end <= query or start >= query
+            queries += start >= query
+    assert 0.4 < queries / (50 * len(data)) < 0.6
+
+
+def test_only_satellite_tiles_are_turned() -> None:
+    pixels = torch.zeros(64, 3, 16, 16, dtype=torch.uint8)
+    pixels[:, :, :4] = 255  # bright at the top
+    for platform, least_turned in ((0, 20), (1, 0), (2, 0)):
+        out = jitter(pixels, torch.full((64,), platform), torch.Generator().manual_seed(0))
+        still = out[:, :, :3].mean((1, 2, 3)) > out[:, :, -8:].mean((1, 2, 3)) + 50
+        turned = int((~still).sum())
+        assert turned >= least_turned
+        assert turned == 0 or platform == 0
+
+
+@given(st.floats(0, 1))
+def test_the_learning_rate_rises_then_falls(done: float) -> None:
+    assert 0 <= one_cycle(done) <= 1
+    assert abs(one_cycle(1.0)) < 1e-12 < one_cycle(0.0) < one_cycle(0.1)
