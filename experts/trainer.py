@@ -112,7 +112,7 @@ def make_train_set(images: Images, captions: Captions) -> tuple[TrainSet, Vocabu
             owned.setdefault(row_of[image_id], []).append(c)
     rows = sorted(owned)
     if not rows:
-        raise TrainingError("The train split has no captioned images: check `georefine inspect DATASET`, then rebuild.")
+        raise TrainingError("The train split has no captioned images: see the counts in its README.md, then rebuild.")
     if len({images.buildings[row] for row in rows}) < 2:
         raise TrainingError("The train split has captions of one building only; learning to tell apart needs two.")
     order = [c for row in rows for c in owned[row]]
