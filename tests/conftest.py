@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before Prefect is imported anywhere: its database and profile belong to the test run, not to the developer.
 os.environ["PREFECT_HOME"] = os.environ.get("GEOREFINE_TEST_PREFECT_HOME") or tempfile.mkdtemp(
@@ -13,6 +14,11 @@ os.environ["PREFECT_HOME"] = os.environ.get("GEOREFINE_TEST_PREFECT_HOME") or te
 os.environ.pop("PREFECT_API_URL", None)
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+# The same examples in every run, so that a red test is red again; HYPOTHESIS_PROFILE=explore looks for new ones.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("explore", max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -232,7 +233,9 @@ def test_a_moved_box_covers_its_object_and_little_else(recipe: Recipe, x: tuple[
     assert share > MIN_BOX_SHARE - 0.1
     cx, cy, w, h = (v * 96 for v in moved)
     seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    assert (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2) == pytest.approx(seen, abs=2.5)
+    # The tip that the tile's edge cuts from a turned rectangle is thinner than a pixel, and not painted, for a while.
+    unpainted = 1.0 / math.tan(math.radians(abs(recipe.angle))) if recipe.angle else 0.0
+    assert (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2) == pytest.approx(seen, abs=2.5 + unpainted)
 
 
 @given(recipe=recipes, box=st.tuples(*[st.floats(0.2, 0.8)] * 2, *[st.floats(0.01, 0.4)] * 2))
