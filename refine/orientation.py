@@ -45,6 +45,12 @@ class _Draft:
         """Remove tokens first .. last-1 with the blanks and commas that belong to them."""
         t = self.tokens
         before, after = t.code(first - 1), t.code(last)
+        if before == "p" and t.low[first - 1].endswith("ing") and after in ",.;$" and t.code(first - 2) in "^.;,":
+            first -= 1  # Going clockwise from the top, one sees
+            before = t.code(first - 1)
+        if after == "B" and before in CLAUSE:
+            self.put(first, last, "there")
+            return
         if t.word(first - 1) in ("(", "[") and t.word(last) in (")", "]"):
             self.pieces.append((t.end[first - 2] if first > 1 else 0, t.end[last], ""))
         elif before in CLAUSE or t.glued(first):
@@ -104,7 +110,17 @@ class _Draft:
         noun = self.tokens.word(mention.first - 1)
         wanted = _opposite(mention.directions[0])
         return any(
-            other.directions[:1] == (wanted,) and self.tokens.word(other.first - 1) == noun for other in self.mentions
+            other.directions[:1] == (wanted,) and self.tokens.word(other.first - 1) in (noun, "one")
+            for other in self.mentions
+        )
+
+    def contrasted(self, mention: Mention, noun: str) -> bool:
+        """Whether the opposite adjective is said of the same noun: its left wing ... its right wing, the right one."""
+        wanted = _opposite(mention.directions[0])
+        return any(
+            other.directions[:1] == (wanted,) and self.tokens.word(other.last) in (noun, "one")
+            for other in self.mentions
+            if other.kind == "noun"
         )
 
     def swallow(self, mention: Mention) -> int:
@@ -117,11 +133,12 @@ class _Draft:
 
     def paired(self, mention: Mention) -> bool:
         """Whether another place of the caption is just opposite: on the left ... on the right."""
-        if not mention.directions or len(mention.directions[0]) != 1:
+        if not mention.directions or not mention.directions[0]:
             return False
         wanted = _opposite(mention.directions[0])
         return any(
             other.kind in ("place", "beside")
+            and (len(wanted) == 1 or "." not in self.tokens.codes[min(other.first, mention.first) : mention.first])
             and other.directions[:1] == (wanted,)
             and (other.kind == "beside" or other.frame != "object")
             and other.first != mention.first
@@ -224,7 +241,7 @@ def _beside(d: _Draft, m: Mention) -> None:
     ):
         noun = _singular(t.low[p.landmark]) if p.landmark >= 0 else "side"
         if p.several:
-            text = f"{_how_many(m)} sides"
+            text = f"{_how_many(t, m)} sides"
         elif p.centre and word in ("in", "on", "at"):
             text = f"in the middle of {d.which(noun, directions)} {noun}"
             d.put(p.preposition, last, text)
@@ -237,10 +254,13 @@ def _beside(d: _Draft, m: Mention) -> None:
             d.put(p.preposition + 1, last, text)
         return
     if p.several and p.landmark < 0:
-        d.put(p.preposition if p.preposition >= 0 else m.first, last, f"on {_how_many(m)} sides")
+        d.put(p.preposition if p.preposition >= 0 else m.first, last, f"on {_how_many(t, m)} sides")
         return
     if p.landmark >= 0:
         noun = t.low[p.landmark]
+        if p.several:
+            d.put(p.preposition + 1, last, f"{_how_many(t, m)} {_plural(_singular(noun))}")
+            return
         d.put(p.preposition + 1 if p.preposition >= 0 else m.first, last, f"{d.which(noun, directions)} {noun}")
         return
     if _centre_follows(t, last + 1):
@@ -269,14 +289,17 @@ def _beside(d: _Draft, m: Mention) -> None:
     if word in ("from", "toward", "towards"):
         d.put(first + 1, last + 1, "beside" if word == "from" else "the side of")
         return
+    if t.word(m.first) in ("slightly", "further", "farther", "somewhat", "partly", "mostly"):
+        first = m.first
     d.put(first, last + 1, "next to")
 
 
-def _how_many(m: Mention) -> str:
+def _how_many(t: Tokens, m: Mention) -> str:
     """How many sides a list of directions names: both for opposites."""
-    if _opposed(m):
+    number = len(re.split(r",?&[tia]?|,", t.codes[m.first : m.last]))
+    if _opposed(m) and number <= 2:
         return "both"
-    return {2: "two", 3: "three"}.get(len(m.directions), "several")
+    return {2: "two", 3: "three"}.get(max(number, len(m.directions)), "several")
 
 
 def _opposed(m: Mention) -> bool:
@@ -303,6 +326,7 @@ def _place(d: _Draft, m: Mention) -> None:
     preposition = t.word(p.preposition)
     after = t.code(m.last)
     opens = _clause_start(t, m.first) or (t.code(m.first - 1) in ",&" and after in "By" and len(m.directions) == 1)
+    opens = opens or (after == "y" and d.paired(m) and not _introduces(t, m.first))
     several = len(m.directions) > 1 or "G" in t.codes[m.first : m.last]
     if several and any(t.codes[i] in "LS" and t.low[i] not in PLAIN for i in range(m.first, m.last)):
         parts = split(t, m)
@@ -408,14 +432,19 @@ def _place(d: _Draft, m: Mention) -> None:
     if opens:
         _opening_place(d, m, p, image, tail)
         return
+    if t.code(m.first - 1) in ",&" and after in "ta#" and d.chosen.get("side"):  # to the right a school
+        d.put(p.preposition, tail, f"on {d.which('side', directions)} side")
+        return
     if image and preposition in ("on", "in", "at"):
         name = noun or "part"
         d.put(p.preposition, tail, f"{'on' if name == 'side' else 'in'} {d.which(name, directions)} {name}")
         return
     if _needs_place(t, m.first - 1) and noun == "side":
         d.put(p.preposition, tail, f"on {d.which('side', directions)} side")
-    elif t.word(m.first - 1) == "one" and t.code(m.first - 2) == "t" and after in ",.;$":
-        d.put(m.first - 2, tail, "the other")
+    elif t.word(m.first - 1) == "one" and t.code(m.first - 2) == "t" and (after in ",.;$" or d.paired(m)):
+        d.put(m.first - 2, tail, d.which("one", directions) if d.paired(m) else "the other")
+    elif d.paired(m) and (_compared(t, m) or (t.word(m.first - 1) == "other" and after in ",.;$")):
+        d.put(m.first, tail, f"on {d.which('side', directions)} side")
     elif _needs_place(t, m.first - 1):
         d.put(
             p.preposition if t.code(m.first) == "A" and t.low[m.first] in ("immediately", "directly") else m.first,
@@ -437,6 +466,12 @@ def _place(d: _Draft, m: Mention) -> None:
         d.cut(m.first, m.last)
     else:
         d.cut(m.first, m.last)
+
+
+def _compared(t: Tokens, m: Mention) -> bool:
+    """Whether two places are told apart by a comparison: more trees on the left than on the right, those on the left."""
+    here = "than" in (t.word(m.first - 1), t.word(m.last)) or t.word(m.first - 1) in ("those", "ones")
+    return here or ("those" in t.low or "ones" in t.low)
 
 
 def _definite(t: Tokens, first: int) -> int:
@@ -483,11 +518,7 @@ def _points(d: _Draft, m: Mention, p: _Phrase, tail: int) -> bool:
             d.cut(m.first - 1, m.last)
         else:
             word = d.which("direction", m.directions[0])
-            d.put(
-                m.first,
-                tail,
-                f"{word} way" if before == "g" else f"in {word} direction",
-            )
+            d.put(m.first, m.last, f"{word} way" if before == "g" else f"in {word} direction")
         return True
     if before == "p":
         d.cut(m.first - 1 if _dangling(t, m) else p.preposition, m.last)
@@ -496,6 +527,9 @@ def _points(d: _Draft, m: Mention, p: _Phrase, tail: int) -> bool:
         d.put(m.first, tail, "in a different direction")
         return True
     if t.word(p.preposition) == "to" and t.word(m.first - 1) == "other":
+        if d.chosen.get("side"):
+            d.put(m.first, tail, f"on {d.which('side', m.directions[0])} side")
+            return True
         d.put(m.first, tail, f"{d.which('direction', m.directions[0])} way")
         return True
     if t.word(p.preposition) != "to" and before in "w#" and not _clause_start(t, m.first):
@@ -548,7 +582,7 @@ def _places(d: _Draft, m: Mention, p: _Phrase) -> None:
     """On the left and right, to the west and to the south, below, to the south-east."""
     t = d.tokens
     level = len(m.directions) == 2 and len(m.directions[0]) == 2 == len(m.directions[0] ^ m.directions[1])
-    both = "both" if level else "two" if "G" in t.codes[m.first : m.last] else _how_many(m)
+    both = "both" if level else "two" if "G" in t.codes[m.first : m.last] else _how_many(t, m)
     if "," in t.codes[m.first : m.last] and "&" not in t.codes[m.first : m.last]:
         if _needs_place(t, m.first - 1) and not _clause_start(t, m.first):
             d.put(m.first, m.last, "nearby")
@@ -560,6 +594,8 @@ def _places(d: _Draft, m: Mention, p: _Phrase) -> None:
     preposition = t.word(p.preposition)
     if "u" in t.codes[m.first : m.last]:
         d.cut(m.first, m.last)
+    elif p.possessive and p.landmark < 0 and _opposed(m):
+        d.put(p.preposition, m.last, f"on both sides of {_object_pronoun(t.low[p.determiner])}")
     elif p.possessive and t.low[p.determiner] in ("its", "their"):
         kept = "on" if preposition in ("in", "at", "to", "toward", "towards") else preposition
         d.put(p.preposition, m.last, f"{kept} two of {t.low[p.determiner]} {noun}")
@@ -589,6 +625,9 @@ def _attribute(d: _Draft, first: int, last: int, directions: Directions) -> None
         d.pieces.append((t.start[first], t.start[last], ""))
     elif t.code(first) in "tiab":
         begin = first + 1
+        if t.code(first) == "a" and noun == "one":
+            d.put(first, last + 1, d.which("one", directions))
+            return
         d.pieces.append((t.start[begin], t.start[last], ""))
         if t.code(first) == "a":
             article = "an" if noun[:1] in "aeio" else "a"
@@ -598,6 +637,19 @@ def _attribute(d: _Draft, first: int, last: int, directions: Directions) -> None
             d.pieces[-1] = (t.start[first], t.start[last], "two ")
     elif last < len(t.low):
         d.pieces.append((t.start[first], t.start[last], ""))
+
+
+def _coordinated(d: _Draft, m: Mention) -> None:
+    """The left and right wings, an east and a west wing: the wings, two wings."""
+    t = d.tokens
+    head = next((i for i in range(m.last, m.last + 3) if re.search("[^s]s$", t.word(i)) and t.code(i) == "w"), -1)
+    first = m.first + (t.code(m.first) in "tiab") + (t.code(m.first) == "b" and t.code(m.first + 1) == "t")
+    if head >= 0 or t.code(m.last + 1) == "w":
+        lead = {"a": "two ", "b": "both "}.get(t.code(m.first), "")
+        d.pieces.append((t.start[m.first if lead else first], t.start[m.last], lead))
+        return
+    lead = {"b": "both", "a": "two", "t": "the two", "i": f"{t.low[m.first]} two"}.get(t.code(m.first), "two")
+    d.put(m.first, m.last + 1, f"{lead} {_plural(t.word(m.last))}")
 
 
 def _noun(d: _Draft, m: Mention) -> None:
@@ -613,7 +665,10 @@ def _noun(d: _Draft, m: Mention) -> None:
         if determiner == "i":
             d.put(m.first, m.last, f"two of {t.low[m.first]} {noun}")
         else:
-            d.put(m.first, m.last, f"{_how_many(m) if p.several else 'two'} {noun}")
+            d.put(m.first, m.last, f"{_how_many(t, m) if p.several else 'two'} {noun}")
+        return
+    if p.several and p.landmark < 0 and after == "w" and not _looks_finite(t, m.last):
+        _coordinated(d, m)
         return
     if p.centre and p.landmark < 0:
         drop = [i for i in range(m.first, m.last) if t.codes[i] in "vhneqH-"]
@@ -627,9 +682,27 @@ def _noun(d: _Draft, m: Mention) -> None:
     if end == "L" and t.word(m.first - 1) in ("'s", "’s") and (owner := _owner(t, m.first - 1)) >= 0:
         whose = t.raw[t.start[owner] : t.end[m.first - 1]]
         whose = whose[:1].lower() + whose[1:] if t.code(owner) in "ta" else whose
-        d.which(t.low[m.last - 1], directions)
-        d.put(owner, m.last, f"one of {whose} {_plural(t.low[m.last - 1])}")
+        d.put(owner, m.last, d.one_of(whose, t.low[m.last - 1], directions))
         return
+    if after == "w" and len(directions) == 1 and d.contrasted(m, t.word(m.last)):
+        owner = _owner(t, m.first - 1) if t.word(m.first - 1) in ("'s", "’s") else m.first if determiner == "i" else -1
+        if owner >= 0:
+            noun, whose = t.word(m.last), t.raw[t.start[owner] : t.end[m.first - (determiner != "i")]]
+            whose = whose[:1].lower() + whose[1:] if t.code(owner) in "tai" else whose
+            word = d.which("one", directions)
+            other = word if noun == "one" else f"{word} {noun}"
+            d.put(owner, m.last + 1, other if word != "one" else f"one of {whose} {_plural(noun)}")
+            return
+    if determiner == "t" and end not in "LS" and not p.several:
+        if (after == "f" and t.code(m.last + 1) == "t" and t.code(m.last + 2) == "#") or (
+            after in ",.;$" and _opposite(directions) in d.chosen.get("one", [])
+        ):
+            d.put(m.first, m.last, d.which("one", directions))
+            return
+    if determiner == "t" and end not in "LS" and after == "," and t.code(m.last + 1) == "w" and t.code(m.last + 2) == "w":
+        if not t.low[m.last + 1].endswith(("ed", "ing")):  # the upper, longer wing
+            d.pieces.append((t.start[m.first + 1], t.start[m.last + 1], ""))
+            return
     if end == "L":
         noun = t.low[m.last - 1]
         pronoun = t.low[m.first] if determiner == "i" else ""
@@ -648,7 +721,7 @@ def _noun(d: _Draft, m: Mention) -> None:
             d.put(m.first, m.last, f"{'a different' if t.word(m.first - 1) == 'another' else word} {noun}")
         return
     bare = determiner not in "tiab"
-    if t.word(m.last - 1).endswith("most") and after in "BpOVf":
+    if t.word(m.last - 1).endswith("most") and after in "BpOVftai":
         d.put(m.first, m.last, d.which("one", directions))
         return
     if bare and t.word(m.first - 1) in ("'s", "’s") and after not in "w#LSx" and (owner := _owner(t, m.first - 1)) >= 0:
@@ -697,7 +770,7 @@ def _noun(d: _Draft, m: Mention) -> None:
         preposition = t.word(m.first - 1)
         noun = {"along": "side", "across": "side", "around": "edge"}.get(preposition, "part")
         if p.several:
-            d.put(m.first, m.last, f"{_how_many(m)} {noun}s")
+            d.put(m.first, m.last, f"{_how_many(t, m)} {noun}s")
         else:
             d.put(m.first, m.last, f"{d.which(noun, directions)} {noun}")
 
@@ -735,7 +808,7 @@ def _relation(d: _Draft, m: Mention) -> None:
     """Above the hall, below it, behind, both above and below, in front of."""
     t = d.tokens
     after = t.code(m.last)
-    if after == "&" and any(other.first == m.last + 1 and other.kind in ("beside", "relation") for other in d.mentions):
+    if after == "&" and any(other.first == m.last + 1 and other.kind in ("beside", "relation", "place") for other in d.mentions):
         d.pieces.append((t.start[m.first], t.start[m.last + 1], ""))
         return
     first = next((i for i in range(m.first, m.last) if t.codes[i] in "RbPr"), m.first)
@@ -1002,6 +1075,31 @@ def _edits(raw: str, pieces: list[tuple[int, int, str]]) -> tuple[Edit, ...]:
 _NOTHING = re.compile(r"[\W_]*(?:(?:the|a|an|of|in|on|at|and|image|picture|photo|there|is|are)\b[\W_]*)*", re.I)
 
 
+_HOLLOW = re.compile(
+    r"[\W_]*(?:(?:it|they|this|these|that|one|side|part|way|the|a|an|image|picture|photo|north|and|in|on|at|of|is|are"
+    r"|be|lies|lie|stands|stand|sits|runs|run|stretches|stretching|running|set|placed|laid|aligned|oriented|located"
+    r"|situated|visible|nearby|through|there|with|up|slightly)\b[\W_]*)*"
+)
+
+
+def _drop_hollow(draft: _Draft, raw: str) -> None:
+    """Remove the sentences that said nothing but a direction: It is set diagonally."""
+    t, pieces = draft.tokens, draft.pieces
+    ends = [i for i, word in enumerate(t.low) if word in (".", "!", "?")] + [len(t.low) - 1]
+    first = 0
+    for last in ends:
+        if first > last:
+            continue
+        begin, end = t.start[first], t.end[last]
+        inside = [piece for piece in pieces if begin <= piece[0] and piece[1] <= end]
+        if inside and end - begin < 150:
+            left = apply_edits(raw[begin:end], _edits(raw[begin:end], [(a - begin, b - begin, c) for a, b, c in inside]))
+            if left.strip() and _HOLLOW.fullmatch(left.lower()):
+                pieces[:] = [piece for piece in pieces if piece not in inside]
+                pieces.append((t.end[first - 1] if first else 0, end, ""))
+        first = last + 1
+
+
 def strip(raw: str) -> Stripped:
     """Take orientation out of one caption.
 
@@ -1019,6 +1117,7 @@ def strip(raw: str) -> Stripped:
     for mention in mentions:
         if mention.first not in draft.done:
             RULES[mention.kind](draft, mention)
+    _drop_hollow(draft, raw)
     edits = _edits(raw, draft.pieces)
     text = apply_edits(raw, edits)
     if len(text) < 60 and _NOTHING.fullmatch(text) and raw:

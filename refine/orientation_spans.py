@@ -151,10 +151,28 @@ def _clause_has(
     return False
 
 
+_LISTED_AFTER = re.compile(r",?&[PA2ti]{0,3}[hvneqR]|,[hvneqR],?&")
+_LISTED_BEFORE = re.compile(r"[hvneqRM],?&[tia]?$")
+
+
+def _listed(codes: list[str], i: int) -> bool:
+    """Whether a word stands in a list of directions: left and right; left, right and behind."""
+    if i and codes[i - 1] == "B":
+        return False
+    before, after = "".join(codes[max(i - 4, 0) : i]), "".join(codes[i + 1 : i + 6])
+    if _LISTED_AFTER.match(after) or _LISTED_BEFORE.search(before):
+        return True
+    return before[-2:-1] in tuple("hvneqR") and before[-1:] == "," and after[:1] in tuple(",&")
+
+
 def _is_left(low: list[str], codes: list[str], i: int) -> bool:
     before = codes[i - 1] if i else "^"
     after = codes[i + 1] if i + 1 < len(codes) else "$"
     word = low[i + 1] if i + 1 < len(low) else ""
+    if _listed(codes, i) or (before in "w#," and word in lexicon().words["sided"]):
+        return True
+    if after in ",.;$" and low[max(i - 1, 0)] in ("other", "then"):
+        return _clause_has(low, codes, i, frozenset({"left", "right"}))
     if after in "fLSHN" or (after in "-" and i + 2 < len(low) and low[i + 2] in ("hand", "side", "right", "most")):
         return not (before in "B" and after != "f")
     if after in "hvM" or (after == "-" and i + 2 < len(codes) and codes[i + 2] in "hvM") or before in "v":
@@ -207,8 +225,10 @@ def _is_vertical_place(low: list[str], codes: list[str], i: int) -> bool:
     if after == "f" and _tall_after_of(low, codes, j):
         return word in ("top", "bottom") and before == "w"
     if after in "LS" and j + 1 < len(codes) and codes[j + 1] == "f" and _tall_after_of(low, codes, j + 1, deep=False):
-        return False
+        return words["roof_like"].intersection(low[j + 2 : j + 6]) != frozenset()
     if word == "lower" and before in "aAB&,wfP" and after not in "hLSM":
+        if before == "a" and following in ("one", "ones"):
+            return _clause_has(low, codes, i, frozenset({"upper", "top"}))
         return before == "&" and i >= 2 and codes[i - 2] in "vh"
     if word == "upper" and before in "w" and after in "w":
         return False
@@ -265,6 +285,8 @@ def _is_up_down(low: list[str], codes: list[str], i: int) -> bool:
     if before == "g" and low[i] in ("up", "down"):
         return True
     if before in "A" and low[i - 1] in ("further", "farther") and low[i] in ("up", "down"):
+        return True
+    if low[i] in ("up", "down") and low[i + 1 : i + 2] != ["near"] and re.match(r"P[tia]?[hvneq]", "".join(codes[i + 1 : i + 4])):
         return True
     if after == "&" and second in "2PA":
         return True
@@ -447,6 +469,10 @@ def tokenise(raw: str) -> Tokens | None:
         elif codes[i] in "rk" and low[i - 1] == "the" and i > 1 and codes[i - 2] in "P2":
             codes[i] = _back_or_front(low, codes, i)
     for i in found:
+        for j in (i - 3, i - 2, i - 1, i + 1, i + 2) if "-" in codes else ():
+            if 0 < j < len(codes) - 1 and codes[j] == "-" and start[j] > end[j - 1] and start[j + 1] > end[j]:
+                codes[j] = ","  # a spaced dash parts like a comma
+    for i in found:
         code = codes[i]
         if code == "h":
             ok = (_is_left if low[i].startswith("left") else _is_right)(low, codes, i)
@@ -491,20 +517,20 @@ def _is_ground_view(low: list[str]) -> bool:
 
 _X = r"(?:[vh]-?[vh]|n-?q|e-?q|n-?e|q|[vhne])(?:-?H|-d)?(?!-K)"  # upper left, lower right-hand, north-east
 _D = rf"(?:M-?{_X}|{_X}-w(?=L)|{_X}-?M|{_X})"  # middle right, upper centre
-_DD = rf"{_D}(?:(?:,{_D}(?=,?[&,]))*,?&[ti]?{_D})?"  # upper and right; left, right and bottom
+_DD = rf"{_D}(?:(?:,(?:{_D}|M)(?=,?[&,]))*,?&[tia]?{_D})?"  # upper and right; left, right and bottom
 _T = r"(?:bt?|[tia])?J?"  # the, its, both the, the far
 _PP = rf"[P2F]{_T}{_DD}(?:-?[LSN])?"
 _OF_IMAGE = r"(?:ft?I)?"
 
 GRAMMAR: dict[Kind, str] = {
     "axis": rf"F[ti]?{_D}[LS]?u?A*[2P]t?{_D}[LS]?{_OF_IMAGE}"
-    rf"|Pt?{_X}(?:2|-){_X}N|Pt?{_X}N|{_X}2t?{_X}(?!f)|n-n|e-e|h-h|v-v|q-q"
+    rf"|P[tia]?{_X}(?:2|-){_X}N|P[tia]?{_X}N|{_X}2t?{_X}(?!f)|n-n|e-e|h-h|v-v|q-q"
     rf"|(?<=p)(?:n&n|e&e)",
     "origin": rf"F[ti]?{_D}[LS]?u?(?=[2P])",
     "beside": rf"A*[P2F]{_T}{_DD}(?:-?[LS])?f(?!t?I)|(?<![tia])A*{_DD}f(?!t?I)",
+    "relation": rf"b?(?:A*(?:[P2]{_T})?{_D}f?(?:,(?:[P2]{_T})?{_D})*,?&)?A*R(?:,?&R|,R(?=,?&))*|A*Prf?",
     "depth": rf"[P2]?(?:tJ?)?(?:{_D})?G",
     "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:(?:,?&|,)A*(?!F)(?:{_PP}{_OF_IMAGE}(?![LSNf])|PtG))*",
-    "relation": r"b?A*R(?:&R)*|A*Prf?",
     "facing": rf"KA?(?:{_X})|[neq]-K",
     "clock": r"Pt?[#w]?oN?|oN?",
     "turned": r"[B&]?Zwzi[wLSM]{1,3}[KTgBpVx][A2tP]*(?:" + _X + r")|A*ZA*[WC]?|Pa@|TA*C(?:FtX)?&?",
