@@ -90,7 +90,19 @@ def prefect_api(scheduler: bool = False) -> Iterator[str]:
         yield configured
         return
     with _embedded(scheduler) as url, temporary_settings({PREFECT_API_URL: url}):
-        yield url
+        try:
+            yield url
+        finally:
+            _deliver()
+
+
+def _deliver() -> None:
+    """Send what Prefect still holds of logs and events; once the server is gone it could only complain."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=10)
 
 
 def _serve(port: int, scheduler: bool) -> None:

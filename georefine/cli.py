@@ -295,6 +295,8 @@ def serve(
     from schemas.config import config_dict
 
     settings = config_dict(_config(config))
+    # A server's log is for its operator: the errors of scheduled runs, with their tracebacks.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
     from flows.schedule import serve as run_schedule
 
     runs = out.with_name(out.name + "-runs") if train else None

@@ -69,6 +69,25 @@ def test_errors_are_a_sentence_and_an_exit_code(arguments: list[str], code: int,
     assert done.stdout == ""
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rebuild", "nowhere", "--out", "{tmp}/d"], "nowhere"),
+        (["rebuild", "{tmp}", "--out", "{tmp}/d"], "train/"),
+        (["rebuild", "tests", "--out", "/proc/d"], "/proc/d"),
+        (["train", "nowhere", "--out", "{tmp}/r"], "nowhere"),
+    ],
+)
+def test_a_flow_that_fails_says_one_sentence(arguments: list[str], words: str, tmp_path: Path) -> None:
+    done = run(*(argument.format(tmp=tmp_path) for argument in arguments))
+    assert done.returncode == 1, done.stderr
+    said = [line for line in done.stderr.splitlines() if not line.startswith("read source")]
+    assert len(said) == 1, done.stderr
+    assert said[0].startswith("georefine: ")
+    assert words in said[0]
+
+
 def test_verify_lists_what_is_wrong() -> None:
     done = run("verify", "nowhere")
     assert (done.returncode, done.stderr) == (1, "")
