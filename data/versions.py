@@ -142,8 +142,13 @@ def _newest(dataset: Path) -> Version | None:
 
 
 def _same(previous: Version, manifest: Manifest) -> bool:
-    """Whether a version with this manifest would add nothing to the previous one, and that one is still whole."""
+    """Whether a version with this manifest would add nothing to the previous one, and that one is still whole.
+
+    How training is configured changes no shard, so it makes no version.
+    """
     old, new = (json.loads(m.to_json()) for m in (previous.manifest, manifest))
+    for values in (old, new):
+        values["config"].pop("train", None)
     if any(old[key] != new[key] for key in ("shards", "config", "accounts", "format_version")):
         return False
     return all(_has_size(previous.path / shard.path, shard) for shard in previous.manifest.shards)
@@ -183,22 +188,6 @@ def _point_to(dataset: Path, name: str) -> None:
         if path.read_text(encoding="utf-8") == f"{name}\n":
             return
     atomic_write(path, f"{name}\n".encode())
-
-
-def prune(dataset: Path, keep: int) -> list[str]:
-    """Remove all but the newest `keep` (at least 1) complete versions; returns the names of those removed.
-
-    A version disappears in one step. Call it with the lock held.
-    """
-    dataset = Path(dataset)
-    removed = complete_versions(dataset)[: -max(1, keep)]
-    for name in removed:
-        trash = dataset / WORK / "removed"
-        shutil.rmtree(trash, ignore_errors=True)
-        trash.parent.mkdir(exist_ok=True)
-        (dataset / name).rename(trash)
-        shutil.rmtree(trash, ignore_errors=True)
-    return removed
 
 
 def card(manifest: Manifest) -> str:

@@ -94,14 +94,12 @@ def _publish(out: str, source: Source, results: list[ShardResult], config: Confi
     files[path] = dataset / ".work" / "rejects.parquet"
     written = write_table(files[path], rejects)
     shards.append(Shard(path, "rejects", None, None, written.rows, written.bytes, written.sha256))
-    rebuild_config = config_dict(config)
-    del rebuild_config["train"]
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         version="",
         code_version=__version__,
         source=_fingerprint(source),
-        config=rebuild_config,
+        config=config_dict(config),
         shards=tuple(sorted(shards, key=lambda s: s.path)),
         accounts=total_accounts(source, results),
         counts=total_counts(results),

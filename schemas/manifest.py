@@ -46,7 +46,7 @@ class Manifest:
 
     Attributes:
         source: fingerprint of the source: {"sha256": hexadecimal, "files": n, "bytes": n, "ignored": {path: why}}.
-        config: the full effective configuration of the rebuild (not of the training).
+        config: the full effective configuration.
         accounts: per table (images, captions, regions) the balance of its rows.
         counts: {split: {platform: {"buildings": n, "images": n, "augmented": n, "captions": n, "regions": n,
             "statuses": {status: n}}}}.

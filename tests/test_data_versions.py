@@ -17,7 +17,7 @@ from PIL import Image
 
 from data import shards, versions
 from data.shards import open_version, sha256_bytes, shard_path, write_table
-from data.versions import Published, list_versions, lock, next_version, prune, publish
+from data.versions import Published, list_versions, lock, next_version, publish
 from schemas.errors import DatasetError
 from schemas.manifest import FORMAT_VERSION, Account, Manifest, Shard
 from schemas.records import SPLITS, Split, Table
@@ -257,16 +257,6 @@ def test_a_data_set_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match=r"cannot be written .*choose another folder"), lock(tmp_path / "file"):
         pass
-
-
-def test_old_versions_are_pruned(dataset: Path) -> None:
-    for text in "abcd":
-        run(dataset, [text])
-    assert prune(dataset, 2) == ["v0001", "v0002"]
-    assert prune(dataset, 0) == ["v0003"]
-    assert [version.name for version in list_versions(dataset)] == ["v0004"]
-    assert open_version(dataset).read("captions").num_rows == 2
-    assert next_version(dataset) == "v0005"
 
 
 def test_the_card_opens_in_hugging_face_datasets_and_pandas(

@@ -88,6 +88,17 @@ def test_threads_and_processes_and_a_fresh_start_write_the_same_bytes(api: str, 
     assert checksums(tmp_path / "a") == checksums(tmp_path / "b")
 
 
+def test_training_follows_a_new_version_only(api: str, source: Path, tmp_path: Path) -> None:
+    epochs = {"stage0_epochs": 1, "stage1_epochs": 1, "stage2_epochs": 1}
+    arguments = (str(source), str(tmp_path / "dataset"), {"train": epochs}, "threads", str(tmp_path / "runs"))
+    first = rebuild(*arguments)
+    assert (tmp_path / "runs" / "v0001" / "checkpoint.pt").is_file()
+    assert first["train"]["queries"] == 36
+    assert "train" not in rebuild(*arguments)
+    other = rebuild(str(source), str(tmp_path / "dataset"), {"train": {**epochs, "seed": 5}}, "threads")
+    assert not other["new"], "how training is configured changes no shard"
+
+
 def test_a_change_makes_a_version_that_shares_what_did_not_change(api: str, source: Path, tmp_path: Path) -> None:
     out = tmp_path / "dataset"
     rebuild(str(source), str(out))
