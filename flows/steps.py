@@ -5,16 +5,18 @@
     rejects_table(...), totals(...)       what the manifest says
 
 A shard's result is stored under a key of everything that went in (file contents, captions, boxes, the part of the
-configuration that is read, the version of these steps), and taken from there when the same goes in again.
+configuration that is read, the code itself), and taken from there when the same goes in again.
 """
 
 import hashlib
+import importlib.metadata
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -42,7 +44,20 @@ from schemas.records import (
 )
 from schemas.tables import REJECTS, SCHEMAS
 
-STEP_VERSION = "1"  # raise it whenever the same input would give other bytes
+R = TypeVar("R", SourceCaption, SourceRegion)
+
+ROOT = Path(__file__).resolve().parent.parent
+# Whatever may change a shard's bytes while its input stays the same: our own code and word lists, and these libraries.
+CODE = (
+    "flows/steps.py",
+    "refine",
+    "augment",
+    "data/images.py",
+    "data/shards.py",
+    "schemas/records.py",
+    "schemas/tables.py",
+)
+LIBRARIES = ("albumentations", "numpy", "opencv-python-headless", "pillow", "pyarrow", "spacy")
 
 
 @dataclass(frozen=True)
@@ -152,10 +167,23 @@ def _read(job: ShardJob) -> dict[str, bytes | str]:
     return read
 
 
+@cache
+def step_version() -> str:
+    """Hash of the code, the word lists and the library versions that a shard's bytes depend on, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in CODE:
+        paths = [ROOT / name] if name.endswith(".py") else sorted((ROOT / name).rglob("*.*"))
+        for path in (p for p in paths if p.suffix in (".py", ".yaml")):
+            digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    for library in LIBRARIES:
+        digest.update(f"{library} {importlib.metadata.version(library)}\0".encode())
+    return digest.hexdigest()
+
+
 def _key(job: ShardJob, read: Mapping[str, bytes | str]) -> str:
     config = config_dict(job.config)
     content = {
-        "step": STEP_VERSION,
+        "step": step_version(),
         "split": job.split,
         "platform": job.platform,
         "images": [
@@ -202,48 +230,36 @@ def _refuse_copies(images: Sequence[_Image], rows: _Rows) -> dict[str, str]:
     return copies
 
 
-def _captions_of(
-    job: ShardJob, kept: Iterable[str], copies: Mapping[str, str], rows: _Rows
-) -> dict[str, list[SourceCaption]]:
-    """Captions by image; those of a query copy go to its gallery image, those of a refused image are refused."""
-    by_image: dict[str, list[SourceCaption]] = {image_id: [] for image_id in kept}
-    for caption in sorted(job.captions, key=lambda c: (c.image_id in copies, c.image_id, c.ordinal)):
-        home = by_image.get(copies.get(caption.image_id, caption.image_id))
+def _by_image(
+    table: Table,
+    given: Sequence[R],
+    said: Callable[[R], object],
+    kept: Iterable[str],
+    copies: Mapping[str, str],
+    rows: _Rows,
+) -> dict[str, list[R]]:
+    """Captions or regions by image; a query copy's go to its gallery image, a refused image's are refused.
+
+    Args:
+        said: what a row says; a copy's row that says what its gallery image says already is refused as a duplicate.
+    """
+    homes: dict[str, list[R]] = {image_id: [] for image_id in kept}
+    for row in sorted(given, key=lambda r: (r.image_id in copies, r.image_id, r.ordinal)):
+        image_id = copies.get(row.image_id, row.image_id)
+        home = homes.get(image_id)
         if home is None:
-            rows.rejects.append(_parent("captions", caption.source, caption.row, caption.image_id))
-        elif caption.image_id not in copies:
-            home.append(caption)
-        elif caption.raw in {c.raw for c in home}:
-            detail = f"stands already at {copies[caption.image_id]}"
-            rows.rejects.append(Reject("captions", caption.source, caption.row, "caption", "duplicate", detail))
+            rows.rejects.append(_refused(table, row, "parent", f"its image {image_id} was refused"))
+        elif row.image_id == image_id:
+            home.append(row)
+        elif said(row) in map(said, home):
+            rows.rejects.append(_refused(table, row, "duplicate", f"stands already at {image_id}"))
         else:
-            ordinal = 1 + max((c.ordinal for c in home), default=-1)
-            home.append(replace(caption, image_id=copies[caption.image_id], ordinal=ordinal))
-    return by_image
+            home.append(replace(row, image_id=image_id, ordinal=1 + max((r.ordinal for r in home), default=-1)))
+    return homes
 
 
-def _regions_of(
-    job: ShardJob, kept: Iterable[str], copies: Mapping[str, str], rows: _Rows
-) -> dict[str, list[SourceRegion]]:
-    """Regions by image, as _captions_of does it."""
-    by_image: dict[str, list[SourceRegion]] = {image_id: [] for image_id in kept}
-    for region in sorted(job.regions, key=lambda r: (r.image_id in copies, r.image_id, r.ordinal)):
-        home = by_image.get(copies.get(region.image_id, region.image_id))
-        if home is None:
-            rows.rejects.append(_parent("regions", region.source, region.row, region.image_id))
-        elif region.image_id not in copies:
-            home.append(region)
-        elif (region.sentence, region.bbox) in {(r.sentence, r.bbox) for r in home}:
-            detail = f"stands already at {copies[region.image_id]}"
-            rows.rejects.append(Reject("regions", region.source, region.row, "sentences", "duplicate", detail))
-        else:
-            ordinal = 1 + max((r.ordinal for r in home), default=-1)
-            home.append(replace(region, image_id=copies[region.image_id], ordinal=ordinal))
-    return by_image
-
-
-def _parent(table: Table, source: str, row: int, image_id: str) -> Reject:
-    return Reject(table, source, row, "image", "parent", f"its image {image_id} was refused")
+def _refused(table: Table, row: SourceCaption | SourceRegion, reason: str, detail: str) -> Reject:
+    return Reject(table, row.source, row.row, "image", reason, detail)
 
 
 def _refine(job: ShardJob, raws: Sequence[str], mode: OrientationMode) -> list[Refined]:
@@ -341,8 +357,8 @@ def _augmented(
 
 def _fill(job: ShardJob, images: Sequence[_Image], copies: Mapping[str, str], rows: _Rows) -> None:
     ids = [image.source.path for image in images]
-    captions_of = _captions_of(job, ids, copies, rows)
-    regions_of = _regions_of(job, ids, copies, rows)
+    captions_of = _by_image("captions", job.captions, lambda c: c.raw, ids, copies, rows)
+    regions_of = _by_image("regions", job.regions, lambda r: (r.sentence, r.bbox), ids, copies, rows)
     captions = [caption for image_id in ids for caption in captions_of[image_id]]
     regions = [region for image_id in ids for region in regions_of[image_id]]
 

@@ -225,7 +225,7 @@ def test_a_scheduled_rebuild_fires(source: Path, tmp_path: Path) -> None:
     log = (tmp_path / "serve.log").open("wb")
     server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=os.environ)
     try:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 300
         while not (out / "latest").exists() and server.poll() is None and time.monotonic() < deadline:
             time.sleep(1)
         said = (tmp_path / "serve.log").read_text(errors="replace")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from data.readers import read_source
+from flows import steps
 from flows.steps import ShardResult, build_shard, check_accounts, deal, total_accounts
 from schemas.config import AugmentConfig, Config, OrientationConfig, PartitionConfig
 from schemas.errors import AccountingError
@@ -154,6 +155,19 @@ def test_same_input_is_reused_and_damage_is_made_anew(world, tmp_path: Path) -> 
     mended = only(made(root, tmp_path / "work"), "split=train")
     assert not mended.reused
     assert mended.files == first.files
+
+
+def test_changed_code_makes_everything_anew(world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = world({"train/drone/0001/image-01.jpeg": picture("red")}, {})
+    made(root, tmp_path / "work")
+    monkeypatch.setattr(steps, "step_version", lambda: "other code")
+    assert not only(made(root, tmp_path / "work"), "split=train").reused
+
+
+def test_the_step_version_knows_the_rules_and_their_word_lists() -> None:
+    for name in steps.CODE:
+        assert (steps.ROOT / name).exists(), name
+    assert len(steps.step_version()) == 64
 
 
 def test_only_the_shard_of_a_changed_caption_is_made_anew(world, tmp_path: Path) -> None:
