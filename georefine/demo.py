@@ -1,6 +1,9 @@
 """The demo: the whole of georefine once through on the sample world. `georefine demo`."""
 
 import json
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,14 @@ def _sample(folder: Path, buildings: int, seed: int) -> dict[str, Any]:
     return world
 
 
+def _command() -> str:
+    """How this command is called from here: by its name where that is on the PATH, else by its place."""
+    if shutil.which("georefine"):
+        return "georefine"
+    beside = Path(sys.executable).with_name("georefine")
+    return os.path.relpath(beside) if beside.exists() else "python -m georefine"
+
+
 def run_demo(out: Path, config: Config, *, buildings: int, seed: int) -> dict[str, Any]:
     """Sample, rebuild, verify, train and score; what is there already is not made again.
 
@@ -48,7 +59,7 @@ def run_demo(out: Path, config: Config, *, buildings: int, seed: int) -> dict[st
         )
     report("verify", 1, 1, "every check passed")
     scores = train(str(dataset), str(run), config_dict(config), resume=run.exists())
-    version = dataset / result["version"]
+    version, command = dataset / result["version"], _command()
     return {
         "rebuild": result,
         "scores": scores,
@@ -65,8 +76,8 @@ def run_demo(out: Path, config: Config, *, buildings: int, seed: int) -> dict[st
             "curves": run / "curves.png",
         },
         "next": [
-            f'georefine search {run} {dataset} "a white building with a dome beside a pond"',
-            f"georefine verify {dataset}",
-            "georefine rebuild YOUR-UNIVERSITY-1652 --out YOUR-DATASET",
+            f'{command} search {run} {dataset} "a white building with a dome beside a pond"',
+            f"{command} verify {dataset}",
+            f"{command} rebuild YOUR-UNIVERSITY-1652 --out YOUR-DATASET",
         ],
     }

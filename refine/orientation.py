@@ -114,11 +114,42 @@ class _Draft:
             for other in self.mentions
         )
 
+    def told_apart(self, mention: Mention) -> bool:
+        """Whether an earlier place of the same sentence was kept as "on one side"."""
+        end = self.tokens.start[mention.first]
+        begin = max((self.tokens.start[i] for i in range(mention.first) if self.tokens.codes[i] == "."), default=0)
+        return any(begin <= piece[0] < end and piece[2].startswith("on ") and "side" in piece[2] for piece in self.pieces)
+
+    def same_sentence(self, one: Mention, two: Mention) -> bool:
+        return "." not in self.tokens.codes[min(one.first, two.first) : max(one.first, two.first)]
+
+    def object_of(self, mention: Mention) -> str:
+        """The thing a relation is to; "it" for a pronoun, and for its left."""
+        t = self.tokens
+        if mention.kind == "place":
+            return "it"
+        at = mention.last + (t.code(mention.last) in "ti")
+        return "it" if t.word(at) in ("it", "them") else t.word(at)
+
+    def flanked(self, mention: Mention) -> bool:
+        """Whether the opposite relation to the same thing is told: above the hall ... and below it."""
+        names = mention.directions[0] if mention.directions else frozenset()
+        if len(names) != 1 or "behind" in self.tokens.low[mention.first : mention.last]:
+            return False
+        thing, wanted = self.object_of(mention), _opposite(names)
+        return any(
+            other.directions == (wanted,)
+            and (other.kind in ("beside", "relation") or (other.kind == "place" and other.frame == "object"))
+            and self.object_of(other) in (thing, "it", thing if thing != "it" else self.object_of(other))
+            for other in self.mentions
+            if "behind" not in self.tokens.low[other.first : other.last] and self.same_sentence(mention, other)
+        )
+
     def contrasted(self, mention: Mention, noun: str) -> bool:
         """Whether the opposite adjective is said of the same noun: its left wing ... its right wing, the right one."""
         wanted = _opposite(mention.directions[0])
         return any(
-            other.directions[:1] == (wanted,) and self.tokens.word(other.last) in (noun, "one")
+            other.directions[:1] == (wanted,) and (noun == "one" or self.tokens.word(other.last) in (noun, "one"))
             for other in self.mentions
             if other.kind == "noun"
         )
@@ -131,14 +162,14 @@ class _Draft:
             return after[0].last
         return mention.last
 
-    def paired(self, mention: Mention) -> bool:
+    def paired(self, mention: Mention, kinds: tuple[str, ...] = ("place", "beside")) -> bool:
         """Whether another place of the caption is just opposite: on the left ... on the right."""
         if not mention.directions or not mention.directions[0]:
             return False
         wanted = _opposite(mention.directions[0])
         return any(
-            other.kind in ("place", "beside")
-            and (len(wanted) == 1 or "." not in self.tokens.codes[min(other.first, mention.first) : mention.first])
+            other.kind in kinds
+            and (len(wanted) == 1 or self.same_sentence(mention, other))
             and other.directions[:1] == (wanted,)
             and (other.kind == "beside" or other.frame != "object")
             and other.first != mention.first
@@ -291,6 +322,9 @@ def _beside(d: _Draft, m: Mention) -> None:
         return
     if t.word(m.first) in ("slightly", "further", "farther", "somewhat", "partly", "mostly"):
         first = m.first
+    if d.flanked(m):
+        d.put(first, last + 1, f"on {d.which('side', directions)} side of")
+        return
     d.put(first, last + 1, "next to")
 
 
@@ -387,7 +421,8 @@ def _place(d: _Draft, m: Mention) -> None:
         if not noun and preposition in ("along", "across", "around"):
             d.put(p.preposition + 1, tail, d.one_of(t.low[p.determiner], "side", directions))
         elif not noun:
-            d.put(p.preposition, tail, "next to " + pronoun)
+            side = f"on {d.which('side', directions)} side of " if d.flanked(m) else "next to "
+            d.put(p.preposition, tail, side + pronoun)
         elif noun == "side":
             d.put(p.preposition + 1, p.landmark + 1, d.one_of(t.low[p.determiner], noun, directions))
         else:
@@ -429,11 +464,11 @@ def _place(d: _Draft, m: Mention) -> None:
         else:
             d.cut(m.first, m.last)
         return
+    if d.told_apart(m) and ((t.code(m.first - 1) in ",&" and after in "ta#") or _gapped(t, m)):
+        d.put(p.preposition, tail, f"on {d.which('side', directions)} side")
+        return
     if opens:
         _opening_place(d, m, p, image, tail)
-        return
-    if t.code(m.first - 1) in ",&" and after in "ta#" and d.chosen.get("side"):  # to the right a school
-        d.put(p.preposition, tail, f"on {d.which('side', directions)} side")
         return
     if image and preposition in ("on", "in", "at"):
         name = noun or "part"
@@ -466,6 +501,16 @@ def _place(d: _Draft, m: Mention) -> None:
         d.cut(m.first, m.last)
     else:
         d.cut(m.first, m.last)
+
+
+def _gapped(t: Tokens, m: Mention) -> bool:
+    """Whether a place stands for a whole predicate: the hall is on the left, the chapel on the right."""
+    if t.code(m.last) not in ",.;&$":
+        return False
+    at = m.first - 1
+    while at >= 0 and t.code(at) in "tawx#i" and m.first - at < 6:
+        at -= 1
+    return at < m.first - 1 and t.code(at) in ",&;"
 
 
 def _compared(t: Tokens, m: Mention) -> bool:
@@ -644,7 +689,7 @@ def _coordinated(d: _Draft, m: Mention) -> None:
     t = d.tokens
     head = next((i for i in range(m.last, m.last + 3) if re.search("[^s]s$", t.word(i)) and t.code(i) == "w"), -1)
     first = m.first + (t.code(m.first) in "tiab") + (t.code(m.first) == "b" and t.code(m.first + 1) == "t")
-    if head >= 0 or t.code(m.last + 1) == "w":
+    if head >= 0 or (t.code(m.last + 1) == "w" and t.word(m.last) not in lexicon().words["sided"]):
         lead = {"a": "two ", "b": "both "}.get(t.code(m.first), "")
         d.pieces.append((t.start[m.first if lead else first], t.start[m.last], lead))
         return
@@ -741,8 +786,13 @@ def _noun(d: _Draft, m: Mention) -> None:
     elif bare and after in "wLSIM":
         d.pieces.append((t.start[m.first], t.start[m.last], ""))
     elif bare:
-        if _needs_place(t, m.first - 1):
-            d.put(m.first, m.last, "nearby")
+        if after in "BV" and (t.code(m.first - 1) in CLAUSE or (t.code(m.first - 1) in ",&" and d.told_apart(m))):
+            d.put(m.first, m.last, f"on {d.which('side', directions)} side")
+        elif after in ",.;&$" and d.told_apart(m) and _gapped(t, m):
+            d.put(m.first, m.last, f"on {d.which('side', directions)} side")
+        elif _needs_place(t, m.first - 1):
+            side = d.paired(m, ("noun",)) and t.code(m.first - 1) in "BV"
+            d.put(m.first, m.last, f"on {d.which('side', directions)} side" if side else "nearby")
         elif t.code(m.first - 1) == "g" or t.word(m.first - 1) in ("go", "goes", "going", "one", "other", "another"):
             way = d.which("direction", directions)
             d.put(
@@ -752,8 +802,6 @@ def _noun(d: _Draft, m: Mention) -> None:
             )
         elif t.word(m.first - 1) in ("lead", "leads", "leading", "head", "heads", "heading"):
             d.put(m.first, m.last, "away")
-        elif t.code(m.first - 1) in CLAUSE and after in "BV":
-            d.put(m.first, m.last, "one side")
         elif t.code(m.first - 1) == "A":
             _after_adverb(d, m)
         elif t.code(m.first - 1) in "fP2F" and m.first > 1:
@@ -809,6 +857,11 @@ def _relation(d: _Draft, m: Mention) -> None:
     t = d.tokens
     after = t.code(m.last)
     if after == "&" and any(other.first == m.last + 1 and other.kind in ("beside", "relation", "place") for other in d.mentions):
+        following = next(other for other in d.mentions if other.first == m.last + 1)
+        if following.kind == "place" and t.code(m.first - 1) in CLAUSE and t.code(following.last) in "BVpg":
+            d.done.add(following.first)  # above and to the right lies a school
+            d.put(m.first, following.last, "nearby")
+            return
         d.pieces.append((t.start[m.first], t.start[m.last + 1], ""))
         return
     first = next((i for i in range(m.first, m.last) if t.codes[i] in "RbPr"), m.first)
@@ -835,6 +888,8 @@ def _relation(d: _Draft, m: Mention) -> None:
         d.put(first, m.last, "beside")
     elif has_object and _centre_follows(t, m.last):
         d.put(first, m.last, "off" if first > m.first else "near")
+    elif has_object and d.flanked(m) and t.word(m.last) != "which":
+        d.put(m.first, m.last, f"on {d.which('side', m.directions[0])} side of")
     elif has_object:
         d.put(first, m.last, "near" if t.word(m.last) == "which" else "next to")
     elif t.code(m.first - 1) in CLAUSE and after == ",":
