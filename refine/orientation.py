@@ -118,7 +118,9 @@ class _Draft:
         """Whether an earlier place of the same sentence was kept as "on one side"."""
         end = self.tokens.start[mention.first]
         begin = max((self.tokens.start[i] for i in range(mention.first) if self.tokens.codes[i] == "."), default=0)
-        return any(begin <= piece[0] < end and piece[2].startswith("on ") and "side" in piece[2] for piece in self.pieces)
+        return any(
+            begin <= piece[0] < end and piece[2].startswith("on ") and "side" in piece[2] for piece in self.pieces
+        )
 
     def same_sentence(self, one: Mention, two: Mention) -> bool:
         return "." not in self.tokens.codes[min(one.first, two.first) : max(one.first, two.first)]
@@ -744,7 +746,13 @@ def _noun(d: _Draft, m: Mention) -> None:
         ):
             d.put(m.first, m.last, d.which("one", directions))
             return
-    if determiner == "t" and end not in "LS" and after == "," and t.code(m.last + 1) == "w" and t.code(m.last + 2) == "w":
+    if (
+        determiner == "t"
+        and end not in "LS"
+        and after == ","
+        and t.code(m.last + 1) == "w"
+        and t.code(m.last + 2) == "w"
+    ):
         if not t.low[m.last + 1].endswith(("ed", "ing")):  # the upper, longer wing
             d.pieces.append((t.start[m.first + 1], t.start[m.last + 1], ""))
             return
@@ -856,7 +864,9 @@ def _relation(d: _Draft, m: Mention) -> None:
     """Above the hall, below it, behind, both above and below, in front of."""
     t = d.tokens
     after = t.code(m.last)
-    if after == "&" and any(other.first == m.last + 1 and other.kind in ("beside", "relation", "place") for other in d.mentions):
+    if after == "&" and any(
+        other.first == m.last + 1 and other.kind in ("beside", "relation", "place") for other in d.mentions
+    ):
         following = next(other for other in d.mentions if other.first == m.last + 1)
         if following.kind == "place" and t.code(m.first - 1) in CLAUSE and t.code(following.last) in "BVpg":
             d.done.add(following.first)  # above and to the right lies a school
@@ -1148,7 +1158,9 @@ def _drop_hollow(draft: _Draft, raw: str) -> None:
         begin, end = t.start[first], t.end[last]
         inside = [piece for piece in pieces if begin <= piece[0] and piece[1] <= end]
         if inside and end - begin < 150:
-            left = apply_edits(raw[begin:end], _edits(raw[begin:end], [(a - begin, b - begin, c) for a, b, c in inside]))
+            left = apply_edits(
+                raw[begin:end], _edits(raw[begin:end], [(a - begin, b - begin, c) for a, b, c in inside])
+            )
             if left.strip() and _HOLLOW.fullmatch(left.lower()):
                 pieces[:] = [piece for piece in pieces if piece not in inside]
                 pieces.append((t.end[first - 1] if first else 0, end, ""))

@@ -286,7 +286,11 @@ def _is_up_down(low: list[str], codes: list[str], i: int) -> bool:
         return True
     if before in "A" and low[i - 1] in ("further", "farther") and low[i] in ("up", "down"):
         return True
-    if low[i] in ("up", "down") and low[i + 1 : i + 2] != ["near"] and re.match(r"P[tia]?[hvneq]", "".join(codes[i + 1 : i + 4])):
+    if (
+        low[i] in ("up", "down")
+        and low[i + 1 : i + 2] != ["near"]
+        and re.match(r"P[tia]?[hvneq]", "".join(codes[i + 1 : i + 4]))
+    ):
         return True
     if after == "&" and second in "2PA":
         return True
