@@ -466,7 +466,7 @@ def _place(d: _Draft, m: Mention) -> None:
         else:
             d.cut(m.first, m.last)
         return
-    if d.told_apart(m) and ((t.code(m.first - 1) in ",&" and after in "ta#") or _gapped(t, m)):
+    if ((t.code(m.first - 1) in ",&" and after in "ta#") or _gapped(t, m)) and d.told_apart(m):
         d.put(p.preposition, tail, f"on {d.which('side', directions)} side")
         return
     if opens:
@@ -516,9 +516,8 @@ def _gapped(t: Tokens, m: Mention) -> bool:
 
 
 def _compared(t: Tokens, m: Mention) -> bool:
-    """Whether two places are told apart by a comparison: more trees on the left than on the right, those on the left."""
-    here = "than" in (t.word(m.first - 1), t.word(m.last)) or t.word(m.first - 1) in ("those", "ones")
-    return here or ("those" in t.low or "ones" in t.low)
+    """Whether two places are told apart by a comparison: more trees on the left than on the right."""
+    return "than" in (t.word(m.first - 1), t.word(m.last)) or "those" in t.low or "ones" in t.low
 
 
 def _definite(t: Tokens, first: int) -> int:
@@ -740,22 +739,21 @@ def _noun(d: _Draft, m: Mention) -> None:
             other = word if noun == "one" else f"{word} {noun}"
             d.put(owner, m.last + 1, other if word != "one" else f"one of {whose} {_plural(noun)}")
             return
-    if determiner == "t" and end not in "LS" and not p.several:
-        if (after == "f" and t.code(m.last + 1) == "t" and t.code(m.last + 2) == "#") or (
-            after in ",.;$" and _opposite(directions) in d.chosen.get("one", [])
-        ):
-            d.put(m.first, m.last, d.which("one", directions))
-            return
+    of_two = after == "f" and t.code(m.last + 1) == "t" and t.code(m.last + 2) == "#"
+    second = after in ",.;$" and _opposite(directions) in d.chosen.get("one", [])
+    if determiner == "t" and end not in "LS" and not p.several and (of_two or second):
+        d.put(m.first, m.last, d.which("one", directions))
+        return
     if (
         determiner == "t"
         and end not in "LS"
         and after == ","
         and t.code(m.last + 1) == "w"
         and t.code(m.last + 2) == "w"
-    ):
-        if not t.low[m.last + 1].endswith(("ed", "ing")):  # the upper, longer wing
-            d.pieces.append((t.start[m.first + 1], t.start[m.last + 1], ""))
-            return
+        and not t.low[m.last + 1].endswith(("ed", "ing"))
+    ):  # the upper, longer wing
+        d.pieces.append((t.start[m.first + 1], t.start[m.last + 1], ""))
+        return
     if end == "L":
         noun = t.low[m.last - 1]
         pronoun = t.low[m.first] if determiner == "i" else ""
@@ -794,9 +792,8 @@ def _noun(d: _Draft, m: Mention) -> None:
     elif bare and after in "wLSIM":
         d.pieces.append((t.start[m.first], t.start[m.last], ""))
     elif bare:
-        if after in "BV" and (t.code(m.first - 1) in CLAUSE or (t.code(m.first - 1) in ",&" and d.told_apart(m))):
-            d.put(m.first, m.last, f"on {d.which('side', directions)} side")
-        elif after in ",.;&$" and d.told_apart(m) and _gapped(t, m):
+        opens = t.code(m.first - 1) in CLAUSE or (t.code(m.first - 1) in ",&" and d.told_apart(m))
+        if (after in "BV" and opens) or (after in ",.;&$" and d.told_apart(m) and _gapped(t, m)):
             d.put(m.first, m.last, f"on {d.which('side', directions)} side")
         elif _needs_place(t, m.first - 1):
             side = d.paired(m, ("noun",)) and t.code(m.first - 1) in "BV"
@@ -1140,31 +1137,29 @@ def _edits(raw: str, pieces: list[tuple[int, int, str]]) -> tuple[Edit, ...]:
 _NOTHING = re.compile(r"[\W_]*(?:(?:the|a|an|of|in|on|at|and|image|picture|photo|there|is|are)\b[\W_]*)*", re.I)
 
 
-_HOLLOW = re.compile(
-    r"[\W_]*(?:(?:it|they|this|these|that|one|side|part|way|the|a|an|image|picture|photo|north|and|in|on|at|of|is|are"
-    r"|be|lies|lie|stands|stand|sits|runs|run|stretches|stretching|running|set|placed|laid|aligned|oriented|located"
-    r"|situated|visible|nearby|through|there|with|up|slightly)\b[\W_]*)*"
-)
-
-
-def _drop_hollow(draft: _Draft, raw: str) -> None:
+def _drop_hollow(draft: _Draft) -> None:
     """Remove the sentences that said nothing but a direction: It is set diagonally."""
-    t, pieces = draft.tokens, draft.pieces
-    ends = [i for i, word in enumerate(t.low) if word in (".", "!", "?")] + [len(t.low) - 1]
+    t = draft.tokens
     first = 0
-    for last in ends:
-        if first > last:
+    while first < len(t.low):
+        stop = t.codes.find(".", first)
+        stop = len(t.low) - 1 if stop < 0 else stop
+        begin, end = t.start[first], t.end[stop]
+        inside = [piece for piece in draft.pieces if begin <= piece[0] and piece[1] <= end]
+        if inside and _is_hollow(t, first, stop, inside):
+            draft.pieces = [piece for piece in draft.pieces if piece not in inside]
+            draft.pieces.append((t.end[first - 1], end, "") if first else (0, [*t.start, end][stop + 1], ""))
+        first = stop + 1
+
+
+def _is_hollow(t: Tokens, first: int, stop: int, pieces: list[tuple[int, int, str]]) -> bool:
+    hollow = lexicon().words["hollow"]
+    for i in range(first, stop + 1):
+        if t.low[i] in hollow or not t.low[i][0].isalnum():
             continue
-        begin, end = t.start[first], t.end[last]
-        inside = [piece for piece in pieces if begin <= piece[0] and piece[1] <= end]
-        if inside and end - begin < 150:
-            left = apply_edits(
-                raw[begin:end], _edits(raw[begin:end], [(a - begin, b - begin, c) for a, b, c in inside])
-            )
-            if left.strip() and _HOLLOW.fullmatch(left.lower()):
-                pieces[:] = [piece for piece in pieces if piece not in inside]
-                pieces.append((t.end[first - 1] if first else 0, end, ""))
-        first = last + 1
+        if not any(piece[0] <= t.start[i] and t.end[i] <= piece[1] for piece in pieces):
+            return False
+    return all(hollow.issuperset(text.lower().split()) for _, _, text in pieces)
 
 
 def strip(raw: str) -> Stripped:
@@ -1184,7 +1179,7 @@ def strip(raw: str) -> Stripped:
     for mention in mentions:
         if mention.first not in draft.done:
             RULES[mention.kind](draft, mention)
-    _drop_hollow(draft, raw)
+    _drop_hollow(draft)
     edits = _edits(raw, draft.pieces)
     text = apply_edits(raw, edits)
     if len(text) < 60 and _NOTHING.fullmatch(text) and raw:

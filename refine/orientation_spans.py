@@ -159,6 +159,8 @@ def _listed(codes: list[str], i: int) -> bool:
     """Whether a word stands in a list of directions: left and right; left, right and behind."""
     if i and codes[i - 1] == "B":
         return False
+    if not (codes[i + 1 : i + 2] in ([","], ["&"]) or (i and codes[i - 1] in "&tia,")):
+        return False
     before, after = "".join(codes[max(i - 4, 0) : i]), "".join(codes[i + 1 : i + 6])
     if _LISTED_AFTER.match(after) or _LISTED_BEFORE.search(before):
         return True
@@ -472,10 +474,10 @@ def tokenise(raw: str) -> Tokens | None:
             codes[i] = "x"
         elif codes[i] in "rk" and low[i - 1] == "the" and i > 1 and codes[i - 2] in "P2":
             codes[i] = _back_or_front(low, codes, i)
-    for i in found:
-        for j in (i - 3, i - 2, i - 1, i + 1, i + 2) if "-" in codes else ():
-            if 0 < j < len(codes) - 1 and codes[j] == "-" and start[j] > end[j - 1] and start[j + 1] > end[j]:
-                codes[j] = ","  # a spaced dash parts like a comma
+    if "-" in codes:
+        for i in [i for i, code in enumerate(codes[:-1]) if i and code == "-"]:
+            if start[i] > end[i - 1] and start[i + 1] > end[i]:
+                codes[i] = ","  # a spaced dash parts like a comma
     for i in found:
         code = codes[i]
         if code == "h":
