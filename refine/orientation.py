@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from refine.orientation_spans import Mention, Tokens, find, lexicon, split, tokenise
 from schemas.records import Edit, Stripped, apply_edits
@@ -23,8 +24,9 @@ CLAUSE = "^.;"
 """Letters before the first word of a clause."""
 
 
+@cache
 def _opposite(directions: Directions) -> Directions:
-    return frozenset(OPPOSITE[name] for name in directions)
+    return frozenset(OPPOSITE.get(name, name) for name in directions)
 
 
 @dataclass(slots=True)
@@ -36,6 +38,7 @@ class _Draft:
     pieces: list[tuple[int, int, str]] = field(default_factory=list)
     chosen: dict[str, list[Directions]] = field(default_factory=dict)
     done: set[int] = field(default_factory=set)
+    pairs: dict[tuple[int, tuple[str, ...]], bool] = field(default_factory=dict)
 
     def put(self, first: int, last: int, text: str) -> None:
         """Replace tokens first .. last-1."""
@@ -168,6 +171,11 @@ class _Draft:
         """Whether another place of the caption is just opposite: on the left ... on the right."""
         if not mention.directions or not mention.directions[0]:
             return False
+        if (mention.first, kinds) not in self.pairs:
+            self.pairs[mention.first, kinds] = self._is_paired(mention, kinds)
+        return self.pairs[mention.first, kinds]
+
+    def _is_paired(self, mention: Mention, kinds: tuple[str, ...]) -> bool:
         wanted = _opposite(mention.directions[0])
         return any(
             other.kind in kinds
@@ -466,7 +474,7 @@ def _place(d: _Draft, m: Mention) -> None:
         else:
             d.cut(m.first, m.last)
         return
-    if ((t.code(m.first - 1) in ",&" and after in "ta#") or _gapped(t, m)) and d.told_apart(m):
+    if d.chosen and ((t.code(m.first - 1) in ",&" and after in "ta#") or _gapped(t, m)) and d.told_apart(m):
         d.put(p.preposition, tail, f"on {d.which('side', directions)} side")
         return
     if opens:
@@ -685,12 +693,17 @@ def _attribute(d: _Draft, first: int, last: int, directions: Directions) -> None
         d.pieces.append((t.start[first], t.start[last], ""))
 
 
+def _names_thing(word: str) -> bool:
+    words = lexicon().words
+    return any(word in words[key] for key in ("sided", "road", "strip", "tall", "deep"))
+
+
 def _coordinated(d: _Draft, m: Mention) -> None:
     """The left and right wings, an east and a west wing: the wings, two wings."""
     t = d.tokens
     head = next((i for i in range(m.last, m.last + 3) if re.search("[^s]s$", t.word(i)) and t.code(i) == "w"), -1)
     first = m.first + (t.code(m.first) in "tiab") + (t.code(m.first) == "b" and t.code(m.first + 1) == "t")
-    if head >= 0 or (t.code(m.last + 1) == "w" and t.word(m.last) not in lexicon().words["sided"]):
+    if head >= 0 or (t.code(m.last + 1) == "w" and not _names_thing(t.word(m.last))):
         lead = {"a": "two ", "b": "both "}.get(t.code(m.first), "")
         d.pieces.append((t.start[m.first if lead else first], t.start[m.last], lead))
         return
@@ -1015,10 +1028,15 @@ def _adverb(d: _Draft, m: Mention) -> None:
     """Leftwards, diagonally, clockwise; "Set diagonally," goes as a whole."""
     set_so = d.tokens.word(m.first - 1) in ("set", "placed", "laid") and d.tokens.code(m.first - 2) in "^.;,"
     opens = d.tokens.code(m.first - 1) in "^.;"
+    if d.tokens.word(m.first - 1) in ("one", "other"):  # one vertically and one horizontally
+        way = d.which("direction", frozenset({d.tokens.low[m.first]}))
+        d.put(m.first, m.last, f"in {way} direction")
+        return
     if _dangling(d.tokens, m):
         d.cut(m.first - 1, m.last)
         return
-    d.cut(m.first - set_so, d.swallow(m) if opens else m.last)
+    going = d.tokens.code(m.first - 1) == "p" and d.tokens.code(m.first - 2) in CLAUSE  # Going clockwise from the top,
+    d.cut(m.first - set_so, d.swallow(m) if opens or going else m.last)
 
 
 def _turned(d: _Draft, m: Mention) -> None:
@@ -1144,12 +1162,24 @@ def _drop_hollow(draft: _Draft) -> None:
     while first < len(t.low):
         stop = t.codes.find(".", first)
         stop = len(t.low) - 1 if stop < 0 else stop
-        begin, end = t.start[first], t.end[stop]
-        inside = [piece for piece in draft.pieces if begin <= piece[0] and piece[1] <= end]
-        if inside and _is_hollow(t, first, stop, inside):
-            draft.pieces = [piece for piece in draft.pieces if piece not in inside]
-            draft.pieces.append((t.end[first - 1], end, "") if first else (0, [*t.start, end][stop + 1], ""))
+        if stop - first < 24 and _may_be_hollow(draft, first, stop):
+            begin, end = t.start[first], t.end[stop]
+            inside = [piece for piece in draft.pieces if begin <= piece[0] and piece[1] <= end]
+            if inside and _is_hollow(t, first, stop, inside):
+                draft.pieces = [piece for piece in draft.pieces if piece not in inside]
+                draft.pieces.append((t.end[first - 1], end, "") if first else (0, [*t.start, end][stop + 1], ""))
         first = stop + 1
+
+
+def _may_be_hollow(d: _Draft, first: int, stop: int) -> bool:
+    """Whether every plain word of a sentence is hollow or part of a mention; most sentences fail at their noun."""
+    t, hollow = d.tokens, lexicon().words["hollow"]
+    at = t.codes.find("w", first, stop + 1)
+    while at >= 0:
+        if t.low[at] not in hollow and not any(m.first <= at < m.last for m in d.mentions):
+            return False
+        at = t.codes.find("w", at + 1, stop + 1)
+    return True
 
 
 def _is_hollow(t: Tokens, first: int, stop: int, pieces: list[tuple[int, int, str]]) -> bool:

@@ -151,15 +151,16 @@ def _clause_has(
     return False
 
 
-_LISTED_AFTER = re.compile(r",?&[PA2ti]{0,3}[hvneqR]|,[hvneqR],?&")
+_LISTED_AFTER = re.compile(r",?&[PA2tia]{0,3}[hvneqR]|,[hvneqR],?&")
 _LISTED_BEFORE = re.compile(r"[hvneqRM],?&[tia]?$")
 
 
 def _listed(codes: list[str], i: int) -> bool:
     """Whether a word stands in a list of directions: left and right; left, right and behind."""
-    if i and codes[i - 1] == "B":
-        return False
-    if not (codes[i + 1 : i + 2] in ([","], ["&"]) or (i and codes[i - 1] in "&tia,")):
+    last = codes[i - 1] if i else "^"
+    if not (
+        codes[i + 1 : i + 2] in ([","], ["&"]) or last in "&," or (last in "tia" and i > 1 and codes[i - 2] == "&")
+    ):
         return False
     before, after = "".join(codes[max(i - 4, 0) : i]), "".join(codes[i + 1 : i + 6])
     if _LISTED_AFTER.match(after) or _LISTED_BEFORE.search(before):
@@ -171,7 +172,7 @@ def _is_left(low: list[str], codes: list[str], i: int) -> bool:
     before = codes[i - 1] if i else "^"
     after = codes[i + 1] if i + 1 < len(codes) else "$"
     word = low[i + 1] if i + 1 < len(low) else ""
-    if _listed(codes, i) or (before in "w#," and word in lexicon().words["sided"]):
+    if (before not in "BwO" and _listed(codes, i)) or (before in "w#," and word in lexicon().words["sided"]):
         return True
     if after in ",.;$" and low[max(i - 1, 0)] in ("other", "then"):
         return _clause_has(low, codes, i, frozenset({"left", "right"}))
@@ -231,6 +232,8 @@ def _is_vertical_place(low: list[str], codes: list[str], i: int) -> bool:
     if word == "lower" and before in "aAB&,wfP" and after not in "hLSM":
         if before == "a" and following in ("one", "ones"):
             return _clause_has(low, codes, i, frozenset({"upper", "top"}))
+        if before == "a" and i >= 3 and codes[i - 2] == "&" and codes[i - 3] == "v":
+            return True
         return before == "&" and i >= 2 and codes[i - 2] in "vh"
     if word == "upper" and before in "w" and after in "w":
         return False
@@ -474,7 +477,7 @@ def tokenise(raw: str) -> Tokens | None:
             codes[i] = "x"
         elif codes[i] in "rk" and low[i - 1] == "the" and i > 1 and codes[i - 2] in "P2":
             codes[i] = _back_or_front(low, codes, i)
-    if "-" in codes:
+    if " - " in raw or "–" in raw or "—" in raw:
         for i in [i for i, code in enumerate(codes[:-1]) if i and code == "-"]:
             if start[i] > end[i - 1] and start[i + 1] > end[i]:
                 codes[i] = ","  # a spaced dash parts like a comma
@@ -534,7 +537,8 @@ GRAMMAR: dict[Kind, str] = {
     rf"|(?<=p)(?:n&n|e&e)",
     "origin": rf"F[ti]?{_D}[LS]?u?(?=[2P])",
     "beside": rf"A*[P2F]{_T}{_DD}(?:-?[LS])?f(?!t?I)|(?<![tia])A*{_DD}f(?!t?I)",
-    "relation": rf"b?(?:A*(?:[P2]{_T})?{_D}f?(?:,(?:[P2]{_T})?{_D})*,?&)?A*R(?:,?&R|,R(?=,?&))*|A*Prf?",
+    "relation": rf"(?=[^.;BVwO]{{0,14}}R)b?(?:A*(?:[P2]{_T})?{_D}f?(?:,(?:[P2]{_T})?{_D})*,?&)?A*R"
+    r"(?:,?&R|,R(?=,?&))*|A*Prf?",
     "depth": rf"[P2]?(?:tJ?)?(?:{_D})?G",
     "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:(?:,?&|,)A*(?!F)(?:{_PP}{_OF_IMAGE}(?![LSNf])|PtG))*",
     "facing": rf"KA?(?:{_X})|[neq]-K",
