@@ -74,6 +74,7 @@ def model_card(version: Version, config: TrainConfig, result: dict[str, Any]) ->
     best = result["best"]
     manifest = version.manifest
     recall, back, gate = best["val"]["t2i"], best["val"]["i2t"], best["gate"]
+    chosen_on = "train" if result["notes"] else "val"
     used = [shard for shard in manifest.shards if shard.table in ("images", "captions") and shard.split != "test"]
     lines = [
         "# Mixture of platform experts for text-to-image retrieval",
@@ -81,17 +82,17 @@ def model_card(version: Version, config: TrainConfig, result: dict[str, Any]) ->
         f"Trained by georefine {manifest.code_version} on data set version `{manifest.version}` "
         f"(source fingerprint `{manifest.source.get('sha256', 'unknown')}`). "
         f"{result['parameters']:,} parameters; {result['epochs']} epochs; the checkpoint is that of stage "
-        f"{best['stage']}, epoch {best['epoch']}, the best on the val split.",
+        f"{best['stage']}, epoch {best['epoch']}, the best on the {chosen_on} split.",
         "",
-        "| on val | recall@1 | recall@5 | recall@10 | Score |",
+        f"| on {chosen_on} | recall@1 | recall@5 | recall@10 | Score |",
         "|---|---|---|---|---|",
         *(
             f"| {name} | {r['r1']:.1f} % | {r['r5']:.1f} % | {r['r10']:.1f} % | {r['score']:.1f} |"
             for name, r in (("text to image", recall), ("image to text", back))
         ),
         "",
-        f"Gate on val: entropy {gate['entropy']:.2f} nats of 1.10; mean weights satellite {gate['satellite']:.2f}, "
-        f"drone {gate['drone']:.2f}, ground {gate['ground']:.2f}.",
+        f"Gate on {chosen_on}: entropy {gate['entropy']:.2f} nats of 1.10; mean weights "
+        f"satellite {gate['satellite']:.2f}, drone {gate['drone']:.2f}, ground {gate['ground']:.2f}.",
         "",
         *(f"Note: {note}\n" for note in result["notes"]),
         "The numbers above were used to choose the checkpoint; `georefine evaluate RUN DATASET` scores it on the test "

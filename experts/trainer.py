@@ -491,7 +491,7 @@ def train(
 
     Args:
         resume: continue where a killed run of the same data, configuration and device stopped; a run that never
-            started begins at the beginning, a finished one is left as it is.
+            started begins at the beginning. A finished run of the same is left as it is in any case.
         progress: called with (stage, epochs done, epochs in all, message); default: lines on stderr.
 
     Returns:
@@ -507,10 +507,18 @@ def train(
         raise TrainingError("There are no epochs to train: raise train.stage0_epochs, stage1_epochs or stage2_epochs.")
     shards = {shard.path: shard.sha256 for shard in version.manifest.shards}
     origin = {"dataset": {"version": version.name, "shards": shards}, "config": config_dict(config)}
-    finished = finished_run(run, origin) if resume else None
+    finished = finished_run(run, origin)
+    if finished is not None and not resume:
+        raise TrainingError(
+            f"{run} holds this very training, finished: add --resume to keep it, or choose another --out."
+        )
     if finished is not None:
-        say("done", finished["epochs"], finished["epochs"], f"{run} is finished: nothing to resume")
+        say("done", finished["epochs"], finished["epochs"], f"{run} holds this very training, finished: nothing to do")
         return finished
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{run} cannot be written ({error.strerror}): choose another --out.") from error
     say("read", 0, 1, f"decoding images of {version.name}")
     data, vocabulary, val, notes = load_data(version, config)
     say("read", 1, 1, f"{len(data)} captioned images, {len(data.caption_image)} captions, {len(vocabulary)} terms")
@@ -525,7 +533,8 @@ def train(
             write_metrics(run, trainer.loop.metrics)
             write_tensors(run / LOOP_STATE, trainer.loop.state(origin))
             recall = line["val"]["t2i"]
-            message = f"loss {line['loss']:.3f}, val recall@1 {recall['r1']:.1f} %, recall@10 {recall['r10']:.1f} %"
+            seen = "val" if not notes else "train"
+            message = f"loss {line['loss']:.3f}, {seen} recall@1 {recall['r1']:.1f} %, recall@10 {recall['r10']:.1f} %"
             say(STAGES[line["stage"]], trainer.loop.epochs_done, len(trainer.schedule), message)
 
         trainer.run(after_epoch)
@@ -552,12 +561,18 @@ def write_metrics(run: Path, metrics: list[dict[str, Any]]) -> None:
 
 
 def finished_run(run: Path, origin: dict[str, Any]) -> dict[str, Any] | None:
-    """The result of a run that ended with this data and configuration; None if there is none, or one under way."""
+    """The result of a run that ended with this data and configuration; None if there is none, or one under way.
+
+    Raises:
+        TrainingError: the folder holds a finished run of other data or another configuration, which must not be lost.
+    """
     if (run / LOOP_STATE).exists() or not (run / CHECKPOINT).exists():
         return None
     checkpoint = load_checkpoint(run, torch.device("cpu"))
-    ours = {"dataset": checkpoint.dataset, "config": config_dict(checkpoint.config)} == origin
-    return checkpoint.result if ours else None
+    if {"dataset": checkpoint.dataset, "config": config_dict(checkpoint.config)} != origin:
+        what = "another configuration" if checkpoint.dataset == origin["dataset"] else "other data"
+        raise TrainingError(f"{run} holds a finished training with {what}: remove it, or choose another --out.")
+    return checkpoint.result
 
 
 def restore(trainer: Trainer, run: Path, origin: dict[str, Any]) -> None:

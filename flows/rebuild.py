@@ -8,6 +8,7 @@ import hashlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +23,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
+from data.partition import PARTS
 from data.readers import Source, read_source
 from data.shards import write_table
 from data.versions import lock, publish
@@ -38,6 +40,7 @@ from flows.steps import (
 )
 from schemas import __version__
 from schemas.config import Config, build, config_dict
+from schemas.errors import UsageError
 from schemas.manifest import FORMAT_VERSION, Manifest, Shard
 from schemas.records import PLATFORMS, SPLITS, STATUSES
 
@@ -48,7 +51,11 @@ T = TypeVar("T")
 
 
 def _end_with_parent() -> None:
-    """Let a pool's process end when the rebuild is killed: it would wait for work for ever, holding our output open."""
+    """Let a pool's process end, without a word, when the rebuild is interrupted or killed.
+
+    Left alone it would print a traceback, or wait for work for ever and hold our output open.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -65,13 +72,32 @@ def _opaque(value: T) -> T:
 
 
 @contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Let processes started inside ignore Ctrl-C until they are up: they import for seconds."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def _pool(runner: Runner) -> Iterator[ProcessPoolExecutor | None]:
     if runner == "threads":
         yield None
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_end_with_parent) as pool:
+    pool = ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_end_with_parent)
+    try:
+        with _without_interrupts():
+            for _ in range(WORKERS):
+                pool.submit(os.getpid)  # a process is started for each while none is idle
         yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @task(name="read source", cache_policy=NO_CACHE)
@@ -185,6 +211,8 @@ def rebuild(
     """
     settings = build(Config, config or {})
     dataset = Path(out).resolve()
+    if any(dataset.is_relative_to(Path(source).resolve() / part) for part in PARTS):
+        raise UsageError(f"{out} lies among the images of {source}: choose a folder outside its train/ and test/.")
     with lock(dataset):
         report("read source", 0, 1, source)
         found = _read(str(Path(source).resolve()), settings)

@@ -2,11 +2,14 @@
 
 Prefect's own embedded server survives a `kill -9` of the flow and keeps its inherited pipes open, so that whatever
 reads our output hangs. Ours writes to a log file and watches a pipe that only the parent holds: when the parent is
-gone, however it went, the pipe ends and the server with it. `python -m flows.server PORT [scheduler]` is that server.
+gone, however it went, the pipe ends and the server with it.
+
+`python -m flows.server PORT FOLDER [scheduler]` is that server; FOLDER holds its log and goes with it.
 """
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -39,13 +42,13 @@ def _healthy(url: str) -> bool:
 
 @contextlib.contextmanager
 def _embedded(scheduler: bool) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="georefine-prefect-") as folder:
+    with tempfile.TemporaryDirectory(prefix="georefine-prefect-", ignore_cleanup_errors=True) as folder:
         log = Path(folder) / "server.log"
         port = _free_port()
         url = f"http://127.0.0.1:{port}/api"
         with log.open("wb") as stream:
             server = subprocess.Popen(
-                [sys.executable, "-m", "flows.server", str(port), *(["scheduler"] if scheduler else [])],
+                [sys.executable, "-m", "flows.server", str(port), folder, *(["scheduler"] if scheduler else [])],
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=stream,
@@ -105,9 +108,10 @@ def _deliver() -> None:
         worker.drain_all(timeout=10)
 
 
-def _serve(port: int, scheduler: bool) -> None:
+def _serve(port: int, folder: str, scheduler: bool) -> None:
     def end_with_parent() -> None:
         sys.stdin.buffer.read()
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
@@ -127,4 +131,4 @@ def _serve(port: int, scheduler: bool) -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), "scheduler" in sys.argv[2:])
+    _serve(int(sys.argv[1]), sys.argv[2], "scheduler" in sys.argv[3:])

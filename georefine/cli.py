@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from schemas.config import Config
     from schemas.records import Platform as PlatformName
 
+INTERRUPTED = "interrupted; nothing unfinished is visible, run the same command again to go on."
+
 app = typer.Typer(
     name="georefine",
     no_args_is_help=True,
@@ -147,7 +149,11 @@ def sample(
         world = write_world(
             folder, buildings=buildings, seed=seed, progress=lambda done, total: report("sample", done, total, "")
         )
-    print(f"{folder}: {world}")
+    for split, counts in (("train", world.train), ("test", world.test)):
+        print(f"{split}: {counts.buildings} buildings, {counts.images} images, {counts.captions} captions")
+    print(
+        f"ceiling of recall@1 over the test queries: {world.ceiling['all']['r1']:.1f} % (see {folder / 'campus.json'})"
+    )
 
 
 @app.command()
@@ -343,7 +349,11 @@ def main() -> None:
     except GeorefineError as error:
         _fail(error, str(error), error.exit_code, debug)
     except KeyboardInterrupt as error:
-        _fail(error, "interrupted; run the same command again to go on.", 130, debug)
+        _fail(error, INTERRUPTED, 130, debug)
+    except SystemExit as error:
+        if error.code == 130:  # typer made it of the interrupt
+            _fail(error, INTERRUPTED, 130, debug)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -58,6 +58,8 @@ def run_demo(out: Path, config: Config, *, buildings: int, seed: int) -> dict[st
             f"{dataset} is not sound: {first.check}: {first.where}: {first.problem} ({len(findings)} in all)"
         )
     report("verify", 1, 1, "every check passed")
+    if result["new"] and run.exists():
+        shutil.rmtree(run)  # of a version before
     scores = train(str(dataset), str(run), config_dict(config), resume=run.exists())
     version, command = dataset / result["version"], _command()
     return {

@@ -1152,7 +1152,16 @@ def _edits(raw: str, pieces: list[tuple[int, int, str]]) -> tuple[Edit, ...]:
     return tuple(edits)
 
 
-_NOTHING = re.compile(r"[\W_]*(?:(?:the|a|an|of|in|on|at|and|image|picture|photo|there|is|are)\b[\W_]*)*", re.I)
+# What may be left of a caption that was only orientation: "In one corner.", "On both sides.", "Next to it."
+_NOTHING = re.compile(
+    r"[\W_]*(?:(?:the|an?|of|in|on|at|to|and|next|nearby|one|another|other|both|it|them|image|picture|photo|there|is|are|"
+    r"sides?|corners?|edges?|parts?|hal(?:f|ves)|quarters?|margins?|ends?)\b[\W_]*)*",
+    re.I,
+)
+_ONLY_DIRECTIONS = re.compile(
+    r"[\W_]*(?:(?:and|left|right|upper|lower|top|bottom|middle|cent(?:er|re)|north|south|east|west|(?:north|south)(?:east|west))\b[\W_]*)+",
+    re.I,
+)
 
 
 def _drop_hollow(draft: _Draft) -> None:
@@ -1202,6 +1211,8 @@ def strip(raw: str) -> Stripped:
     tokens = tokenise(raw)
     if tokens is None:
         return Stripped(raw)
+    if len(raw) < 60 and _ONLY_DIRECTIONS.fullmatch(raw):
+        return Stripped("", (Edit(0, len(raw), raw, ""),))
     mentions = find(tokens)
     if not mentions:
         return Stripped(raw)

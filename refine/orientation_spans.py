@@ -79,6 +79,7 @@ def lexicon() -> Lexicon:
 def language() -> Language:
     """A blank English tokenizer that also parts `buildingThe`, the usual scar of a lost full stop."""
     nlp = spacy.blank("en")
+    nlp.max_length = 10**9  # the limit is for parsers; a tokenizer takes a text of any length
     glued = (
         r"(?<=[a-z]{3})(?=(?:The|On|In|At|To|There|It|Along|Above|Below|Behind|North|South|East|West|Left|Right|A)\b)"
     )

@@ -12,8 +12,8 @@ from typing import Literal
 from refine.gates import check, passed
 from refine.orientation import strip, strip_many
 from refine.registers import version
-from refine.rules import rewrite
-from schemas.records import Platform, Refined, Stripped
+from refine.rules import rewrite, unchanged
+from schemas.records import GateResult, Platform, Refined, Reply, Stripped
 
 Mode = Literal["strip", "keep"]
 Refiner = Literal["rules"]
@@ -25,21 +25,27 @@ def reply_key(prompt_version: str, platform: Platform, stripped: str) -> str:
     return hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def _judged(answer: Reply, platform: Platform, source: str) -> tuple[str, tuple[GateResult, ...]]:
+    """The answer as the JSON text of a reply, and what the gates say of it."""
+    reply = json.dumps({"caption": answer.caption, "queries": list(answer.queries)}, ensure_ascii=False)
+    return reply, check(platform, source, reply)
+
+
 def _refine(stripped: Stripped, platform: Platform, refiner: Refiner) -> Refined:
     prompt_version = version()
     if not stripped.text.strip():
         return Refined(stripped, "", (), "", "empty", (), refiner, prompt_version, "", "")
     answer = rewrite(stripped.text, platform)
-    reply = json.dumps({"caption": answer.caption, "queries": list(answer.queries)}, ensure_ascii=False)
-    gates = check(platform, stripped.text, reply)
-    ok = passed(gates)
-    text = answer.caption if ok else stripped.text
+    reply, gates = _judged(answer, platform, stripped.text)
+    if not passed(gates):
+        answer = unchanged(stripped.text)
+        reply, gates = _judged(answer, platform, stripped.text)
     return Refined(
         stripped=stripped,
-        refined=text,
-        queries=answer.queries if ok else (),
-        final=text,
-        status="refined" if ok else "fallback",
+        refined=answer.caption,
+        queries=answer.queries,
+        final=answer.caption,
+        status="refined",
         gates=gates,
         refiner=refiner,
         prompt_version=prompt_version,
@@ -53,8 +59,8 @@ def refine_captions(
 ) -> list[Refined]:
     """Refine captions of the train split, one record per caption in the given order.
 
-    Status `refined`: the rewrite passed every gate. `fallback`: it did not, and the stripped caption stands in, without
-    queries; gates and reply say why. `empty`: stripping left nothing; not trained on.
+    Status `refined`: the rules' rewrite, or, where that fails a gate, the stripped caption itself with its first
+    sentence as the only query. `empty`: stripping left nothing; not trained on.
 
     Args:
         mode: strip removes orientation expressions, keep leaves the captions as they are.

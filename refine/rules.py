@@ -284,6 +284,12 @@ def _pick(platform: Platform, sentences: list[str]) -> tuple[str, ...]:
     return tuple(text for _, text, _ in sorted(chosen))
 
 
+def unchanged(stripped: str) -> Reply:
+    """The stripped caption as its own rewrite, with its first sentence as the only query."""
+    first = next(iter(_sentences(stripped)), stripped)
+    return Reply(stripped, (_sentence_case(first) or stripped,))
+
+
 def rewrite(stripped: str, platform: Platform) -> Reply:
     """Rewrite a stripped caption for a platform.
 
@@ -312,7 +318,6 @@ def rewrite(stripped: str, platform: Platform) -> Reply:
         kept.append(_sentence_case(suited))
     caption = " ".join(part for part in dict.fromkeys(kept) if part)
     if not caption or not said:
-        first = next(iter(_sentences(stripped)), stripped)
-        return Reply(stripped, (_sentence_case(first) or stripped,))
+        return unchanged(stripped)
     queries = _pick(platform, kept)
     return Reply(caption, queries or (_sentence_case(_shorten(_bare(kept[0]))),))

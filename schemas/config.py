@@ -181,6 +181,8 @@ def _build_value(kind: Any, value: Any, key: str, metadata: Mapping[str, Any]) -
     elif kind is int:
         _expect(isinstance(value, int) and not isinstance(value, bool), key, value, "a whole number")
     elif kind is float:
+        if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+            value = float(value)  # YAML 1.1 takes 2e-3 for text
         _expect(isinstance(value, (int, float)) and not isinstance(value, bool), key, value, "a number")
         value = float(value)
     else:

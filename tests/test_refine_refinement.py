@@ -34,15 +34,18 @@ def test_keep_leaves_orientation_alone() -> None:
     assert row.status == "refined"
 
 
-def test_a_rewrite_that_fails_a_gate_falls_back_to_the_stripped_caption() -> None:
+def test_where_the_rules_fail_a_gate_the_stripped_caption_stands() -> None:
     text = "The sky is blue."
     [row] = refine_captions([text], "satellite", mode="strip", refiner="rules")
-    assert (row.status, row.refined, row.final, row.queries) == ("fallback", text, text, ())
+    assert (row.status, row.refined, row.final, row.queries) == ("refined", text, text, (text,))
     assert [gate.gate for gate in row.gates if not gate.passed] == ["register"]
     assert row.reply != ""
 
 
-@pytest.mark.parametrize("raw", ["", "   ", "\t"])
+@pytest.mark.parametrize(
+    "raw",
+    ["", "   ", "\t", "  left  ", "In the top-right corner.", "On the left and right.", "North of it.", "Upper left"],
+)
 def test_nothing_left_is_empty(raw: str) -> None:
     [row] = refine_captions([raw], "satellite", mode="strip", refiner="rules")
     assert (row.status, row.final, row.queries, row.gates) == ("empty", "", (), ())

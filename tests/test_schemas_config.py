@@ -23,6 +23,14 @@ def test_plain_form_reads_back() -> None:
     assert build(Config, config_dict(config)) == config
 
 
+@pytest.mark.parametrize("text", ["1e-05", "2e-3", "1.5E-4"])
+def test_small_numbers_are_numbers_however_yaml_takes_them(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(f"train: {{weight_decay: {text}}}", encoding="utf-8")
+    config = load_config(tmp_path / "c.yaml")
+    assert config.train.weight_decay == float(text)
+    assert build(Config, yaml.safe_load(commented(config))) == config
+
+
 def test_every_printed_key_has_a_comment() -> None:
     lines = commented(Config()).splitlines()
     for before, line in itertools.pairwise(lines):
