@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from data.shards import (
 )
 from schemas.errors import DatasetError
 from schemas.manifest import Manifest, Shard
-from schemas.records import PLATFORMS, SPLITS, TABLES
+from schemas.records import PLATFORMS, SPLITS, STATUSES, TABLES
 
 WORK = ".work"
 
@@ -190,6 +190,34 @@ def _point_to(dataset: Path, name: str) -> None:
     atomic_write(path, f"{name}\n".encode())
 
 
+def tables(manifest: Manifest) -> list[str]:
+    """Counts per split, platform and status, and the balance of rows, as lines of Markdown."""
+    rows = [
+        [
+            split,
+            platform,
+            *(cell.get(key, 0) for key in _COUNTED),
+            *(cell.get("statuses", {}).get(s, 0) for s in STATUSES),
+        ]
+        for split in SPLITS
+        for platform in PLATFORMS
+        if (cell := manifest.counts.get(split, {}).get(platform))
+    ]
+    accounts = [[t, a.read, a.written, a.rejected, a.derived] for t, a in sorted(manifest.accounts.items())]
+    return [
+        *_markdown(["split", "platform", *_COUNTED, *STATUSES], 2, rows),
+        "",
+        *_markdown(["table", "rows read", "written", "rejected", "derived"], 1, accounts),
+    ]
+
+
+def _markdown(head: Sequence[str], names: int, rows: Sequence[Sequence[object]]) -> list[str]:
+    """A Markdown table whose first `names` columns hold names, the others numbers."""
+    rule = "|" + "---|" * names + "--:|" * (len(head) - names)
+    cells = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row] for row in rows]
+    return [f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(row)} |" for row in cells)]
+
+
 def card(manifest: Manifest) -> str:
     """The README.md of a version: a Hugging Face data set card, so that `load_dataset(folder, "captions")` works."""
     configs: list[str] = []
@@ -201,16 +229,6 @@ def card(manifest: Manifest) -> str:
             for split in splits:
                 configs += [f"  - split: {split}", f"    path: {table}/split={split}/**/*.parquet"]
     captions = sum(shard.rows for shard in manifest.shards if shard.table == "captions")
-    rows = [
-        f"| {split} | {platform} | " + " | ".join(f"{cell.get(key, 0):,}" for key in _COUNTED) + " |"
-        for split in SPLITS
-        for platform in PLATFORMS
-        if (cell := manifest.counts.get(split, {}).get(platform))
-    ]
-    accounts = [
-        f"| {table} | {a.read:,} | {a.written:,} | {a.rejected:,} | {a.derived:,} |"
-        for table, a in sorted(manifest.accounts.items())
-    ]
     return "\n".join(
         [
             "---",
@@ -229,13 +247,7 @@ def card(manifest: Manifest) -> str:
             "Captions of the train split are cleaned and refined (`raw`, `stripped`, `refined`; train on `final`),",
             "those of val and test are as in the source. The licence is that of the source.",
             "",
-            "| split | platform | " + " | ".join(_COUNTED) + " |",
-            "|---|---|" + "--:|" * len(_COUNTED),
-            *rows,
-            "",
-            "| table | rows read | written | rejected | derived |",
-            "|---|--:|--:|--:|--:|",
-            *accounts,
+            *tables(manifest),
             "",
             "Rejected rows stand in `rejects/` with the reason.",
             "",

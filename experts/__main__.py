@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             config = train_config(args.config, args.seed)
             result = train(args.dataset, args.out, config, args.device, resume=args.resume)
-            recall = result["best"]["val"]["t2i"]
+            recall = result["best"][result["best"]["scored_on"]]["t2i"]
             print(f"{args.out}: val recall@1 {recall['r1']:.1f} %, recall@10 {recall['r10']:.1f} %", file=sys.stderr)
         elif args.command == "evaluate":
             from experts.evaluate import evaluate

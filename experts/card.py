@@ -17,15 +17,16 @@ COLOURS = ((31, 119, 180), (214, 84, 39), (44, 140, 70), (128, 90, 170))
 
 
 def draw_curves(metrics: Sequence[dict[str, Any]]) -> bytes:
-    """Loss and gate entropy on the left, recall on val on the right, over the epochs of all stages; a PNG."""
+    """Loss and gate entropy on the left, recall on the right, over the epochs of all stages; a PNG."""
     image = Image.new("RGB", SIZE, "white")
     draw = ImageDraw.Draw(image)
     losses = {
         "loss": [line["loss"] for line in metrics],
         "gate entropy (nats)": [line["gate"]["entropy"] for line in metrics],
     }
+    on = metrics[0]["scored_on"]
     recalls = {
-        f"val {way} recall@{k} (%)": [line["val"][way][f"r{k}"] for line in metrics]
+        f"{on} {way} recall@{k} (%)": [line[on][way][f"r{k}"] for line in metrics]
         for way in ("t2i", "i2t")
         for k in (1, 10)
     }
@@ -73,8 +74,8 @@ def model_card(version: Version, config: TrainConfig, result: dict[str, Any]) ->
     """README.md of a run, Markdown: data set version and shards, scores on val, configuration, limits."""
     best = result["best"]
     manifest = version.manifest
-    recall, back, gate = best["val"]["t2i"], best["val"]["i2t"], best["gate"]
-    chosen_on = "train" if result["notes"] else "val"
+    chosen_on = best["scored_on"]
+    recall, back, gate = best[chosen_on]["t2i"], best[chosen_on]["i2t"], best["gate"]
     used = [shard for shard in manifest.shards if shard.table in ("images", "captions") and shard.split != "test"]
     lines = [
         "# Mixture of platform experts for text-to-image retrieval",

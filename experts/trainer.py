@@ -44,7 +44,7 @@ from experts.model import MixtureOfExperts
 from experts.muon import Muon
 from schemas.config import TrainConfig, config_dict
 from schemas.errors import TrainingError
-from schemas.records import PLATFORMS
+from schemas.records import PLATFORMS, Split
 
 Progress = Callable[[str, int, int, str], None]
 
@@ -232,12 +232,12 @@ class Trainer:
         self,
         data: TrainSet,
         vocabulary: Vocabulary,
-        val: tuple[Captions, Images],
+        val: tuple[Split, Captions, Images],
         config: TrainConfig,
         device: torch.device,
     ) -> None:
         self.data, self.config, self.device = data, config, device
-        self.val_captions, self.val_images = val
+        self.scored_on, self.val_captions, self.val_images = val
         self.val_bags = text_bags(vocabulary, self.val_captions.finals)
         self.pixels = data.pixels.to(device)
         self.units = data.units.to(device)
@@ -435,7 +435,8 @@ class Trainer:
             gates = self.model.gates(features)
         entropy = float(-(gates * gates.clamp_min(1e-9).log()).sum(1).mean())
         weights = dict(zip(PLATFORMS, gates.mean(0).tolist(), strict=True))
-        return {"val": {"t2i": found["t2i"], "i2t": found["i2t"]}, "gate": {"entropy": entropy, **weights}}
+        scores = {"t2i": found["t2i"], "i2t": found["i2t"]}
+        return {"scored_on": self.scored_on, self.scored_on: scores, "gate": {"entropy": entropy, **weights}}
 
     def run(self, after_epoch: Callable[[dict[str, Any]], None]) -> None:
         """Everything that is left of the schedule."""
@@ -450,14 +451,16 @@ class Trainer:
             line = self.run_epoch(stage, epoch, counts[stage])
             self.loop.metrics.append(line)
             self.loop.epochs_done += 1
-            score = line["val"]["t2i"]["score"]
+            score = line[self.scored_on]["t2i"]["score"]
             if not self.loop.best or score > self.loop.best["score"]:
                 weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
                 self.loop.best = {"score": score, "line": json.dumps(line), "weights": weights}
             after_epoch(line)
 
 
-def load_data(version: Version, config: TrainConfig) -> tuple[TrainSet, Vocabulary, tuple[Captions, Images], list[str]]:
+def load_data(
+    version: Version, config: TrainConfig
+) -> tuple[TrainSet, Vocabulary, tuple[Split, Captions, Images], list[str]]:
     """Train set, vocabulary, what checkpoints are chosen on, and remarks for the model card.
 
     Raises:
@@ -468,14 +471,15 @@ def load_data(version: Version, config: TrainConfig) -> tuple[TrainSet, Vocabula
     captions = load_captions(version, "train")
     images = load_images(version, "train", config.image_size, augmented=True)
     data, vocabulary = make_train_set(images, captions)
-    val = load_captions(version, "val"), load_images(version, "val", config.image_size, augmented=False)
-    if len(val[0]) == 0 or len(val[1]) == 0:
+    scored_on: Split = "val"
+    scored = load_captions(version, "val"), load_images(version, "val", config.image_size, augmented=False)
+    if len(scored[0]) == 0 or len(scored[1]) == 0:
         notes.append(
             "The val split has no captioned buildings: the checkpoint was chosen by how well it fits the train split, "
             "and nothing here tells how it does on unseen buildings."
         )
-        val = captions, load_images(version, "train", config.image_size, augmented=False)
-    return data, vocabulary, val, notes
+        scored_on, scored = "train", (captions, load_images(version, "train", config.image_size, augmented=False))
+    return data, vocabulary, (scored_on, *scored), notes
 
 
 def train(
@@ -532,8 +536,8 @@ def train(
         def after_epoch(line: dict[str, Any]) -> None:
             write_metrics(run, trainer.loop.metrics)
             write_tensors(run / LOOP_STATE, trainer.loop.state(origin))
-            recall = line["val"]["t2i"]
-            seen = "val" if not notes else "train"
+            seen = line["scored_on"]
+            recall = line[seen]["t2i"]
             message = f"loss {line['loss']:.3f}, {seen} recall@1 {recall['r1']:.1f} %, recall@10 {recall['r10']:.1f} %"
             say(STAGES[line["stage"]], trainer.loop.epochs_done, len(trainer.schedule), message)
 

@@ -26,7 +26,7 @@ from prefect.utilities.annotations import quote
 from data.partition import PARTS
 from data.readers import Source, read_source
 from data.shards import write_table
-from data.versions import lock, publish
+from data.versions import Published, lock, publish, tables
 from flows.progress import report
 from flows.steps import (
     ShardJob,
@@ -42,7 +42,6 @@ from schemas import __version__
 from schemas.config import Config, build, config_dict
 from schemas.errors import UsageError
 from schemas.manifest import FORMAT_VERSION, Manifest, Shard
-from schemas.records import PLATFORMS, SPLITS, STATUSES
 
 Runner = Literal["threads", "processes"]
 WORKERS = os.cpu_count() or 1
@@ -133,6 +132,7 @@ def _publish(out: str, source: Source, results: list[ShardResult], config: Confi
         notes=(*source.notes, *(note for r in results for note in r.notes)),
     )
     published = publish(dataset, files, manifest)
+    create_markdown_artifact(summary(published), key="rebuild-summary", description=str(dataset))
     return {
         "version": published.version.path.name,
         "new": published.new,
@@ -160,28 +160,11 @@ def _fingerprint(source: Source) -> dict[str, Any]:
     }
 
 
-def summary(result: dict[str, Any]) -> str:
-    """The rebuild in two Markdown tables: counts per platform and status, and the balance of rows."""
-    what = "published" if result["new"] else "nothing changed, still"
-    lines = [
-        f"# {result['dataset']}: {what} {result['version']}",
-        "",
-        f"{result['shards']} shards, {result['reused']} reused.",
-        "",
-        "| split | platform | buildings | images | augmented | captions | " + " | ".join(STATUSES) + " |",
-        "|---|---|--:|--:|--:|--:|" + "--:|" * len(STATUSES),
-    ]
-    for split in SPLITS:
-        for platform in PLATFORMS:
-            if cell := result["counts"].get(split, {}).get(platform):
-                counts = [cell[k] for k in ("buildings", "images", "augmented", "captions")]
-                counts += [cell["statuses"].get(status, 0) for status in STATUSES]
-                lines.append(f"| {split} | {platform} | " + " | ".join(map(str, counts)) + " |")
-    lines += ["", "| table | read | written | rejected | derived |", "|---|--:|--:|--:|--:|"]
-    for table, a in result["accounts"].items():
-        lines.append(f"| {table} | {a['read']} | {a['written']} | {a['rejected']} | {a['derived']} |")
-    lines += ["", *(f"- {note}" for note in result["notes"])]
-    return "\n".join(lines)
+def summary(published: Published) -> str:
+    """What a version holds, as the Markdown of an artifact."""
+    manifest = published.version.manifest
+    what = "published" if published.new else "nothing changed, still"
+    return "\n".join([f"# {what} {manifest.version}", "", *tables(manifest), "", *(f"- {n}" for n in manifest.notes)])
 
 
 @flow(
@@ -228,7 +211,6 @@ def rebuild(
         result: dict[str, Any] = _publish(
             str(dataset), _opaque(found), _opaque([results[name] for name in sorted(results)]), settings
         )
-    create_markdown_artifact(summary(result), key="rebuild-summary", description=f"{out}: {result['version']}")
     if train_run and result["new"]:
         from flows.train import train
 

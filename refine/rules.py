@@ -55,7 +55,7 @@ GUESS = re.compile(
     re.IGNORECASE,
 )
 FEELING = re.compile(
-    r"\b(?:is|are|looks?|seems?|appears?)(?: to be)? (?:(?:very|quite|rather|simple but|well) )?"
+    r"\b(?:is|are|looks?|seems?|appears?)(?: to be)? (?:(?:very|quite|rather|well|\w+ but) )?"
     r"(?:peaceful|elegant|impressive|beautiful|inviting|pleasant|quiet|natural|lively|tranquil|serene|important|"
     r"the most \w+|maintained|well[- ]maintained|well[- ]kept)\b",
     re.IGNORECASE,

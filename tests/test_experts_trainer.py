@@ -139,6 +139,8 @@ def test_without_val_buildings_it_says_so(tmp_path: Path) -> None:
     assert any("val split has no" in line for line in said)
     assert "val split has no" in (tmp_path / "run" / "README.md").read_text()
     assert len(result["notes"]) == 1
+    assert result["best"]["scored_on"] == "train"
+    assert "val" not in result["best"]
 
 
 def test_a_missing_platform_is_normal(tmp_path: Path) -> None:

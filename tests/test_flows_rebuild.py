@@ -19,6 +19,7 @@ from PIL import Image
 
 from data.shards import open_version
 from data.verify import verify
+from data.versions import Published
 from flows.rebuild import rebuild, summary
 from flows.server import prefect_api
 from schemas.config import Config, config_dict
@@ -75,7 +76,10 @@ def test_publishes_a_sound_version_and_nothing_changed_makes_no_other(api: str, 
         "rejected": 0,
         "derived": first["accounts"]["images"]["derived"],
     }
-    assert "| train | satellite |" in summary(first)
+    shown = summary(Published(open_version(out), new=True))
+    assert "published v0001" in shown
+    assert "| train | satellite |" in shown
+    assert "| images | 72 | 72 | 0 |" in shown
     again = rebuild(str(source), str(out))
     assert (again["version"], again["new"]) == ("v0001", False)
     assert again["reused"] == again["shards"]

@@ -119,3 +119,20 @@ def test_real_captions_pass_their_gates(platform: Platform) -> None:
 )
 def test_stops_are_mended_guesses_and_feelings_go_facts_stay(source: str, wanted: str) -> None:
     assert rewrite(source, "satellite").caption == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Attached to the hall is a dark square carrying six skylights in two columns.",
+        "Gardens with rounded trees lie outside the walls.",
+    ],
+)
+def test_columns_of_things_and_walls_as_lines_are_seen_from_above(text: str) -> None:
+    assert rewrite(text, "satellite").caption == text
+
+
+def test_columns_that_carry_are_not_seen_from_above() -> None:
+    assert (
+        "columns" not in rewrite("A lawn lies beside the hall. A porch of four columns marks it.", "satellite").caption
+    )

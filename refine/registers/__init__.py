@@ -175,12 +175,18 @@ def english() -> English:
 def register(platform: Platform) -> Register:
     """The register of a platform, read once."""
     raw = _raw(platform)
-    unseen = phrases(_split(raw["unseen"]), plural=True).pattern
-    joined = "|".join(f"(?:{pattern})" for pattern in [unseen, *raw["unseen_patterns"]])
-    seen = _split(raw["seen"])
+
+    def either(key: str) -> re.Pattern[str] | None:
+        """What the words and the patterns of a key find; None where there are none."""
+        words, patterns = _split(raw[key]), list(raw[f"{key}_patterns"])
+        found = [*([phrases(words, plural=True).pattern] if words else []), *patterns]
+        return re.compile("|".join(f"(?:{pattern})" for pattern in found), re.IGNORECASE) if found else None
+
+    unseen = either("unseen")
+    assert unseen is not None
     return Register(
-        unseen=re.compile(joined, re.IGNORECASE),
-        seen=phrases(seen, plural=True) if seen else None,
+        unseen=unseen,
+        seen=either("seen"),
         foreign_views=phrases(_split(raw["foreign_views"])),
     )
 
