@@ -31,7 +31,8 @@ def _judged(answer: Reply, platform: Platform, source: str) -> tuple[str, tuple[
     return reply, check(platform, source, reply)
 
 
-def _refine(stripped: Stripped, platform: Platform, refiner: Refiner) -> Refined:
+def refine_stripped(stripped: Stripped, platform: Platform, refiner: Refiner = "rules") -> Refined:
+    """Refine one caption whose orientation is dealt with already, by the rules."""
     prompt_version = version()
     if not stripped.text.strip():
         return Refined(stripped, "", (), "", "empty", (), refiner, prompt_version, "", "")
@@ -66,7 +67,7 @@ def refine_captions(
         mode: strip removes orientation expressions, keep leaves the captions as they are.
     """
     stripped = strip_many(raws) if mode == "strip" else [Stripped(raw) for raw in raws]
-    return [_refine(one, platform, refiner) for one in stripped]
+    return [refine_stripped(one, platform, refiner) for one in stripped]
 
 
 def keep_captions(raws: Sequence[str]) -> list[Refined]:
@@ -80,7 +81,7 @@ def refine_lines(
     """One JSON line {raw, stripped, refined, queries, status, gates} per line, as it comes; a blank line is empty."""
     for line in lines:
         raw = line.rstrip("\r\n")
-        row = _refine(strip(raw) if mode == "strip" else Stripped(raw), platform, refiner)
+        row = refine_stripped(strip(raw) if mode == "strip" else Stripped(raw), platform, refiner)
         yield json.dumps(
             {
                 "raw": raw,
