@@ -1,0 +1,159 @@
+"""The thesaurus: what English words have to do with each other, from a trimmed WordNet 3.0 table.
+
+    lexicons/make_thesaurus.py makes the table lexicons/thesaurus.tsv.gz; its licence lies beside it.
+
+The table is read once, when first asked (about 0.1 s); its lines are parsed when a word needs them. Parts of speech are
+the letters n, v, a (adjective) and r (adverb). Words are lower-case; an unknown word has no senses, and nothing raises.
+"""
+
+import gzip
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+TABLE = Path(__file__).parent / "lexicons" / "thesaurus.tsv.gz"
+PARTS = "nvar"
+# WordNet's rules of detachment: ending, what stands for it.
+ENDINGS = {
+    "n": (("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"), ("ies", "y")),
+    "v": (("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", "")),
+    "a": (("er", ""), ("est", ""), ("er", "e"), ("est", "e")),
+    "r": (),
+}  # fmt: skip
+# Lexicographer files of things that an image shows: animals, artefacts, bodies of things, people, plants, substances.
+# Substances, food and phenomena are seen only as part of something; a word of another file names no thing.
+_SEEN = frozenset({5, 6, 13, 17, 18, 20})
+_STEPS = 14  # no chain of hypernyms is longer
+
+
+@dataclass(frozen=True)
+class _Table:
+    synsets: dict[str, str]
+    words: dict[str, str]
+    forms: dict[str, tuple[tuple[str, str], ...]]
+
+
+@cache
+def _table() -> _Table:
+    synsets: dict[str, str] = {}
+    words: dict[str, str] = {}
+    forms: dict[str, tuple[tuple[str, str], ...]] = {}
+    for line in gzip.decompress(TABLE.read_bytes()).decode().splitlines():
+        key, _, rest = line.partition("\t")
+        if key[0] == "=":
+            synsets[key[1:]] = rest
+        elif key[0] == "+":
+            words[key[1:]] = rest
+        else:
+            lemma, _, part = rest.partition("\t")
+            forms[key[1:]] = (*forms.get(key[1:], ()), (lemma, part))
+    return _Table(synsets, words, forms)
+
+
+@lru_cache(maxsize=50_000)
+def _entry(lemma: str) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Part of speech -> (uses counted, senses) of a base form."""
+    fields = _table().words.get(lemma)
+    if fields is None:
+        return {}
+    found: dict[str, tuple[int, tuple[str, ...]]] = {}
+    for field in fields.split("\t"):
+        head, _, senses = field.partition(":")
+        found[head[0]] = (int(head[1:]), tuple(senses.split()))
+    return found
+
+
+@lru_cache(maxsize=50_000)
+def bases(word: str, part: str) -> tuple[str, ...]:
+    """The base forms a word may have as that part of speech: 'roofs' as n -> roof; () when there is none."""
+    irregular = tuple(lemma for lemma, pos in _table().forms.get(word, ()) if pos == part)
+    if irregular:
+        return irregular
+    found = [word] if part in _entry(word) else []
+    for ending, stem in ENDINGS[part]:
+        base = word[: len(word) - len(ending)] + stem
+        if word.endswith(ending) and len(base) > 2 and not (ending == "s" and word.endswith("ss")):
+            found += [base] if part in _entry(base) else []
+            undoubled = base[:-1]
+            if ending in ("ed", "ing", "er", "est") and base[-1] == undoubled[-1:] and part in _entry(undoubled):
+                found.append(undoubled)
+    return tuple(dict.fromkeys(found))
+
+
+@lru_cache(maxsize=50_000)
+def uses(word: str, part: str) -> int:
+    """How often the word was counted as that part of speech, plus one; 0 when it never is one."""
+    return max((_entry(base)[part][0] + 1 for base in bases(word, part) if part in _entry(base)), default=0)
+
+
+@lru_cache(maxsize=50_000)
+def senses(word: str, part: str) -> tuple[str, ...]:
+    """The senses of a word as that part of speech, the commonest first."""
+    return tuple(dict.fromkeys(s for base in bases(word, part) for s in _entry(base).get(part, (0, ()))[1]))
+
+
+def _column(sense: str, column: int) -> tuple[str, ...]:
+    fields = _table().synsets[sense].split("\t")
+    return tuple(fields[column].split()) if len(fields) > column else ()
+
+
+def _file(sense: str) -> int:
+    return int(_table().synsets[sense].partition("\t")[0])
+
+
+@lru_cache(maxsize=50_000)
+def above(sense: str) -> frozenset[str]:
+    """The sense and every sense it is a kind of."""
+    found, todo = {sense}, [sense]
+    for _ in range(_STEPS):
+        todo = [up for s in todo for up in _column(s, 1) if up not in found]
+        found.update(todo)
+    return frozenset(found)
+
+
+@lru_cache(maxsize=50_000)
+def is_word(word: str) -> bool:
+    """Whether the thesaurus has the word, in any form, as any part of speech."""
+    return any(bases(word, part) for part in PARTS)
+
+
+@lru_cache(maxsize=50_000)
+def names_thing(word: str) -> bool:
+    """Whether the commonest meaning of a noun is something that an image shows: bench and swan, but not hue or height."""
+    found = senses(word, "n")
+    return bool(found) and _file(found[0]) in _SEEN
+
+
+@lru_cache(maxsize=50_000)
+def _meanings(word: str) -> frozenset[str]:
+    return frozenset(s for part in PARTS for s in senses(word, part))
+
+
+@lru_cache(maxsize=50_000)
+def akin(one: str, other: str) -> bool:
+    """Whether two words share a meaning, or one is derived from the other: curb and kerb, glass and glazed."""
+    mine, yours = _meanings(one), _meanings(other)
+    if mine & yours:
+        return True
+    return any(yours & set(_column(s, 4)) for s in mine) or any(mine & set(_column(s, 4)) for s in yours)
+
+
+@lru_cache(maxsize=50_000)
+def is_kind_of(narrow: str, broad: str) -> bool:
+    """Whether the first noun is a kind of the second in the commonest meaning of either: car of vehicle."""
+    kinds, wanted = senses(narrow, "n"), senses(broad, "n")
+    return any(kind in above(s) for s in kinds[:2] for kind in wanted[:2])
+
+
+@lru_cache(maxsize=50_000)
+def opposites(one: str, other: str) -> bool:
+    """Whether two words exclude each other: antonyms, or words close to antonyms (tiny and huge)."""
+    mine, yours = _around(one), _around(other)
+    return not (mine & yours) and any(yours & set(_column(s, 2)) for s in mine)
+
+
+@lru_cache(maxsize=50_000)
+def _around(word: str) -> frozenset[str]:
+    """The commonest adjective, verb and adverb meanings of a word, and the adjectives they are similar to."""
+    own = [s for part in "avr" for s in senses(word, part)[:3]]
+    return frozenset(own).union(*(_column(s, 3) for s in own if s))
