@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from data.shards import (
     complete_versions,
     is_inside,
     open_version,
+    sha256_bytes,
     sha256_file,
     sync_folder,
 )
@@ -144,11 +145,12 @@ def _newest(dataset: Path) -> Version | None:
 def _same(previous: Version, manifest: Manifest) -> bool:
     """Whether a version with this manifest would add nothing to the previous one, and that one is still whole.
 
-    How training is configured changes no shard, so it makes no version.
+    How training is configured and where a model is served changes no shard, so it makes no version.
     """
     old, new = (json.loads(m.to_json()) for m in (previous.manifest, manifest))
     for values in (old, new):
-        values["config"].pop("train", None)
+        for section in ("train", "server"):
+            values["config"].pop(section, None)
     if any(old[key] != new[key] for key in ("shards", "config", "accounts", "format_version")):
         return False
     return all(_has_size(previous.path / shard.path, shard) for shard in previous.manifest.shards)
@@ -188,6 +190,62 @@ def _point_to(dataset: Path, name: str) -> None:
         if path.read_text(encoding="utf-8") == f"{name}\n":
             return
     atomic_write(path, f"{name}\n".encode())
+
+
+def prune(dataset: Path, keep: int) -> list[str]:
+    """Remove all but the newest `keep` (at least 1) complete versions, and none that a checkpoint names.
+
+    A version disappears in one step. Call it with the lock held.
+
+    Returns:
+        The names of the versions that were removed.
+    """
+    dataset = Path(dataset)
+    named = set(_trained(dataset))
+    removed = [name for name in complete_versions(dataset)[: -max(1, keep)] if name not in named]
+    for name in removed:
+        trash = dataset / WORK / "removed"
+        shutil.rmtree(trash, ignore_errors=True)
+        trash.parent.mkdir(exist_ok=True)
+        (dataset / name).rename(trash)
+        shutil.rmtree(trash, ignore_errors=True)
+    return removed
+
+
+def name_checkpoint(dataset: Path, version: str, run: Path) -> None:
+    """Note that a checkpoint in the folder `run` was trained on a version, which `prune` then keeps."""
+    record = {"version": version, "run": str(Path(run).resolve())}
+    name = sha256_bytes(json.dumps(record, sort_keys=True).encode("utf-8", "surrogatepass"))[:16]
+    atomic_write(Path(dataset) / WORK / "runs" / f"{name}.json", json.dumps(record, sort_keys=True).encode())
+
+
+def _trained(dataset: Path) -> Iterator[str]:
+    """Names of the versions that were trained on, by runs whose folder is still there."""
+    for path in sorted((dataset / WORK / "runs").glob("*.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if Path(record["run"]).is_dir():
+                yield record["version"]
+
+
+def clean(work: Path, shards: Set[str], answers: Set[str]) -> None:
+    """Remove step results that neither the last rebuild nor any version uses.
+
+    Args:
+        shards: keys of the shards of the last rebuild.
+        answers: names of its files of answers.
+    """
+    for folder in _entries(work / "shards"):
+        # A file of a version is a hard link to the step's result: both go for the price of one.
+        if folder.name not in shards and not any(f.stat().st_nlink > 1 for f in folder.glob("*.parquet")):
+            shutil.rmtree(folder, ignore_errors=True)
+    for path in _entries(work / "answers"):
+        if path.name not in answers:
+            path.unlink(missing_ok=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def tables(manifest: Manifest) -> list[str]:

@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -23,21 +23,17 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
+from data.hashes import Hashes, remembered
 from data.partition import PARTS
 from data.readers import Source, read_source
 from data.shards import write_table
-from data.versions import Published, lock, publish, tables
+from data.versions import WORK, Published, clean, lock, prune, publish, tables
+from flows.jobs import ShardJob, deal, hashed
+from flows.plan import Plan, lines, plan, remember, step_version
 from flows.progress import report
-from flows.steps import (
-    ShardJob,
-    ShardResult,
-    build_shard,
-    deal,
-    rejects_table,
-    total_accounts,
-    total_counts,
-    total_gates,
-)
+from flows.refining import answered, with_answers
+from flows.steps import ShardResult, build_shard
+from flows.totals import rejects_table, total_accounts, total_counts, total_gates
 from schemas import __version__
 from schemas.config import Config, build, config_dict
 from schemas.errors import UsageError
@@ -105,8 +101,15 @@ def _read(source: str, config: Config) -> Source:
 
 
 @task(name="shard", task_run_name="{name}", cache_policy=NO_CACHE)
-def _shard(name: str, job: ShardJob, pool: ProcessPoolExecutor | None) -> ShardResult:
-    return pool.submit(build_shard, job).result() if pool else build_shard(job)
+def _shard(name: str, job: ShardJob, key: str, pool: ProcessPoolExecutor | None) -> ShardResult:
+    return pool.submit(build_shard, job, key).result() if pool else build_shard(job, key)
+
+
+@task(name="refine", cache_policy=NO_CACHE)
+def _refine(
+    jobs: list[ShardJob], config: Config, work: Path, hashes: Hashes, only_stored: bool
+) -> tuple[list[ShardJob], dict[str, Any]]:
+    return answered(jobs, config, work, hashes, step_version(), report, only_stored=only_stored)
 
 
 @task(name="publish", cache_policy=NO_CACHE)
@@ -179,6 +182,9 @@ def rebuild(
     config: dict[str, Any] | None = None,
     runner: Runner = "processes",
     train_run: str | None = None,
+    finish_with_what_we_have: bool = False,
+    keep: int | None = None,
+    rehash: bool = False,
 ) -> dict[str, Any]:
     """Turn a University-1652 / GeoText-1652 folder into a new version of a data set.
 
@@ -188,31 +194,71 @@ def rebuild(
         config: nested mapping of schemas.config.Config.
         runner: where shards are made: in a pool of processes, or in threads of this one.
         train_run: if given and a new version was made, train into a folder of its name in there afterwards.
+        finish_with_what_we_have: ask no model; captions without an accepted reply fall back to the rules.
+        keep: remove all but so many of the newest versions afterwards; none that a run beside the data set names.
+        rehash: read every file again instead of trusting its size, time and inode.
 
     Returns:
-        version, new, shards, reused, accounts, counts, gates, ignored, notes (and train: the scores).
+        version, new, shards, reused, plan, accounts, counts, gates, ignored, notes, refining (what the model was asked;
+        empty without one), removed (versions), and train: the scores.
     """
-    settings = build(Config, config or {})
-    dataset = Path(out).resolve()
-    if any(dataset.is_relative_to(Path(source).resolve() / part) for part in PARTS):
-        raise UsageError(f"{out} lies among the images of {source}: choose a folder outside its train/ and test/.")
-    with lock(dataset):
-        report("read source", 0, 1, source)
-        found = _read(str(Path(source).resolve()), settings)
-        report("read source", 1, 1, ", ".join(f"{n} {table}" for table, n in found.read.items()))
-        jobs = deal(found, Path(source).resolve(), dataset / ".work", settings)
-        results: dict[str, ShardResult] = {}
-        with _pool(runner) as pool:
-            futures = [_shard.submit(job.name, _opaque(job), _opaque(pool)) for job in jobs]
-            for done, future in enumerate(as_completed(futures), 1):
+    settings, dataset = _settings(source, out, config)
+    with lock(dataset), remembered(dataset / WORK / "hashes.sqlite", rehash=rehash) as hashes:
+        found, planned, refining = _planned(source, dataset, settings, hashes, finish_with_what_we_have)
+        results = {shard.job.name: shard.stored for shard in planned.shards if shard.stored}
+        missing = [shard for shard in planned.shards if not shard.stored]
+        report("shards", len(results), len(planned.shards), f"{len(results)} reused")
+        with _pool(runner) if missing else nullcontext() as pool:
+            futures = [_shard.submit(s.job.name, _opaque(s.job), s.key, _opaque(pool)) for s in missing]
+            for future in as_completed(futures):
                 made = future.result()
                 results[made.name] = made
-                report("shards", done, len(jobs), f"{made.name}{' (reused)' if made.reused else ''}")
+                for table, shard in made.files.items():
+                    hashes.learn(Path(made.folder) / f"{table}.parquet", shard.sha256)
+                report("shards", len(results), len(planned.shards), made.name)
         result: dict[str, Any] = _publish(
             str(dataset), _opaque(found), _opaque([results[name] for name in sorted(results)]), settings
         )
+        remember(planned, dataset / WORK)
+        removed = prune(dataset, keep) if keep else []
+        answers = {Path(shard.job.answers).name for shard in planned.shards if shard.job.answers}
+        clean(dataset / WORK, {shard.key for shard in planned.shards}, answers)
+        result |= {"refining": refining, "plan": planned.counts(), "removed": removed}
     if train_run and result["new"]:
         from flows.train import train
 
         result["train"] = train(str(dataset), str(Path(train_run) / result["version"]), config)
     return result
+
+
+def _settings(source: str, out: str, config: dict[str, Any] | None) -> tuple[Config, Path]:
+    dataset = Path(out).resolve()
+    if any(dataset.is_relative_to(Path(source).resolve() / part) for part in PARTS):
+        raise UsageError(f"{out} lies among the images of {source}: choose a folder outside its train/ and test/.")
+    return build(Config, config or {}), dataset
+
+
+def _planned(
+    source: str, dataset: Path, settings: Config, hashes: Hashes, only_stored: bool
+) -> tuple[Source, Plan, dict[str, Any]]:
+    """Read the source, let the model refine what it has not refined yet, and find out which shards have to be made."""
+    report("read source", 0, 1, source)
+    found = _read(str(Path(source).resolve()), settings)
+    report("read source", 1, 1, ", ".join(f"{n} {table}" for table, n in found.read.items()))
+    jobs = hashed(deal(found, Path(source).resolve(), dataset / WORK, settings), hashes)
+    refining: dict[str, Any] = {}
+    if settings.refine.refiner == "vllm":
+        jobs, refining = _refine(_opaque(jobs), settings, dataset / WORK, _opaque(hashes), only_stored)
+    return found, plan(jobs, hashes, dataset / WORK), refining
+
+
+def plan_rebuild(source: str, out: str, config: dict[str, Any] | None = None, *, rehash: bool = False) -> list[str]:
+    """What `rebuild` would reuse, make and drop, and why, as lines of text. Nothing is made and nobody is asked."""
+    settings, dataset = _settings(source, out, config)
+    with lock(dataset), remembered(dataset / WORK / "hashes.sqlite", rehash=rehash) as hashes:
+        found = read_source(Path(source), settings.partition)
+        jobs = hashed(deal(found, Path(source).resolve(), dataset / WORK, settings), hashes)
+        unanswered: list[str] = []
+        if settings.refine.refiner == "vllm":
+            jobs, unanswered = with_answers(jobs, settings, dataset / WORK, hashes, step_version())
+        return [*lines(plan(jobs, hashes, dataset / WORK)), *unanswered]

@@ -1,33 +1,27 @@
 """The steps of a rebuild as plain functions over typed records: no Prefect here, so that any process can run them.
 
-    deal(source) -> [ShardJob]            rows dealt to shards by building
-    build_shard(job) -> ShardResult       one shard: decode, deduplicate, strip, refine, gate, augment, write
-    rejects_table(...), totals(...)       what the manifest says
-
-A shard's result is stored under a key of everything that went in (file contents, captions, boxes, the part of the
-configuration that is read, the code itself), and taken from there when the same goes in again.
+build_shard(job, key) -> ShardResult      one shard: decode, deduplicate, strip, refine, gate, augment, write
+stored_result(job, key) -> ShardResult    the same from an earlier run; keys are made in flows/plan.py
 """
 
 import hashlib
-import importlib.metadata
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from augment.satellite import augment_tile
+from data.hashes import Hashes
 from data.images import ImageInfo, inspect
-from data.partition import part_of
-from data.readers import Source
-from data.shards import atomic_write, sha256_file, write_table
-from refine.orientation import strip_many
-from refine.refinement import keep_captions, refine_captions
-from schemas.config import Config, OrientationMode, config_dict
+from data.shards import atomic_write, write_table
+from flows.jobs import UNREADABLE, ShardJob
+from flows.refining import read_answers
+from flows.wording import ORIGINAL, Wordings, caption_wordings, region_wordings, variants
+from refine.refinement import keep_captions, refine_stripped
 from schemas.errors import AccountingError, SourceError
 from schemas.manifest import Account, Shard
 from schemas.records import (
@@ -40,43 +34,14 @@ from schemas.records import (
     SourceImage,
     SourceRegion,
     Split,
+    Stripped,
     Table,
 )
-from schemas.tables import REJECTS, SCHEMAS
+from schemas.tables import SCHEMAS
 
 R = TypeVar("R", SourceCaption, SourceRegion)
 
-ROOT = Path(__file__).resolve().parent.parent
-# Whatever may change a shard's bytes while its input stays the same: our own code and word lists, and these libraries.
-CODE = (
-    "flows/steps.py",
-    "refine",
-    "augment",
-    "data/images.py",
-    "data/shards.py",
-    "schemas/records.py",
-    "schemas/tables.py",
-)
-LIBRARIES = ("albumentations", "numpy", "opencv-python-headless", "pillow", "pyarrow", "spacy")
-
-
-@dataclass(frozen=True)
-class ShardJob:
-    """Everything one shard is made of: the rows of some buildings of one split and platform."""
-
-    source: str
-    work: str
-    split: Split
-    platform: Platform
-    part: int
-    images: tuple[SourceImage, ...]
-    captions: tuple[SourceCaption, ...]
-    regions: tuple[SourceRegion, ...]
-    config: Config
-
-    @property
-    def name(self) -> str:
-        return f"split={self.split}/platform={self.platform}/part-{self.part:05d}.parquet"
+RESULT = "result.json"  # written last: its presence means that the shard is complete
 
 
 @dataclass(frozen=True)
@@ -122,79 +87,26 @@ class _Image:
     info: ImageInfo
 
 
-def deal(source: Source, root: Path, work: Path, config: Config) -> list[ShardJob]:
-    """Deal the source's rows to shards by a hash of the building, so that a change of one caption touches one shard."""
-    buildings: dict[tuple[Split, Platform], set[str]] = defaultdict(set)
-    for image in source.images:
-        buildings[image.split, image.platform].add(image.building_id)
-    parts = {key: -(-len(ids) // config.shards.buildings) for key, ids in buildings.items()}
-    home: dict[str, tuple[Split, Platform, int]] = {}
-    images: dict[tuple[Split, Platform, int], list[SourceImage]] = defaultdict(list)
-    captions: dict[tuple[Split, Platform, int], list[SourceCaption]] = defaultdict(list)
-    regions: dict[tuple[Split, Platform, int], list[SourceRegion]] = defaultdict(list)
-    for image in source.images:
-        where = (image.split, image.platform, part_of(image.building_id, parts[image.split, image.platform]))
-        home[image.path] = where
-        images[where].append(image)
-    for caption in source.captions:
-        captions[home[caption.image_id]].append(caption)
-    for region in source.regions:
-        regions[home[region.image_id]].append(region)
-    return [
-        ShardJob(
-            source=str(root),
-            work=str(work),
-            split=where[0],
-            platform=where[1],
-            part=where[2],
-            images=tuple(images[where]),
-            captions=tuple(captions[where]),
-            regions=tuple(regions[where]),
-            config=config,
-        )
-        for where in sorted(images)
-    ]
-
-
 def _read(job: ShardJob) -> dict[str, bytes | str]:
-    """Bytes of every image file of the job, or why it cannot be read."""
+    """Bytes of every image file of the job, or why it cannot be read.
+
+    Raises:
+        SourceError: a file is not the one that the job's key speaks of.
+    """
     read: dict[str, bytes | str] = {}
     for image in job.images:
+        digest = job.digests[image.path]
+        if digest.startswith(UNREADABLE):
+            read[image.path] = digest.removeprefix(UNREADABLE)
+            continue
         try:
-            read[image.path] = (Path(job.source) / image.path).read_bytes()
+            data = (Path(job.source) / image.path).read_bytes()
         except OSError as error:
-            read[image.path] = error.strerror or str(error)
+            raise SourceError(f"{image.path} vanished during the rebuild ({error.strerror}): run it again.") from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise SourceError(f"{image.path} changed during the rebuild: run it again when the source is at rest.")
+        read[image.path] = data
     return read
-
-
-@cache
-def step_version() -> str:
-    """Hash of the code, the word lists and the library versions that a shard's bytes depend on, hexadecimal."""
-    digest = hashlib.sha256()
-    for name in CODE:
-        paths = [ROOT / name] if name.endswith(".py") else sorted((ROOT / name).rglob("*.*"))
-        for path in (p for p in paths if p.suffix in (".py", ".yaml")):
-            digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    for library in LIBRARIES:
-        digest.update(f"{library} {importlib.metadata.version(library)}\0".encode())
-    return digest.hexdigest()
-
-
-def _key(job: ShardJob, read: Mapping[str, bytes | str]) -> str:
-    config = config_dict(job.config)
-    content = {
-        "step": step_version(),
-        "split": job.split,
-        "platform": job.platform,
-        "images": [
-            (repr(i), hashlib.sha256(b).hexdigest() if isinstance(b := read[i.path], bytes) else b) for i in job.images
-        ],
-        "captions": [repr(c) for c in job.captions],
-        "regions": [repr(r) for r in job.regions],
-        "max_pixels": config["partition"]["max_pixels"],
-        **({k: config[k] for k in ("seed", "orientation", "augment", "refine")} if job.split == "train" else {}),
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _decode(job: ShardJob, read: Mapping[str, bytes | str], rows: _Rows) -> list[_Image]:
@@ -262,10 +174,17 @@ def _refused(table: Table, row: SourceCaption | SourceRegion, reason: str, detai
     return Reject(table, row.source, row.row, "image", reason, detail)
 
 
-def _refine(job: ShardJob, raws: Sequence[str], mode: OrientationMode) -> list[Refined]:
-    if job.split != "train":
-        return keep_captions(raws)
-    return refine_captions(raws, job.platform, mode=mode, refiner=job.config.refine.refiner)
+def _refine(job: ShardJob, said: Wordings, image_of: Mapping[str, str]) -> dict[tuple[str, int | None], Refined]:
+    """Every wording refined: by the model's answers where the job has some, else by the rules."""
+    answers = read_answers(Path(job.answers)) if job.answers else {}
+    known: dict[tuple[str, str], Refined] = {}
+    done: dict[tuple[str, int | None], Refined] = {}
+    for (caption_id, variant), stripped in said.items():
+        asked = (image_of[caption_id], stripped.text)
+        if asked not in known:
+            known[asked] = answers[asked] if job.answers else refine_stripped(stripped, job.platform)
+        done[caption_id, variant] = replace(known[asked], stripped=stripped)
+    return done
 
 
 def _image_row(job: ShardJob, image: SourceImage, data: bytes, width: int, height: int) -> dict[str, Any]:
@@ -322,33 +241,36 @@ def _region_row(job: ShardJob, image: SourceImage, region: SourceRegion, strippe
 def _augmented(
     job: ShardJob,
     image: _Image,
-    captions: Sequence[tuple[SourceCaption, Refined]],
-    regions: Sequence[tuple[SourceRegion, str]],
+    captions: Sequence[SourceCaption],
+    regions: Sequence[SourceRegion],
+    refined: Mapping[tuple[str, int | None], Refined],
+    said: Wordings,
     rows: _Rows,
 ) -> None:
     """Add the augmented copies of a satellite tile, with the captions and the regions that are still true of them."""
-    for variant in range(job.config.augment.variants):
+    for variant in variants(job.config, job.split, job.platform):
         tile = augment_tile(
             image.data,
-            [region.bbox for region, _ in regions],
+            [region.bbox for region in regions],
             image_id=image.source.path,
             variant=variant,
             seed=job.config.seed,
             config=job.config.augment,
+            **({"symmetries_only": True} if job.config.orientation.satellite == "remap" else {}),
         )
         copy = replace(image.source, path=f"{image.source.path}~aug{variant}")
         row = _image_row(job, copy, tile.data, tile.width, tile.height)
         rows.add("images", [{**row, "parent_image_id": image.source.path, "transform": tile.transform}], derived=True)
         rows.add(
             "captions",
-            [_caption_row(job, copy, replace(caption, image_id=copy.path), done) for caption, done in captions],
+            [_caption_row(job, copy, replace(c, image_id=copy.path), refined[c.caption_id, variant]) for c in captions],
             derived=True,
         )
         rows.add(
             "regions",
             [
-                _region_row(job, copy, replace(region, image_id=copy.path), stripped, box)
-                for (region, stripped), box in zip(regions, tile.boxes, strict=True)
+                _region_row(job, copy, replace(region, image_id=copy.path), said[region.region_id, variant].text, box)
+                for region, box in zip(regions, tile.boxes, strict=True)
                 if box is not None
             ],
             derived=True,
@@ -359,36 +281,32 @@ def _fill(job: ShardJob, images: Sequence[_Image], copies: Mapping[str, str], ro
     ids = [image.source.path for image in images]
     captions_of = _by_image("captions", job.captions, lambda c: c.raw, ids, copies, rows)
     regions_of = _by_image("regions", job.regions, lambda r: (r.sentence, r.bbox), ids, copies, rows)
-    captions = [caption for image_id in ids for caption in captions_of[image_id]]
-    regions = [region for image_id in ids for region in regions_of[image_id]]
+    captions = tuple(caption for image_id in ids for caption in captions_of[image_id])
+    regions = tuple(region for image_id in ids for region in regions_of[image_id])
 
-    mode = job.config.orientation.mode(job.platform)
-    augments = job.split == "train" and job.platform == "satellite" and job.config.augment.variants > 0
-    cleans = job.split == "train" and mode == "strip"
-    done = dict(zip(captions, _refine(job, [c.raw for c in captions], mode), strict=True))
-    # An augmented tile is turned: its words never keep their orientation, whatever the mode of the originals is.
-    turned = done
-    if augments and mode != "strip":
-        turned = dict(zip(captions, _refine(job, [c.raw for c in captions], "strip"), strict=True))
-    bare = {}
-    if cleans or augments:
-        bare = dict(zip(regions, (s.text for s in strip_many(r.sentence for r in regions)), strict=True))
+    said: Wordings = {(r.region_id, ORIGINAL): Stripped(r.sentence) for r in regions}
+    if job.split == "train":
+        said = region_wordings(regions, job.platform, job.config)
+        wordings = caption_wordings(captions, job.platform, job.config)
+        refined = _refine(job, wordings, {c.caption_id: c.image_id for c in captions})
+    else:
+        kept = keep_captions([c.raw for c in captions])
+        refined = {(c.caption_id, ORIGINAL): row for c, row in zip(captions, kept, strict=True)}
 
     for image in images:
         own_captions, own_regions = captions_of[image.source.path], regions_of[image.source.path]
         rows.add("images", [_image_row(job, image.source, image.data, image.info.width, image.info.height)])
-        rows.add("captions", [_caption_row(job, image.source, c, done[c]) for c in own_captions])
+        rows.add(
+            "captions", [_caption_row(job, image.source, c, refined[c.caption_id, ORIGINAL]) for c in own_captions]
+        )
         rows.add(
             "regions",
-            [_region_row(job, image.source, r, bare[r] if cleans else r.sentence, r.bbox) for r in own_regions],
+            [_region_row(job, image.source, r, said[r.region_id, ORIGINAL].text, r.bbox) for r in own_regions],
         )
-        if augments:
-            try:
-                _augmented(
-                    job, image, [(c, turned[c]) for c in own_captions], [(r, bare[r]) for r in own_regions], rows
-                )
-            except SourceError as error:
-                rows.notes.append(f"not augmented: {error}")
+        try:
+            _augmented(job, image, own_captions, own_regions, refined, said, rows)
+        except SourceError as error:
+            rows.notes.append(f"not augmented: {error}")
 
 
 def _accounts(job: ShardJob, rows: _Rows) -> dict[Table, Account]:
@@ -431,12 +349,20 @@ def _gates(rows: _Rows) -> dict[str, dict[str, int]]:
     return dict(sorted(tally.items()))
 
 
-def _stored(job: ShardJob, folder: Path) -> ShardResult | None:
+def _folder(job: ShardJob, key: str) -> Path:
+    return Path(job.work) / "shards" / key
+
+
+def stored_result(job: ShardJob, key: str, hashes: Hashes) -> ShardResult | None:
     """The result of an earlier run under the same key, if every file of it is undamaged."""
+    folder = _folder(job, key)
     try:
-        values = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        text = (folder / RESULT).read_text(encoding="utf-8")
+        values = json.loads(text)
         files = {table: Shard(**shard) for table, shard in values["files"].items()}
-        if any(sha256_file(folder / f"{table}.parquet") != shard.sha256 for table, shard in files.items()):
+        if values.pop("sha256") != _checksum(values):
+            return None
+        if any(hashes.of(folder / f"{table}.parquet") != shard.sha256 for table, shard in files.items()):
             return None
         return ShardResult(
             name=job.name,
@@ -451,29 +377,29 @@ def _stored(job: ShardJob, folder: Path) -> ShardResult | None:
             rejects=tuple(Reject(**reject) for reject in values["rejects"]),
             notes=tuple(values["notes"]),
         )
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def build_shard(job: ShardJob) -> ShardResult:
-    """Make one shard, or take it from .work when the same was made before.
+def _checksum(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def build_shard(job: ShardJob, key: str) -> ShardResult:
+    """Make one shard and keep its result under its key.
 
     Returns:
         What the shard holds; its files lie in `folder` as <table>.parquet.
 
     Raises:
         AccountingError: rows went missing, which is a defect of ours.
+        SourceError: an image changed since the key was made.
     """
-    read = _read(job)
-    folder = Path(job.work) / "shards" / _key(job, read)
-    stored = _stored(job, folder)
-    if stored is not None:
-        return stored
-
     rows = _Rows()
-    images = _decode(job, read, rows)
+    images = _decode(job, _read(job), rows)
     copies = _refuse_copies(images, rows)
     _fill(job, [image for image in images if image.source.path not in copies], copies, rows)
+    folder = _folder(job, key)
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[Table, Shard] = {}
     for table in TABLES:
@@ -499,60 +425,5 @@ def build_shard(job: ShardJob) -> ShardResult:
         for key, value in asdict(result).items()
         if key not in ("name", "split", "platform", "folder", "reused")
     }
-    atomic_write(folder / "result.json", json.dumps(kept, sort_keys=True).encode())
+    atomic_write(folder / RESULT, json.dumps({**kept, "sha256": _checksum(kept)}, sort_keys=True).encode())
     return result
-
-
-def rejects_table(rejects: Iterable[Reject]) -> pa.Table:
-    """Every refused row, in the order of source, row, field."""
-    rows = sorted(
-        (asdict(reject) for reject in rejects),
-        key=lambda r: (r["table"], r["source"], r["row"], r["field"], r["detail"]),
-    )
-    return pa.Table.from_pylist(rows, schema=REJECTS)
-
-
-def total_accounts(source: Source, results: Sequence[ShardResult]) -> dict[Table, Account]:
-    """The balance of the whole rebuild: rows the reader refused count as read and rejected.
-
-    Raises:
-        AccountingError: the parts do not add up to what was read.
-    """
-    refused = Counter(reject.table for reject in source.rejects)
-    accounts = {
-        table: Account(
-            read=source.read[table],
-            written=sum(r.accounts[table].written for r in results),
-            rejected=refused[table] + sum(r.accounts[table].rejected for r in results),
-            derived=sum(r.accounts[table].derived for r in results),
-        )
-        for table in TABLES
-    }
-    check_accounts(accounts, "the rebuild")
-    return accounts
-
-
-def total_counts(results: Sequence[ShardResult]) -> dict[str, Any]:
-    """{split: {platform: counts}} summed over shards; buildings as a number."""
-    totals: dict[str, Any] = {}
-    for result in results:
-        cell = totals.setdefault(result.split, {}).setdefault(
-            result.platform, {"buildings": 0, "images": 0, "augmented": 0, "captions": 0, "regions": 0, "statuses": {}}
-        )
-        cell["buildings"] += len(result.counts["buildings"])
-        for key in ("images", "augmented", "captions", "regions"):
-            cell[key] += result.counts[key]
-        for status, n in result.counts["statuses"].items():
-            cell["statuses"][status] = cell["statuses"].get(status, 0) + n
-    return totals
-
-
-def total_gates(results: Sequence[ShardResult]) -> dict[str, dict[str, int]]:
-    """Per gate how many replies passed and failed it, originals and augmented copies alike."""
-    totals: dict[str, dict[str, int]] = {}
-    for result in results:
-        for gate, tally in result.gates.items():
-            cell = totals.setdefault(gate, {"passed": 0, "failed": 0})
-            cell["passed"] += tally["passed"]
-            cell["failed"] += tally["failed"]
-    return dict(sorted(totals.items()))

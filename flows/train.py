@@ -6,6 +6,8 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from data.shards import open_version
+from data.versions import name_checkpoint
 from experts.evaluate import evaluate
 from experts.trainer import train as run_training
 from flows.progress import report
@@ -37,6 +39,8 @@ def train(
     """
     settings = build(Config, config or {}).train
     run_training(Path(dataset), Path(run), settings, device, resume=resume, progress=report)
+    version = open_version(Path(dataset))
+    name_checkpoint(version.path.parent, version.name, Path(run))
     scores = evaluate(Path(run), Path(dataset))
     create_markdown_artifact(summary(scores), key="train-summary", description=f"{run}: scores on test")
     return scores

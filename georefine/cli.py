@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 import typer
 
 from schemas import __version__
-from schemas.errors import GeorefineError
+from schemas.errors import GeorefineError, UsageError
 
 if TYPE_CHECKING:
     from schemas.config import Config
@@ -49,6 +49,7 @@ class Refiner(StrEnum):
     """Who rewrites captions."""
 
     rules = "rules"
+    vllm = "vllm"
 
 
 class Runner(StrEnum):
@@ -87,6 +88,21 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML file; `georefine config` prints every key with its default.")
 ]
 RefinerOption = Annotated[Refiner | None, typer.Option(help="Who rewrites captions; default: as configured.")]
+VllmUrl = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vllm-url", metavar="URL", help="A vLLM server; repeat it for replicas. None: one is started."
+    ),
+]
+VllmPython = Annotated[
+    Path | None,
+    typer.Option(
+        "--vllm-python", metavar="EXE", help="Python that has vLLM; default: .venv-vllm of `make vllm`."
+    ),
+]
+ModelName = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="Folder or hub name of the model that rewrites captions.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; everything else goes to stderr.")]
 
 
@@ -98,6 +114,18 @@ def _config(path: Path | None, **overrides: dict[str, Any]) -> "Config":
     for section, keys in overrides.items():
         values[section] |= {key: value for key, value in keys.items() if value is not None}
     return build(type(load_config(None)), values)
+
+
+def _refining(
+    path: Path | None, refiner: Refiner | None, urls: list[str] | None, python: Path | None, model: str | None
+) -> "Config":
+    """The configuration with the options on top that say who rewrites captions, and where."""
+    given = {"refiner": refiner.value if refiner else None, "model": model}
+    where = {"urls": tuple(urls) if urls else None, "python": str(python.resolve()) if python else None}
+    settings = _config(path, refine=given, server=where)
+    if settings.refine.refiner == "rules" and (urls or python or model):
+        raise UsageError("--vllm-url, --vllm-python and --model are for --refiner vllm: add it, or leave them out.")
+    return settings
 
 
 def _print_json(document: object) -> None:
@@ -118,16 +146,23 @@ def _flow() -> Iterator[None]:
 @app.command()
 def demo(
     out: Out = Path("demo"),
-    refiner: Annotated[Refiner, typer.Option(help="Who rewrites captions.")] = Refiner.rules,
+    refiner: Annotated[
+        Refiner, typer.Option(help="Who rewrites captions; vllm serves a tiny model that comes with georefine.")
+    ] = Refiner.rules,
+    vllm_url: VllmUrl = None,
+    vllm_python: VllmPython = None,
+    model: ModelName = None,
     buildings: Annotated[
         int, typer.Option(min=16, help="Buildings of the sample world, one eighth of them unseen.")
     ] = 912,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws another world.")] = 7,
 ) -> None:
     """Sample world -> rebuild -> verify -> train -> scores, in one go (DIR/source, DIR/dataset, DIR/run)."""
-    from georefine.demo import run_demo
+    from georefine.demo import run_demo, tiny_model
 
-    config = _config(None, refine={"refiner": refiner.value})
+    if refiner == Refiner.vllm and not vllm_url and not model:
+        model = tiny_model()
+    config = _refining(None, refiner, vllm_url, vllm_python, model)
     with _flow():
         report = run_demo(out, config, buildings=buildings, seed=seed)
     from georefine.show import show_demo
@@ -162,16 +197,48 @@ def rebuild(
     out: Out,
     config: ConfigFile = None,
     refiner: RefinerOption = None,
+    vllm_url: VllmUrl = None,
+    vllm_python: VllmPython = None,
+    model: ModelName = None,
     runner: Annotated[Runner, typer.Option(help="Where shards are made.")] = Runner.processes,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what would be reused, made and dropped, and why.")
+    ] = False,
+    finish_with_what_we_have: Annotated[
+        bool,
+        typer.Option(
+            "--finish-with-what-we-have", help="Ask no model; captions without an accepted reply fall back to rules."
+        ),
+    ] = False,
+    keep: Annotated[
+        int | None,
+        typer.Option(min=1, help="Remove all but so many newest versions, and none that a checkpoint names."),
+    ] = None,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Read every file again, whatever its size, time and inode say.")
+    ] = False,
 ) -> None:
     """Turn a source folder into a new version of a data set; rows read = rows written + rows rejected with a reason."""
     from schemas.config import config_dict
 
-    settings = _config(config, refine={"refiner": refiner.value if refiner else None})
+    settings = config_dict(_refining(config, refiner, vllm_url, vllm_python, model))
+    if plan:
+        from flows.rebuild import plan_rebuild
+
+        print("\n".join(plan_rebuild(str(source), str(out), settings, rehash=rehash)))
+        return
     from flows.rebuild import rebuild as run_rebuild
 
     with _flow():
-        result = run_rebuild(str(source), str(out), config_dict(settings), runner.value)
+        result = run_rebuild(
+            str(source),
+            str(out),
+            settings,
+            runner.value,
+            finish_with_what_we_have=finish_with_what_we_have,
+            keep=keep,
+            rehash=rehash,
+        )
     from georefine.show import show_rebuild
 
     show_rebuild(result)
@@ -192,6 +259,26 @@ def verify(dataset: Dataset, as_json: Json = False) -> None:
             print(f"{dataset}: every check passed.")
     if findings:
         raise typer.Exit(1)
+
+
+@app.command()
+def diff(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set with both versions in it.")],
+    before: Annotated[str, typer.Argument(metavar="VERSION_A", help="Name of a version, such as v0001.")],
+    after: Annotated[str, typer.Argument(metavar="VERSION_B", help="Name of another, such as v0002.")],
+    as_json: Json = False,
+) -> None:
+    """Captions that changed between two versions: text, status, new ones, lost ones."""
+    from data.diff import changes
+
+    if as_json:
+        from dataclasses import asdict
+
+        _print_json([{"kind": c.kind, **asdict(c)} for c in changes(dataset, before, after)])
+    else:
+        from georefine.show import show_diff
+
+        show_diff(changes(dataset, before, after))
 
 
 @app.command()

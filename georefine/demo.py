@@ -34,6 +34,13 @@ def _sample(folder: Path, buildings: int, seed: int) -> dict[str, Any]:
     return world
 
 
+def tiny_model() -> str:
+    """Folder of the tiny rewriting model that comes with georefine; it knows the sample world and nothing else."""
+    from refine.tiny_rewriter import model_folder
+
+    return str(model_folder())
+
+
 def _command() -> str:
     """How this command is called from here: by its name where that is on the PATH, else by its place."""
     if shutil.which("georefine"):

@@ -1,7 +1,8 @@
 """What a person sees on the terminal after a rebuild, a training, a search, the demo: tables by rich, on stdout."""
 
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from schemas.records import PLATFORMS, SPLITS, STATUSES
 
 if TYPE_CHECKING:
+    from data.diff import Change
     from experts.search import Found
 
 
@@ -86,11 +88,41 @@ def show_rebuild(result: Mapping[str, Any]) -> None:
         console.print(f"not data: {escape(ascii(path)[1:-1])} ({escape(why)})", style="dim", highlight=False)
     for note in result["notes"]:
         console.print(escape(note), highlight=False)
+    if result["refining"]:
+        console.print(refining_line(result["refining"]), highlight=False, soft_wrap=True)
+    for name in result["removed"]:
+        console.print(f"removed version {name}", highlight=False)
     what = "new version" if result["new"] else "nothing changed: still version"
     where = Path(result["dataset"]) / result["version"]
     console.print(
         f"{what} {where} ({result['shards']} shards, {result['reused']} reused)", highlight=False, soft_wrap=True
     )
+
+
+def refining_line(tally: Mapping[str, Any]) -> str:
+    """What the model was asked in this run, and what became of it, in one line."""
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in tally.items())
+
+
+def show_diff(changes: Iterable["Change"]) -> None:
+    """Changed captions one after the other, old above new; then how many."""
+    console = _console()
+    counts: Counter[str] = Counter()
+    for change in changes:
+        counts[change.kind] += 1
+        console.print(f"{change.kind} {_visible(change.caption_id)}", style="bold", markup=False, soft_wrap=True)
+        for name in change.fields or ("final",):
+            for sign, state, colour in (("-", change.before, "red"), ("+", change.after, "green")):
+                if state is not None:
+                    text = f"  {sign} {name}: {_visible(getattr(state, name))}"
+                    console.print(text, style=colour, markup=False, highlight=False, soft_wrap=True)
+    kinds = ("added", "removed", "changed")
+    console.print(", ".join(f"{counts[kind]} {kind}" for kind in kinds), highlight=False)
+
+
+def _visible(text: str) -> str:
+    """Text of unknown origin with its control characters written out, so that it cannot steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def show_scores(scores: Mapping[str, Any], run: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from data import shards, versions
 from data.shards import open_version, sha256_bytes, shard_path, write_table
-from data.versions import Published, list_versions, lock, next_version, publish
+from data.versions import WORK, Published, clean, list_versions, lock, name_checkpoint, next_version, prune, publish
 from schemas.errors import DatasetError
 from schemas.manifest import FORMAT_VERSION, Account, Manifest, Shard
 from schemas.records import SPLITS, Split, Table
@@ -235,6 +235,35 @@ def _hold(dataset: Path, ready: Any) -> None:
     with lock(dataset):
         ready.set()
         signal.pause()
+
+
+def test_pruning_keeps_the_newest_and_what_a_checkpoint_names(dataset: Path, tmp_path: Path) -> None:
+    for number in range(5):
+        run(dataset, [f"caption {number}"])
+    kept, gone = tmp_path / "run", tmp_path / "gone"
+    kept.mkdir()
+    name_checkpoint(dataset, "v0002", kept)
+    name_checkpoint(dataset, "v0003", gone)
+    with lock(dataset):
+        assert prune(dataset, 2) == ["v0001", "v0003"]
+    assert [version.name for version in list_versions(dataset)] == ["v0002", "v0004", "v0005"]
+    with lock(dataset):
+        assert prune(dataset, 1) == ["v0004"]
+    assert open_version(dataset).name == "v0005"
+
+
+def test_cleaning_keeps_what_the_last_rebuild_or_a_version_uses(tmp_path: Path) -> None:
+    work = tmp_path / WORK
+    for key in ("used", "linked", "stale"):
+        (work / "shards" / key).mkdir(parents=True)
+        (work / "shards" / key / "images.parquet").write_bytes(b"rows")
+    os.link(work / "shards" / "linked" / "images.parquet", tmp_path / "version.parquet")
+    (work / "answers").mkdir()
+    for name in ("a-1.json", "b-2.json"):
+        (work / "answers" / name).write_bytes(b"[]")
+    clean(work, {"used"}, {"a-1.json"})
+    assert sorted(p.name for p in (work / "shards").iterdir()) == ["linked", "used"]
+    assert [p.name for p in (work / "answers").iterdir()] == ["a-1.json"]
 
 
 def test_a_second_rebuild_is_told_who_holds_the_data_set(dataset: Path) -> None:

@@ -10,9 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from data.hashes import Hashes
 from data.readers import read_source
-from flows import steps
-from flows.steps import ShardResult, build_shard, check_accounts, deal, total_accounts
+from flows import plan
+from flows.jobs import ShardJob, deal, hashed
+from flows.plan import plan_shard
+from flows.steps import ShardResult, build_shard, check_accounts
+from flows.totals import total_accounts
 from schemas.config import AugmentConfig, Config, OrientationConfig, PartitionConfig
 from schemas.errors import AccountingError
 from schemas.manifest import Account
@@ -48,9 +52,14 @@ def record(image: str, caption: object = CAPTION, **more: object) -> dict[str, o
     return {"image_id": image, "image": image, "caption": caption, "sentences": None, "bboxes": None, **more}
 
 
+def run(job: ShardJob) -> ShardResult:
+    planned = plan_shard(job, Hashes(), {})
+    return planned.stored or build_shard(job, planned.key)
+
+
 def made(root: Path, work: Path, config: Config = CONFIG) -> dict[str, ShardResult]:
     source = read_source(root, config.partition)
-    results = {r.name: r for r in (build_shard(job) for job in deal(source, root, work, config))}
+    results = {r.name: r for r in (run(job) for job in hashed(deal(source, root, work, config), Hashes()))}
     total_accounts(source, list(results.values()))
     return results
 
@@ -160,14 +169,8 @@ def test_same_input_is_reused_and_damage_is_made_anew(world, tmp_path: Path) -> 
 def test_changed_code_makes_everything_anew(world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = world({"train/drone/0001/image-01.jpeg": picture("red")}, {})
     made(root, tmp_path / "work")
-    monkeypatch.setattr(steps, "step_version", lambda: "other code")
+    monkeypatch.setattr(plan, "step_version", lambda: "other code")
     assert not only(made(root, tmp_path / "work"), "split=train").reused
-
-
-def test_the_step_version_knows_the_rules_and_their_word_lists() -> None:
-    for name in steps.CODE:
-        assert (steps.ROOT / name).exists(), name
-    assert len(steps.step_version()) == 64
 
 
 def test_only_the_shard_of_a_changed_caption_is_made_anew(world, tmp_path: Path) -> None:

@@ -1,0 +1,183 @@
+"""What a rebuild would do, before it does it: the key of every shard, and why a key changed.
+
+`georefine rebuild SOURCE --out DATASET --plan`. A shard's key is a hash of everything that its bytes depend on, kept
+apart by kind: the code, the part of the configuration that it reads, its images, captions and regions, the replies of
+the model, people's decisions.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from data.hashes import Hashes
+from data.shards import atomic_write
+from flows.jobs import ShardJob
+from flows.steps import ShardResult, stored_result
+from schemas.config import config_dict
+
+ROOT = Path(__file__).resolve().parent.parent
+# Whatever may change a shard's bytes while its input stays the same: our own code and word lists, and these libraries.
+CODE = (
+    "flows/jobs.py",
+    "flows/refining.py",
+    "flows/steps.py",
+    "flows/wording.py",
+    "refine",
+    "augment",
+    "data/images.py",
+    "data/shards.py",
+    "schemas/records.py",
+    "schemas/symmetry.py",
+    "schemas/tables.py",
+)
+DATA = (".py", ".yaml", ".tsv", ".gz", ".txt")
+LIBRARIES = ("albumentations", "numpy", "opencv-python-headless", "pillow", "pyarrow", "spacy")
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A shard, its key, and whether .work holds its result.
+
+    Attributes:
+        parts: kind of input -> hash of it; the key is the hash of them all.
+        stored: the result of an earlier run under this key, or None.
+        reason: why it has to be made, in words; empty when it is stored.
+    """
+
+    job: ShardJob
+    key: str
+    parts: dict[str, str]
+    stored: ShardResult | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every shard of a rebuild, and the names of those that the last one had and this one has not."""
+
+    shards: tuple[Planned, ...]
+    dropped: tuple[str, ...]
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """{platform: {"reused": n, "recomputed": n, "dropped": n}}"""
+        tally: Counter[tuple[str, str]] = Counter(
+            (shard.job.platform, "reused" if shard.stored else "recomputed") for shard in self.shards
+        )
+        tally.update((name.split("platform=")[1].split("/")[0], "dropped") for name in self.dropped)
+        what = ("reused", "recomputed", "dropped")
+        return {p: {w: tally[p, w] for w in what} for p in sorted({platform for platform, _ in tally})}
+
+
+@cache
+def step_version() -> str:
+    """Hash of the code, the word lists and the library versions that a shard's bytes depend on, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in CODE:
+        paths = [ROOT / name] if name.endswith(".py") else sorted((ROOT / name).rglob("*.*"))
+        for path in (p for p in paths if p.suffix in DATA):
+            digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    for library in LIBRARIES:
+        digest.update(f"{library} {importlib.metadata.version(library)}\0".encode())
+    return digest.hexdigest()
+
+
+def config_read(job: ShardJob) -> dict[str, Any]:
+    """The part of the configuration that a shard of this split reads."""
+    config = config_dict(job.config)
+    read = {"max_pixels": config["partition"]["max_pixels"]}
+    if job.split == "train":
+        asks_model = job.config.refine.refiner == "vllm"
+        # Where the model lies does not matter: its revision is part of every answer.
+        config["refine"]["model"] = Path(job.config.refine.model).name
+        read["orientation"] = {job.platform: config["orientation"][job.platform]}
+        read["refine"] = config["refine"] if asks_model else {"refiner": config["refine"]["refiner"]}
+        if job.platform == "satellite":
+            read |= {"seed": config["seed"], "augment": config["augment"]}
+    return read
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def key_parts(job: ShardJob) -> dict[str, str]:
+    """Kind of input -> hash, for everything that the bytes of a shard depend on."""
+    return {
+        "code": step_version(),
+        "config": _hash(config_read(job)),
+        "images": _hash([(repr(image), job.digests[image.path]) for image in job.images]),
+        "captions": _hash([repr(caption) for caption in job.captions]),
+        "regions": _hash([repr(region) for region in job.regions]),
+        "replies": job.answers and Path(job.answers).stem,
+        "decisions": _hash([repr(decision) for decision in job.decisions]) if job.decisions else "",
+    }
+
+
+def plan_shard(job: ShardJob, hashes: Hashes, before: Mapping[str, Any]) -> Planned:
+    """The key of one shard, whether its result is stored undamaged, and if not, why it has to be made.
+
+    Args:
+        before: what `remember` wrote of this shard's last run: {"parts": {...}, "config": {...}}, or nothing.
+    """
+    parts = key_parts(job)
+    key = _hash([job.split, job.platform, parts])
+    stored = stored_result(job, key, hashes)
+    return Planned(job, key, parts, stored, "" if stored else _reason(job, parts, before))
+
+
+def _reason(job: ShardJob, parts: Mapping[str, str], before: Mapping[str, Any]) -> str:
+    if not before:
+        return "new"
+    changed = [kind for kind, digest in parts.items() if before["parts"].get(kind) != digest]
+    said = {
+        "code": "georefine or a library is another version",
+        "config": f"configuration: {_difference(before['config'], config_read(job))}",
+        "replies": "the model's replies",
+        "decisions": "decisions of reviewers",
+    }
+    return "; ".join(said.get(kind, kind) for kind in changed) or "its stored result is missing or damaged"
+
+
+def _difference(old: object, new: object, key: str = "") -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        return ", ".join(_difference(old.get(name), new.get(name), f"{key}.{name}".lstrip(".")) for name in names)
+    return f"{key} {json.dumps(old)} -> {json.dumps(new)}"
+
+
+def plan(jobs: Sequence[ShardJob], hashes: Hashes, work: Path) -> Plan:
+    """What has to be made of the jobs, and what of the last rebuild is no longer there."""
+    before = _last(work)
+    shards = tuple(plan_shard(job, hashes, before.get(job.name, {})) for job in jobs)
+    return Plan(shards, tuple(sorted(before.keys() - {job.name for job in jobs})))
+
+
+def remember(planned: Plan, work: Path) -> None:
+    """Keep the keys of a finished rebuild, so that the next plan can say what changed."""
+    kept = {shard.job.name: {"parts": shard.parts, "config": config_read(shard.job)} for shard in planned.shards}
+    atomic_write(work / PLAN, json.dumps(kept, sort_keys=True).encode("utf-8", "surrogatepass"))
+
+
+def _last(work: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads((work / PLAN).read_text(encoding="utf-8"))
+        return {str(n): v for n, v in kept.items() if isinstance(v["parts"], dict) and isinstance(v["config"], dict)}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+        return {}
+
+
+def lines(planned: Plan) -> list[str]:
+    """The plan as text: counts per platform, then every shard that is made or dropped, with the reason."""
+    table = [
+        f"{platform}: {n['reused']} shards reused, {n['recomputed']} recomputed, {n['dropped']} dropped"
+        for platform, n in planned.counts().items()
+    ]
+    made = [f"  make {shard.job.name}: {shard.reason}" for shard in planned.shards if not shard.stored]
+    return [*table, *made, *(f"  drop {name}" for name in planned.dropped)]

@@ -1,0 +1,69 @@
+"""What the manifest says of all shards together: the balance of rows, counts per platform, gates, refused rows."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from data.readers import Source
+from flows.steps import ShardResult, check_accounts
+from schemas.manifest import Account
+from schemas.records import TABLES, Reject, Table
+from schemas.tables import REJECTS
+
+
+def rejects_table(rejects: Iterable[Reject]) -> pa.Table:
+    """Every refused row, in the order of source, row, field."""
+    rows = sorted(
+        (asdict(reject) for reject in rejects),
+        key=lambda r: (r["table"], r["source"], r["row"], r["field"], r["detail"]),
+    )
+    return pa.Table.from_pylist(rows, schema=REJECTS)
+
+
+def total_accounts(source: Source, results: Sequence[ShardResult]) -> dict[Table, Account]:
+    """The balance of the whole rebuild: rows the reader refused count as read and rejected.
+
+    Raises:
+        AccountingError: the parts do not add up to what was read.
+    """
+    refused = Counter(reject.table for reject in source.rejects)
+    accounts = {
+        table: Account(
+            read=source.read[table],
+            written=sum(r.accounts[table].written for r in results),
+            rejected=refused[table] + sum(r.accounts[table].rejected for r in results),
+            derived=sum(r.accounts[table].derived for r in results),
+        )
+        for table in TABLES
+    }
+    check_accounts(accounts, "the rebuild")
+    return accounts
+
+
+def total_counts(results: Sequence[ShardResult]) -> dict[str, Any]:
+    """{split: {platform: counts}} summed over shards; buildings as a number."""
+    totals: dict[str, Any] = {}
+    for result in results:
+        cell = totals.setdefault(result.split, {}).setdefault(
+            result.platform, {"buildings": 0, "images": 0, "augmented": 0, "captions": 0, "regions": 0, "statuses": {}}
+        )
+        cell["buildings"] += len(result.counts["buildings"])
+        for key in ("images", "augmented", "captions", "regions"):
+            cell[key] += result.counts[key]
+        for status, n in result.counts["statuses"].items():
+            cell["statuses"][status] = cell["statuses"].get(status, 0) + n
+    return totals
+
+
+def total_gates(results: Sequence[ShardResult]) -> dict[str, dict[str, int]]:
+    """Per gate how many replies passed and failed it, originals and augmented copies alike."""
+    totals: dict[str, dict[str, int]] = {}
+    for result in results:
+        for gate, tally in result.gates.items():
+            cell = totals.setdefault(gate, {"passed": 0, "failed": 0})
+            cell["passed"] += tally["passed"]
+            cell["failed"] += tally["failed"]
+    return dict(sorted(totals.items()))

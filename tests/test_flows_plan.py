@@ -1,0 +1,114 @@
+"""What a rebuild would do: which shards are reused, made and dropped, and why."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data.hashes import Hashes
+from data.readers import read_source
+from flows import plan as module
+from flows.jobs import deal, hashed
+from flows.plan import CODE, ROOT, Plan, lines, plan, remember, step_version
+from flows.steps import build_shard
+from schemas.config import AugmentConfig, Config, PartitionConfig, ShardConfig
+
+CONFIG = Config(partition=PartitionConfig(val_fraction=0.0), shards=ShardConfig(buildings=2))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    from PIL import Image
+
+    root = tmp_path / "source"
+    records = []
+    for building in range(8):
+        for folder in ("satellite", "drone"):
+            path = root / "train" / folder / f"{building:04d}" / "image-01.jpeg"
+            path.parent.mkdir(parents=True)
+            Image.new("RGB", (16, 16), (building * 30, 0, 0)).save(path)
+            records.append({"image": path.relative_to(root).as_posix(), "caption": f"A red roof and {building} cars."})
+    (root / "train.json").write_text(json.dumps(records), encoding="utf-8")
+    return root
+
+
+def planned(source: Path, work: Path, config: Config = CONFIG) -> Plan:
+    jobs = deal(read_source(source, config.partition), source, work, config)
+    return plan(hashed(jobs, Hashes()), Hashes(), work)
+
+
+def build(source: Path, work: Path, config: Config = CONFIG) -> None:
+    found = planned(source, work, config)
+    for shard in found.shards:
+        if not shard.stored:
+            build_shard(shard.job, shard.key)
+    remember(found, work)
+
+
+def reasons(found: Plan) -> dict[str, str]:
+    return {shard.job.name: shard.reason for shard in found.shards if not shard.stored}
+
+
+def test_everything_is_new_then_nothing_is(source: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    assert set(reasons(planned(source, work)).values()) == {"new"}
+    build(source, work)
+    again = planned(source, work)
+    assert reasons(again) == {}
+    assert again.counts() == {
+        "drone": {"reused": 4, "recomputed": 0, "dropped": 0},
+        "satellite": {"reused": 4, "recomputed": 0, "dropped": 0},
+    }
+    assert lines(again)[0] == "drone: 4 shards reused, 0 recomputed, 0 dropped"
+
+
+def test_one_changed_caption_concerns_one_shard_and_says_so(source: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    build(source, work)
+    records = json.loads((source / "train.json").read_text(encoding="utf-8"))
+    records[3]["caption"] = "A blue roof."
+    (source / "train.json").write_text(json.dumps(records), encoding="utf-8")
+    assert list(reasons(planned(source, work)).values()) == ["captions"]
+
+
+def test_a_changed_setting_is_named_and_concerns_who_reads_it(source: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    build(source, work)
+    other = replace(CONFIG, augment=AugmentConfig(variants=1), train=replace(CONFIG.train, seed=4))
+    found = reasons(planned(source, work, other))
+    assert set(found.values()) == {"configuration: augment.variants 2 -> 1"}
+    assert all("satellite" in name for name in found)
+
+
+def test_changed_code_and_damage_are_named(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = tmp_path / "work"
+    build(source, work)
+    damaged = planned(source, work).shards[0]
+    assert damaged.stored is not None
+    (Path(damaged.stored.folder) / "images.parquet").write_bytes(b"")
+    assert reasons(planned(source, work)) == {damaged.job.name: "its stored result is missing or damaged"}
+    monkeypatch.setattr(module, "step_version", lambda: "other")
+    assert set(reasons(planned(source, work)).values()) == {"georefine or a library is another version"}
+
+
+def test_shards_that_are_gone_are_dropped(source: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    build(source, work)
+    fewer = planned(source, work, replace(CONFIG, shards=ShardConfig(buildings=8)))
+    assert len(fewer.dropped) == 6
+    assert all(line.startswith("  drop split=train/") for line in lines(fewer)[-6:])
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 3}', "no json"])
+def test_a_damaged_memory_of_the_last_plan_costs_the_reasons_only(source: Path, tmp_path: Path, text: str) -> None:
+    work = tmp_path / "work"
+    build(source, work)
+    (work / "plan.json").write_text(text, encoding="utf-8")
+    assert reasons(planned(source, work)) == {}
+
+
+def test_the_step_version_knows_the_rules_and_their_word_lists() -> None:
+    for name in CODE:
+        assert (ROOT / name).exists(), name
+    assert len(step_version()) == 64
