@@ -3,15 +3,16 @@
 jobs = hashed(deal(source, root, work, config), hashes)
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from data.hashes import Hashes
 from data.partition import part_of
 from data.readers import Source
+from review.decisions import Decision
 from schemas.config import Config
 from schemas.records import Platform, SourceCaption, SourceImage, SourceRegion, Split
 
@@ -39,7 +40,7 @@ class ShardJob:
     config: Config
     digests: Mapping[str, str] = field(default_factory=dict)
     answers: str = ""
-    decisions: tuple[Any, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def name(self) -> str:
@@ -90,3 +91,31 @@ def hashed(jobs: Iterable[ShardJob], hashes: Hashes) -> list[ShardJob]:
 
 def _digest(found: str | OSError) -> str:
     return found if isinstance(found, str) else f"{UNREADABLE}{found.strerror or found}"
+
+
+def decided(jobs: Iterable[ShardJob], decisions: Mapping[str, Decision]) -> tuple[list[ShardJob], tuple[str, ...]]:
+    """The train jobs with the decisions on their captions, and the ids of captions decided on that are not there.
+
+    A decision on the caption of an augmented copy goes to the job of its original.
+    """
+    jobs = list(jobs)
+    home = {c.caption_id: number for number, job in enumerate(jobs) if job.split == "train" for c in job.captions}
+    given: dict[int, list[Decision]] = defaultdict(list)
+    unknown: list[str] = []
+    for caption_id, decision in sorted(decisions.items()):
+        number = home.get(caption_id, home.get(original(caption_id)))
+        if number is None:
+            unknown.append(caption_id)
+        else:
+            given[number].append(decision)
+    return [replace(job, decisions=tuple(given[n])) for n, job in enumerate(jobs)], tuple(unknown)
+
+
+def copy_id(image_id: str, variant: int) -> str:
+    """Id of the augmented copy number `variant` of an image."""
+    return f"{image_id}~aug{variant}"
+
+
+def original(caption_id: str) -> str:
+    """Id of the caption whose augmented copy this is; itself if it is none."""
+    return re.sub(r"~aug\d+(#\d+)$", r"\1", caption_id)

@@ -29,6 +29,7 @@ CODE = (
     "flows/steps.py",
     "flows/wording.py",
     "refine",
+    "review/decisions.py",
     "augment",
     "data/images.py",
     "data/shards.py",
@@ -116,7 +117,7 @@ def key_parts(job: ShardJob) -> dict[str, str]:
         "captions": _hash([repr(caption) for caption in job.captions]),
         "regions": _hash([repr(region) for region in job.regions]),
         "replies": job.answers and Path(job.answers).stem,
-        "decisions": _hash([repr(decision) for decision in job.decisions]) if job.decisions else "",
+        "decisions": _hash([(d.caption_id, d.kind, d.text, d.source_sha256) for d in job.decisions]),
     }
 
 

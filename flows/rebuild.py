@@ -28,12 +28,20 @@ from data.partition import PARTS
 from data.readers import Source, read_source
 from data.shards import write_table
 from data.versions import WORK, Published, clean, lock, prune, publish, tables
-from flows.jobs import ShardJob, deal, hashed
+from flows.jobs import ShardJob, deal, decided, hashed
 from flows.plan import Plan, lines, plan, remember, step_version
 from flows.progress import report
 from flows.refining import answered, with_answers
 from flows.steps import ShardResult, build_shard
-from flows.totals import rejects_table, total_accounts, total_counts, total_gates
+from flows.totals import (
+    decision_notes,
+    rejects_table,
+    total_accounts,
+    total_counts,
+    total_decisions,
+    total_gates,
+)
+from review.decisions import REVIEWS, standing_decisions
 from schemas import __version__
 from schemas.config import Config, build, config_dict
 from schemas.errors import UsageError
@@ -113,8 +121,11 @@ def _refine(
 
 
 @task(name="publish", cache_policy=NO_CACHE)
-def _publish(out: str, source: Source, results: list[ShardResult], config: Config) -> dict[str, Any]:
+def _publish(
+    out: str, source: Source, results: list[ShardResult], config: Config, unknown: tuple[str, ...]
+) -> dict[str, Any]:
     dataset = Path(out)
+    decisions = total_decisions(results, unknown)
     files = {shard.path: Path(r.folder) / f"{table}.parquet" for r in results for table, shard in r.files.items()}
     shards = [shard for r in results for shard in r.files.values()]
     rejects = rejects_table([*source.rejects, *(reject for r in results for reject in r.rejects)])
@@ -132,7 +143,7 @@ def _publish(out: str, source: Source, results: list[ShardResult], config: Confi
         accounts=total_accounts(source, results),
         counts=total_counts(results),
         gates=total_gates(results),
-        notes=(*source.notes, *(note for r in results for note in r.notes)),
+        notes=(*source.notes, *(note for r in results for note in r.notes), *decision_notes(decisions)),
     )
     published = publish(dataset, files, manifest)
     create_markdown_artifact(summary(published), key="rebuild-summary", description=str(dataset))
@@ -145,6 +156,7 @@ def _publish(out: str, source: Source, results: list[ShardResult], config: Confi
         "accounts": {table: vars(account) for table, account in manifest.accounts.items()},
         "counts": manifest.counts,
         "gates": manifest.gates,
+        "decisions": decisions,
         "ignored": dict(source.ignored),
         "notes": list(manifest.notes),
     }
@@ -199,12 +211,13 @@ def rebuild(
         rehash: read every file again instead of trusting its size, time and inode.
 
     Returns:
-        version, new, shards, reused, plan, accounts, counts, gates, ignored, notes, refining (what the model was asked;
-        empty without one), removed (versions), and train: the scores.
+        version, new, shards, reused, plan, accounts, counts, gates, decisions (of reviewers: applied, stale, unknown),
+        ignored, notes, refining (what the model was asked; empty without one), removed (versions), and train: the
+        scores.
     """
     settings, dataset = _settings(source, out, config)
     with lock(dataset), remembered(dataset / WORK / "hashes.sqlite", rehash=rehash) as hashes:
-        found, planned, refining = _planned(source, dataset, settings, hashes, finish_with_what_we_have)
+        found, planned, refining, unknown = _planned(source, dataset, settings, hashes, finish_with_what_we_have)
         results = {shard.job.name: shard.stored for shard in planned.shards if shard.stored}
         missing = [shard for shard in planned.shards if not shard.stored]
         report("shards", len(results), len(planned.shards), f"{len(results)} reused")
@@ -217,7 +230,7 @@ def rebuild(
                     hashes.learn(Path(made.folder) / f"{table}.parquet", shard.sha256)
                 report("shards", len(results), len(planned.shards), made.name)
         result: dict[str, Any] = _publish(
-            str(dataset), _opaque(found), _opaque([results[name] for name in sorted(results)]), settings
+            str(dataset), _opaque(found), _opaque([results[name] for name in sorted(results)]), settings, unknown
         )
         remember(planned, dataset / WORK)
         removed = prune(dataset, keep) if keep else []
@@ -240,16 +253,17 @@ def _settings(source: str, out: str, config: dict[str, Any] | None) -> tuple[Con
 
 def _planned(
     source: str, dataset: Path, settings: Config, hashes: Hashes, only_stored: bool
-) -> tuple[Source, Plan, dict[str, Any]]:
+) -> tuple[Source, Plan, dict[str, Any], tuple[str, ...]]:
     """Read the source, let the model refine what it has not refined yet, and find out which shards have to be made."""
     report("read source", 0, 1, source)
     found = _read(str(Path(source).resolve()), settings)
     report("read source", 1, 1, ", ".join(f"{n} {table}" for table, n in found.read.items()))
     jobs = hashed(deal(found, Path(source).resolve(), dataset / WORK, settings), hashes)
+    jobs, unknown = decided(jobs, standing_decisions(dataset / REVIEWS))
     refining: dict[str, Any] = {}
     if settings.refine.refiner == "vllm":
         jobs, refining = _refine(_opaque(jobs), settings, dataset / WORK, _opaque(hashes), only_stored)
-    return found, plan(jobs, hashes, dataset / WORK), refining
+    return found, plan(jobs, hashes, dataset / WORK), refining, unknown
 
 
 def plan_rebuild(source: str, out: str, config: dict[str, Any] | None = None, *, rehash: bool = False) -> list[str]:
@@ -258,6 +272,7 @@ def plan_rebuild(source: str, out: str, config: dict[str, Any] | None = None, *,
     with lock(dataset), remembered(dataset / WORK / "hashes.sqlite", rehash=rehash) as hashes:
         found = read_source(Path(source), settings.partition)
         jobs = hashed(deal(found, Path(source).resolve(), dataset / WORK, settings), hashes)
+        jobs, _ = decided(jobs, standing_decisions(dataset / REVIEWS))
         unanswered: list[str] = []
         if settings.refine.refiner == "vllm":
             jobs, unanswered = with_answers(jobs, settings, dataset / WORK, hashes, step_version())

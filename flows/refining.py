@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from data.hashes import Hashes
 from data.shards import atomic_write
@@ -175,6 +175,11 @@ def answered(
     return [done.get(number, job) for number, job in enumerate(jobs)], tally
 
 
+def _wordings_each(config: Config) -> int:
+    """How many wordings a caption has at most; those that agree are asked about once, so that a bar may jump."""
+    return 1 + config.augment.variants if config.orientation.satellite != "strip" else 1
+
+
 def _ask(
     pending: Sequence[tuple[int, ShardJob]],
     model: "Model",
@@ -193,6 +198,7 @@ def _ask(
     answers: dict[int, Answers] = {}
     done: dict[int, ShardJob] = {}
     tally = Tally()
+    total = sum(len(job.captions) for _, job in pending) * _wordings_each(config)
 
     def settle() -> None:
         """Write the answers of the jobs that are complete, and forget them."""
@@ -213,8 +219,9 @@ def _ask(
         report=report,
         only_stored=only_stored,
         tally=tally,
+        total=total,
     ):
-        number, image_id, text = ask.tag
+        number, image_id, text = cast(tuple[int, str, str], ask.tag)
         answers[number][image_id, text] = refined
         missing[number] -= 1
         settle()

@@ -18,10 +18,11 @@ from augment.satellite import augment_tile
 from data.hashes import Hashes
 from data.images import ImageInfo, inspect
 from data.shards import atomic_write, write_table
-from flows.jobs import UNREADABLE, ShardJob
+from flows.jobs import UNREADABLE, ShardJob, copy_id
 from flows.refining import read_answers
 from flows.wording import ORIGINAL, Wordings, caption_wordings, region_wordings, variants
 from refine.refinement import keep_captions, refine_stripped
+from review.decisions import apply
 from schemas.errors import AccountingError, SourceError
 from schemas.manifest import Account, Shard
 from schemas.records import (
@@ -72,6 +73,8 @@ class _Rows:
     written: Counter[str] = field(default_factory=Counter)
     derived: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    applied: int = 0
+    stale: list[str] = field(default_factory=list)
 
     def add(self, table: Table, rows: Sequence[dict[str, Any]], derived: bool = False) -> None:
         getattr(self, table).extend(rows)
@@ -187,6 +190,40 @@ def _refine(job: ShardJob, said: Wordings, image_of: Mapping[str, str]) -> dict[
     return done
 
 
+def _decide(
+    job: ShardJob, captions: Sequence[SourceCaption], refined: dict[tuple[str, int | None], Refined], rows: _Rows
+) -> None:
+    """Let people's decisions settle captions: an edited text wins, a rejected rewrite falls back, a stale one is noted.
+
+    A copy without a decision of its own follows its original as long as both say the same.
+    """
+    decisions = {decision.caption_id: decision for decision in job.decisions}
+    for caption in captions:
+        first = refined[caption.caption_id, ORIGINAL].stripped.text
+        for variant in (ORIGINAL, *variants(job.config, job.split, job.platform)):
+            now = refined[caption.caption_id, variant]
+            image_id = caption.image_id if variant is ORIGINAL else copy_id(caption.image_id, variant)
+            own = decisions.get(replace(caption, image_id=image_id).caption_id)
+            decision = own or (decisions.get(caption.caption_id) if now.stripped.text == first else None)
+            if decision is None:
+                continue
+            outcome = apply(
+                decision,
+                raw=caption.raw,
+                refined=now.refined,
+                queries=now.queries,
+                fallback=now.stripped.text,
+                platform=job.platform,
+            )
+            if outcome:
+                refined[caption.caption_id, variant] = replace(
+                    now, final=outcome.final, status=outcome.status, queries=outcome.queries
+                )
+                rows.applied += 1
+            elif own:
+                rows.stale.append(own.caption_id)
+
+
 def _image_row(job: ShardJob, image: SourceImage, data: bytes, width: int, height: int) -> dict[str, Any]:
     return {
         "image_id": image.path,
@@ -258,7 +295,7 @@ def _augmented(
             config=job.config.augment,
             **({"symmetries_only": True} if job.config.orientation.satellite == "remap" else {}),
         )
-        copy = replace(image.source, path=f"{image.source.path}~aug{variant}")
+        copy = replace(image.source, path=copy_id(image.source.path, variant))
         row = _image_row(job, copy, tile.data, tile.width, tile.height)
         rows.add("images", [{**row, "parent_image_id": image.source.path, "transform": tile.transform}], derived=True)
         rows.add(
@@ -289,6 +326,7 @@ def _fill(job: ShardJob, images: Sequence[_Image], copies: Mapping[str, str], ro
         said = region_wordings(regions, job.platform, job.config)
         wordings = caption_wordings(captions, job.platform, job.config)
         refined = _refine(job, wordings, {c.caption_id: c.image_id for c in captions})
+        _decide(job, captions, refined, rows)
     else:
         kept = keep_captions([c.raw for c in captions])
         refined = {(c.caption_id, ORIGINAL): row for c, row in zip(captions, kept, strict=True)}
@@ -338,6 +376,7 @@ def _counts(rows: _Rows) -> dict[str, Any]:
         "captions": len(rows.captions),
         "regions": len(rows.regions),
         "statuses": dict(sorted(Counter(row["status"] for row in rows.captions).items())),
+        "decisions": {"applied": rows.applied, "stale": rows.stale},
     }
 
 

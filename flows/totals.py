@@ -1,7 +1,7 @@
 """What the manifest says of all shards together: the balance of rows, counts per platform, gates, refused rows."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -67,3 +67,21 @@ def total_gates(results: Sequence[ShardResult]) -> dict[str, dict[str, int]]:
             cell["passed"] += tally["passed"]
             cell["failed"] += tally["failed"]
     return dict(sorted(totals.items()))
+
+
+def total_decisions(results: Sequence[ShardResult], unknown: Sequence[str]) -> dict[str, Any]:
+    """What became of reviewers' decisions: rows settled by one, and ids of captions whose decision was not applied."""
+    told = [result.counts["decisions"] for result in results]
+    stale = sorted(caption_id for one in told for caption_id in one["stale"])
+    return {"applied": sum(one["applied"] for one in told), "stale": stale, "unknown": sorted(unknown)}
+
+
+def decision_notes(decisions: Mapping[str, Any]) -> list[str]:
+    """One sentence for each kind of decision that was not applied, with the captions it is about."""
+    why = {"stale": "the source text changed since", "unknown": "the caption is not in the train split any more"}
+    notes = []
+    for kind, reason in why.items():
+        if ids := decisions[kind]:
+            named = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+            notes.append(f"{len(ids)} decisions of reviewers were not applied, because {reason}: {named}.")
+    return notes

@@ -90,15 +90,11 @@ ConfigFile = Annotated[
 RefinerOption = Annotated[Refiner | None, typer.Option(help="Who rewrites captions; default: as configured.")]
 VllmUrl = Annotated[
     list[str] | None,
-    typer.Option(
-        "--vllm-url", metavar="URL", help="A vLLM server; repeat it for replicas. None: one is started."
-    ),
+    typer.Option("--vllm-url", metavar="URL", help="A vLLM server; repeat it for replicas. None: one is started."),
 ]
 VllmPython = Annotated[
     Path | None,
-    typer.Option(
-        "--vllm-python", metavar="EXE", help="Python that has vLLM; default: .venv-vllm of `make vllm`."
-    ),
+    typer.Option("--vllm-python", metavar="EXE", help="Python that has vLLM; default: .venv-vllm of `make vllm`."),
 ]
 ModelName = Annotated[
     str | None, typer.Option("--model", metavar="NAME", help="Folder or hub name of the model that rewrites captions.")

@@ -88,6 +88,8 @@ def show_rebuild(result: Mapping[str, Any]) -> None:
         console.print(f"not data: {escape(ascii(path)[1:-1])} ({escape(why)})", style="dim", highlight=False)
     for note in result["notes"]:
         console.print(escape(note), highlight=False)
+    if applied := result["decisions"]["applied"]:
+        console.print(f"{applied} rows as reviewers decided", highlight=False)
     if result["refining"]:
         console.print(refining_line(result["refining"]), highlight=False, soft_wrap=True)
     for name in result["removed"]:

@@ -13,10 +13,11 @@ from PIL import Image
 from data.hashes import Hashes
 from data.readers import read_source
 from flows import plan
-from flows.jobs import ShardJob, deal, hashed
+from flows.jobs import ShardJob, deal, decided, hashed
 from flows.plan import plan_shard
 from flows.steps import ShardResult, build_shard, check_accounts
 from flows.totals import total_accounts
+from review.decisions import Decision, Kind, source_hash
 from schemas.config import AugmentConfig, Config, OrientationConfig, PartitionConfig
 from schemas.errors import AccountingError
 from schemas.manifest import Account
@@ -182,6 +183,35 @@ def test_only_the_shard_of_a_changed_caption_is_made_anew(world, tmp_path: Path)
     records[7]["caption"] = "A green roof."
     root = world(files, {"train.json": records})
     assert sum(not r.reused for r in made(root, tmp_path / "work", config).values()) == 1
+
+
+def verdict(caption_id: str, kind: Kind, text: str = "", raw: str = CAPTION) -> Decision:
+    return Decision(caption_id, kind, text, "ann", "2026-01-01T00:00:00Z", "v0001", source_hash(raw), "b", 1)
+
+
+def test_decisions_of_people_win_and_stale_ones_are_reported(world, tmp_path: Path) -> None:
+    names = [f"train/satellite/{n:04d}/{n:04d}.jpg" for n in range(4)]
+    root = world({name: picture("red") for name in names}, {"train.json": [record(name) for name in names]})
+    ids = [f"{name}#0" for name in names]
+    decisions = [
+        verdict(ids[0], "edit", "A red roof beside a pond."),
+        verdict(ids[1], "reject"),
+        verdict(ids[2], "edit", "Never.", raw="another source text"),
+        verdict(ids[0].replace("#", "~aug1#"), "edit", "A copy of its own."),
+        verdict("train/satellite/9999/9999.jpg#0", "reject"),
+    ]
+    jobs = hashed(deal(read_source(root, CONFIG.partition), root, tmp_path / "work", CONFIG), Hashes())
+    found, unknown = decided(jobs, {d.caption_id: d for d in decisions})
+    result = run(found[0])
+    captions = {row["caption_id"]: row for row in rows(result, "captions")}
+    assert unknown == ("train/satellite/9999/9999.jpg#0",)
+    assert result.counts["decisions"] == {"applied": 6, "stale": [ids[2]]}
+    assert [captions[i]["status"] for i in ids] == ["edited", "rejected", "refined", "refined"]
+    assert captions[ids[0]]["final"] == captions[f"{names[0]}~aug0#0"]["final"] == "A red roof beside a pond."
+    assert captions[f"{names[0]}~aug1#0"]["final"] == "A copy of its own."
+    assert captions[ids[1]]["final"] == captions[ids[1]]["stripped"]
+    assert captions[ids[2]]["final"] == captions[ids[3]]["final"]
+    assert plan_shard(found[0], Hashes(), {}).key != plan_shard(jobs[0], Hashes(), {}).key
 
 
 def test_augmentation_can_be_switched_off(world, tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ MAY_IMPORT = {
     "refine": {"schemas"},
     "augment": {"schemas"},
     "experts": {"schemas", "data.shards"},
-    "flows": {"schemas", "data", "refine", "augment", "experts"},
-    "georefine": {"schemas", "data", "refine", "augment", "experts", "flows"},
+    "review": {"schemas", "data", "refine", "experts"},
+    "flows": {"schemas", "data", "refine", "augment", "experts", "review"},
+    "georefine": {"schemas", "data", "refine", "augment", "experts", "review", "flows"},
 }
 
 
