@@ -21,6 +21,7 @@ from augment.boxes import corners, move_box
 from schemas.config import AugmentConfig
 from schemas.errors import DatasetError, SourceError
 from schemas.records import Box
+from schemas.symmetry import Symmetry
 
 Pixels = NDArray[np.uint8]
 
@@ -46,8 +47,7 @@ class Recipe:
     """The exact parameters of one augmented tile, in the order in which they are applied.
 
     Attributes:
-        d4: turn or mirror image, albumentations' name: e, r90, r180, r270 (counter-clockwise), h (left and right
-            exchanged), v (top and bottom exchanged), t and hvt (mirrored along the main and the other diagonal).
+        d4: turn or mirror image, the value of a Symmetry, which is also albumentations' name.
         angle: further rotation, degrees, counter-clockwise.
         crop: side of the window that is kept, as a share of the tile's side; it is enlarged to the tile's size.
         centre: centre of the window, 0..1 of width and height of the tile after `d4`.
@@ -71,6 +71,11 @@ class Recipe:
     contrast: float
     quality: int
 
+    @property
+    def symmetry(self) -> Symmetry | None:
+        """The symmetry of the square that the tile was moved by; None where a free angle or a crop moved it further."""
+        return Symmetry(self.d4) if self.angle == 0 and self.crop == 1 else None
+
     def to_json(self) -> str:
         """Compact JSON with sorted keys; from_json reads it back without loss."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
@@ -86,6 +91,7 @@ class Recipe:
             values = json.loads(text)
             x, y = values["centre"]
             points = tuple((float(px), float(py)) for px, py in values["shadow"])
+            Symmetry(values["d4"])
             return cls(**{**values, "centre": (x, y), "shadow": points, "haze": tuple(values["haze"])})
         except (ValueError, TypeError, KeyError) as error:
             raise DatasetError(
@@ -108,7 +114,14 @@ class AugmentedTile:
 
 
 def augment_tile(
-    data: bytes, boxes: Sequence[Box], *, image_id: str, variant: int, seed: int, config: AugmentConfig
+    data: bytes,
+    boxes: Sequence[Box],
+    *,
+    image_id: str,
+    variant: int,
+    seed: int,
+    config: AugmentConfig,
+    symmetries_only: bool = False,
 ) -> AugmentedTile:
     """Make one augmented copy of a satellite tile.
 
@@ -123,13 +136,22 @@ def augment_tile(
         variant: number of the copy.
         seed: of the rebuild.
         config: what may be changed, and how far.
+        symmetries_only: no free angle and no crop, so that captions can be remapped: see `draw`.
 
     Raises:
         SourceError: the image cannot be decoded.
     """
     image = _decode(data, image_id)
     height, width = image.shape[:2]
-    recipe = draw(width, height, image_id=image_id, variant=variant, seed=seed, config=config)
+    recipe = draw(
+        width,
+        height,
+        image_id=image_id,
+        variant=variant,
+        seed=seed,
+        config=config,
+        symmetries_only=symmetries_only,
+    )
     return _apply(image, recipe, boxes)
 
 
@@ -143,13 +165,34 @@ def replay(data: bytes, transform: str, boxes: Sequence[Box] = ()) -> AugmentedT
     return _apply(_decode(data, "the original"), Recipe.from_json(transform), boxes)
 
 
-def draw(width: int, height: int, *, image_id: str, variant: int, seed: int, config: AugmentConfig) -> Recipe:
-    """Draw the parameters of one copy of a tile of `width` x `height` pixels."""
+def symmetry_of(transform: str) -> Symmetry | None:
+    """The symmetry that a `transform` column records; None where a free angle or a crop moved the tile further.
+
+    Raises:
+        DatasetError: `transform` is not one of ours.
+    """
+    return Recipe.from_json(transform).symmetry
+
+
+def draw(
+    width: int,
+    height: int,
+    *,
+    image_id: str,
+    variant: int,
+    seed: int,
+    config: AugmentConfig,
+    symmetries_only: bool = False,
+) -> Recipe:
+    """Draw the parameters of one copy of a tile of `width` x `height` pixels.
+
+    With `symmetries_only` the tile is moved by exactly one symmetry that the configuration allows. The copies of a
+    tile take different ones until all are used, and none stays as it was unless the configuration allows nothing else.
+    """
 
     def chance(name: str) -> float:
         """A number in [0, 1) that depends on the tile, the variant and the parameter's name, and on nothing else."""
-        key = json.dumps([seed, image_id, variant, name]).encode()
-        return int.from_bytes(blake2b(key, digest_size=6).digest(), "big") / 2**48
+        return _hash(seed, image_id, variant, name) / 2**48
 
     def between(name: str, low: float, high: float) -> float:
         return round(low + (high - low) * chance(name), 6)
@@ -162,15 +205,19 @@ def draw(width: int, height: int, *, image_id: str, variant: int, seed: int, con
         (True, True): ("e", "r90", "r180", "r270", "h", "v", "t", "hvt"),
     }[config.rotate, config.flip]
     d4 = elements[int(chance("d4") * len(elements))]
-    if d4 in {"r90", "r270", "t", "hvt"}:
+    if symmetries_only:
+        order = sorted(elements[1:] or elements, key=lambda element: _hash(seed, image_id, "d4", element))
+        d4 = order[variant % len(order)]
+    if Symmetry(d4).swaps_axes:
         width, height = height, width
 
-    limit = _angle_limit(width, height) if config.rotate else 0.0
+    limit = _angle_limit(width, height) if config.rotate and not symmetries_only else 0.0
     angle = between("angle", -limit, limit)
     cos, sin = math.cos(math.radians(angle)), abs(math.sin(math.radians(angle)))
     # Width and height of the turned window of side share 1, as shares of the tile's; a window must fit in both.
     spread_x, spread_y = cos + sin * height / width, cos + sin * width / height
-    crop = round(min(between("scale", config.min_scale, 1.0), 1 / spread_x, 1 / spread_y), 6)
+    scale = 1.0 if symmetries_only else between("scale", config.min_scale, 1.0)
+    crop = round(min(scale, 1 / spread_x, 1 / spread_y), 6)
     room_x, room_y = max(0.0, 1 - crop * spread_x) / 2, max(0.0, 1 - crop * spread_y) / 2
     centre = (between("x", 0.5 - room_x, 0.5 + room_x), between("y", 0.5 - room_y, 0.5 + room_y))
 
@@ -198,6 +245,11 @@ def draw(width: int, height: int, *, image_id: str, variant: int, seed: int, con
         contrast=between("contrast", -config.contrast, config.contrast),
         quality=config.jpeg_quality + int(chance("quality") * (max(TOP_QUALITY - config.jpeg_quality, 0) + 1)),
     )
+
+
+def _hash(*names: str | int) -> int:
+    """48 bits that depend on the names and on nothing else."""
+    return int.from_bytes(blake2b(json.dumps(names).encode(), digest_size=6).digest(), "big")
 
 
 def _angle_limit(width: int, height: int) -> float:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from augment.satellite import MIN_BOX_SHARE, Recipe, _window, augment_tile, draw, replay
+from augment.satellite import MIN_BOX_SHARE, Recipe, _window, augment_tile, draw, replay, symmetry_of
 from schemas.config import AugmentConfig
 from schemas.errors import DatasetError, SourceError
 from schemas.records import Box
+from schemas.symmetry import Symmetry
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "real" / "university1652-mini" / "train" / "satellite"
@@ -318,6 +319,57 @@ def test_turns_and_mirror_images_follow_their_switches() -> None:
         assert any(r.angle for r in made) is rotate
     angles = [r.angle for r in drawn(AugmentConfig())]
     assert min(angles) < -40 < 40 < max(angles) <= 45
+
+
+@pytest.mark.parametrize("switches", [(True, True, 7), (True, False, 3), (False, True, 2), (False, False, 1)])
+def test_symmetries_only_moves_a_tile_by_one_symmetry_and_each_copy_by_another(
+    switches: tuple[bool, bool, int],
+) -> None:
+    rotate, flip, count = switches
+    config = AugmentConfig(rotate=rotate, flip=flip, min_scale=0.5)
+    for tile in range(20):
+        made = [
+            draw(300, 200, image_id=f"{tile}", variant=i, seed=3, config=config, symmetries_only=True)
+            for i in range(2 * count)
+        ]
+        drawn = [recipe.symmetry for recipe in made]
+        assert None not in drawn
+        assert len(set(drawn)) == count
+        assert drawn[:count] == drawn[count:]
+        assert (Symmetry.E in drawn) is (count == 1)
+        free = [draw(300, 200, image_id=f"{tile}", variant=i, seed=3, config=config) for i in range(2 * count)]
+        light = [(r.shadow, r.darkness, r.haze, r.brightness, r.contrast, r.quality) for r in made]
+        assert light == [(r.shadow, r.darkness, r.haze, r.brightness, r.contrast, r.quality) for r in free]
+
+
+def test_the_symmetry_of_a_tile_is_read_from_its_transform() -> None:
+    box, config = (0.3, 0.4, 0.2, 0.1), AugmentConfig()
+    data = encode(scene(64, 48))
+    for variant in range(7):
+        tile = augment_tile(data, [box], image_id="x", variant=variant, seed=0, config=config, symmetries_only=True)
+        symmetry = symmetry_of(tile.transform)
+        assert symmetry is not None
+        assert tile.boxes[0] == pytest.approx(symmetry.box(box), abs=1e-12)
+        assert replay(data, tile.transform, [box]) == tile
+    assert symmetry_of(draw(64, 64, image_id="x", variant=0, seed=0, config=config).to_json()) is None
+    with pytest.raises(DatasetError):
+        symmetry_of(dataclasses.replace(STILL, d4="r45").to_json())
+
+
+@pytest.mark.parametrize("symmetry", Symmetry)
+def test_directions_move_with_the_pixels(symmetry: Symmetry) -> None:
+    """Paint one side of a square, turn it, and see which side is painted."""
+    sides = {"left": np.s_[:, :3], "top": np.s_[:3], "right": np.s_[:, -3:], "bottom": np.s_[-3:]}
+    for name, where in sides.items():
+        image = np.zeros((16, 16, 1))
+        image[where] = 1
+        turned = TWINS[symmetry](image)
+        assert turned[sides[symmetry.direction(name)]].all()
+        assert symmetry.inverse().direction(symmetry.direction(name)) == name
+    assert TWINS[symmetry](np.zeros((4, 8, 1))).shape == ((8, 4, 1) if symmetry.swaps_axes else (4, 8, 1))
+    for other in Symmetry:
+        image = np.arange(12).reshape(3, 4, 1)
+        assert (TWINS[symmetry.then(other)](image) == TWINS[other](TWINS[symmetry](image))).all()
 
 
 def test_amounts_stay_within_the_configuration() -> None:
