@@ -112,6 +112,14 @@ def folder_revision(folder: Path) -> str:
     return total.hexdigest()
 
 
+def _folder_name(folder: Path) -> str:
+    """What to call the model in a folder: its hub name in the hub's cache, else the folder's, which `model` is not."""
+    for part in folder.parts:
+        if part.startswith("models--"):
+            return part.removeprefix("models--").replace("--", "/")
+    return folder.parent.name if folder.name == "model" else folder.name
+
+
 def _named_model(config: RefineConfig) -> Model:
     """The model that the configuration names: a folder here, or one of the hub.
 
@@ -123,7 +131,7 @@ def _named_model(config: RefineConfig) -> Model:
         if not (folder / "config.json").is_file():
             raise ConfigError("refine.model", f"the folder {folder} has no config.json, so it holds no model.")
         folder = folder.resolve()
-        return Model(folder.name, config.revision or folder_revision(folder), str(folder))
+        return Model(_folder_name(folder), config.revision or folder_revision(folder), str(folder))
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", config.model):
         raise ConfigError("refine.model", f"{config.model!r} is neither a folder here nor a name on the hub.")
     return Model(config.model, config.revision or config.model, config.model)

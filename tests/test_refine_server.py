@@ -364,6 +364,20 @@ def test_what_is_no_model_is_refused(
         model_of(RefineConfig(model=model), [])
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("Qwen2.5-7B", "Qwen2.5-7B"),
+        ("tiny_rewriter/model", "tiny_rewriter"),
+        ("hub/models--Qwen--Qwen2.5-7B/snapshots/0a1b2c", "Qwen/Qwen2.5-7B"),
+    ],
+)
+def test_a_folder_names_its_model(folder: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "config.json").write_text("{}")
+    assert model_of(RefineConfig(model=str(tmp_path / folder)), []).name == name
+
+
 def test_a_hub_name_has_the_revision_that_is_configured_or_its_name() -> None:
     name = "Qwen/Qwen2.5-7B-Instruct"
     assert model_of(RefineConfig(model=name), []) == Model(name, name, name)
