@@ -271,10 +271,13 @@ class DecisionLog:
         with self._lock, _telling(self.path):
             return self._db.execute(query, values).fetchall()
 
-    def events(self, after: int = 0) -> list[Event]:
-        """The events with a greater `seq`, in the order of the log."""
-        rows = self._select(f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq", [after])
-        return [Event(*row) for row in rows]  # type: ignore[arg-type]
+    def events(self, after: int = 0) -> Iterator[Event]:
+        """The events with a greater `seq`, in the order of the log; memory holds a thousand at a time."""
+        while rows := self._select(f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq LIMIT 1000", [after]):
+            for row in rows:
+                event = Event(*row)  # type: ignore[arg-type]
+                yield event
+                after = event.seq
 
     def last(self) -> int:
         """`seq` of the newest event; 0 in an empty log."""
@@ -282,7 +285,15 @@ class DecisionLog:
 
     def history(self, caption_id: str) -> list[Event]:
         """Everything that was ever decided on one caption, oldest first."""
-        rows = self._select(f"SELECT {_COLUMNS} FROM events WHERE caption_id = ? ORDER BY revision", [caption_id])
+        return self.histories([caption_id])
+
+    def histories(self, caption_ids: Sequence[str]) -> list[Event]:
+        """Everything that was ever decided on some captions, in the order of the log."""
+        rows: list[tuple[object, ...]] = []
+        for start in range(0, len(caption_ids), 500):
+            part = caption_ids[start : start + 500]
+            marks = ", ".join("?" * len(part))
+            rows += self._select(f"SELECT {_COLUMNS} FROM events WHERE caption_id IN ({marks}) ORDER BY seq", part)
         return [Event(*row) for row in rows]  # type: ignore[arg-type]
 
     def standing(self, caption_id: str) -> Decision | None:
@@ -381,15 +392,8 @@ class DecisionLog:
 
     def export(self) -> Iterator[str]:
         """The whole log as JSON lines, one event each, in order."""
-        after = 0
-        while True:
-            rows = self._select(f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq LIMIT 1000", [after])
-            if not rows:
-                return
-            for row in rows:
-                event = Event(*row)  # type: ignore[arg-type]
-                yield json.dumps(asdict(event), ensure_ascii=False) + "\n"
-                after = event.seq
+        for event in self.events():
+            yield json.dumps(asdict(event), ensure_ascii=False) + "\n"
 
 
 def _now() -> str:

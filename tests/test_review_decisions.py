@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from review.decisions import (
@@ -124,7 +124,7 @@ def test_export_gives_every_event_as_json(log: DecisionLog) -> None:
     lines = [json.loads(line) for line in log.export()]
     assert [line["kind"] for line in lines] == ["edit", "undo"]
     assert lines[0]["caption_id"] == "ä\n#0"
-    assert Event(**lines[1]) == log.events()[1]
+    assert Event(**lines[1]) == list(log.events())[1]
 
 
 def test_a_damaged_log_is_one_sentence(tmp_path: Path) -> None:
@@ -185,6 +185,7 @@ def test_a_decision_on_another_source_text_is_stale(kind: Kind) -> None:
     assert outcome(kind, "anything", raw=RAW + " It is tall.") is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["accept", "edit", "undo"])), max_size=12))
 def test_standing_is_the_top_of_a_stack_whatever_the_order(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str]]
