@@ -1,25 +1,99 @@
-"""Rewrite a caption to what is true after its image was turned or mirrored (doc to come)."""
+"""Rewrite a caption to what is true after its image was turned or mirrored: strip's alternative for augmented tiles.
+
+    from refine.remap import remap
+    remap("A pool lies on the left.", Symmetry.R90).text        # "A pool lies at the bottom."
+
+North is up in the image. `orientation_spans.find` says what is orientation; here the smallest phrases that name a
+direction (units: "to the left of", "upper left", "north-south") are exchanged for what their family says of the new
+direction, and all other words, blanks and hyphens stay. The eight symmetries act on the words as they act on pixels:
+turning back restores the caption, and turning twice gives what turning at once gives. So every phrase needs a partner
+of its own in each direction, and English does not always have one. Where naturalness lost to that:
+
+- left has one plain word and top has two: left <-> top, and left-hand <-> upper, so that "the upper part" becomes "the
+  left-hand part"; before things other than sides it is left <-> upper ("the left wing", "the upper wing").
+- "to the left of" <-> above, hence "left of" <-> "to the top of" (but "left of the centre" <-> "above the centre").
+- behind and in front of (above and below in an aerial view) <-> "to the left-hand side of"; beneath <-> "over the left
+  of", underneath <-> "past the left of"; foreground, background <-> "right hand part", "left hand part".
+- there is one clockwise but there are four words for its opposite: anticlockwise <-> clockways.
+- far and near sides <-> lefthand and righthand; GeoText's down side <-> up side and right hand side.
+- the top of a tower, upper windows, trees below trees are taken for parts of things or for what is physically there: a
+  sentence in which a natural word would be taken so is turned in plain words ("on the topside of the tower").
+
+Left as they are, because they stay true or nobody can say what they become: roads that climb or descend (the land
+does), diagonal, slanted and rotated things, the back and rear of a thing, "further back".
+"""
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Literal
 
-from refine.orientation_spans import Tokens, find, tokenise
+from refine.orientation_spans import find, tokenise
 from schemas.records import Edit, Stripped, apply_edits
 from schemas.symmetry import Direction, Symmetry
 
+Style = Literal["natural", "plain"]
 Sides = tuple[str, str, str, str]
 """How one family of words or phrases says left, top, right and bottom."""
 SIDES: tuple[Direction, ...] = ("left", "top", "right", "bottom")
 
 Piece = tuple[int, int, str]
+"""First and end offset in the sentence, and what to write there."""
+Place = frozenset[Direction]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A sentence in tokens; `shown` are their letters, "_" where a token belongs to no orientation expression.
+
+    `codes` has one letter per token (orientation_spans.LETTERS); `start` and `end` are code point offsets into `raw`.
+    """
+
+    raw: str
+    low: list[str]
+    start: list[int]
+    end: list[int]
+    codes: str
+    shown: str
+    style: Style
+    """The words that it is turned in."""
+
+    def code(self, index: int) -> str:
+        """The letter of a token; "^" before the first, "$" after the last."""
+        if index < 0:
+            return "^"
+        return self.codes[index] if index < len(self.codes) else "$"
+
+    def word(self, index: int) -> str:
+        return self.low[index] if 0 <= index < len(self.low) else ""
+
+    def text(self, first: int, last: int) -> str:
+        return self.raw[self.start[first] : self.end[last - 1]]
+
+    def piece(self, first: int, last: int, new: str) -> Piece:
+        return self.start[first], self.end[last - 1], _in_case(self.text(first, last), new)
+
+    def end_of(self, first: int, phrase: str) -> int:
+        """The index after a phrase that stands at token `first` exactly as it is spelled, or 0."""
+        begin = self.start[first]
+        end = begin + len(phrase)
+        if self.raw[begin:end].lower() != phrase:
+            return 0
+        at = bisect_left(self.end, end)
+        return at + 1 if at < len(self.end) and self.end[at] == end else 0
+
+
+def _in_case(old: str, new: str) -> str:
+    if old.isupper():
+        return new.upper()
+    return new[:1].upper() + new[1:] if old[:1].isupper() else new
 
 
 # ---- families: left | top | right | bottom ---------------------------------------------------------------------------
 
-Test = Callable[[Tokens, int, int], bool]
+Test = Callable[[_Reading, int, int], bool]
 """Whether a phrase of a family may stand at tokens first .. last-1; asks only what no symmetry changes."""
 
 
@@ -36,50 +110,55 @@ def _family(fits: Test, table: str) -> Family:
     return Family(fits, tuple((left, top, right, bottom) for left, top, right, bottom in lines))
 
 
-def _anywhere(t: Tokens, first: int, last: int) -> bool:
+def _anywhere(r: _Reading, first: int, last: int) -> bool:
     return True
 
 
-def _to_middle(t: Tokens, first: int, last: int) -> bool:
-    return t.code(last + (t.code(last) == "t")) == "M"
+def _to_middle(r: _Reading, first: int, last: int) -> bool:
+    return r.code(last + (r.code(last) == "t")) == "M"
 
 
-def _alone(t: Tokens, first: int, last: int) -> bool:
+def _alone(r: _Reading, first: int, last: int) -> bool:
     """Whether a relation names nothing that it is to: the houses above, in front is a lawn."""
-    after = t.code(last)
+    after = r.code(last)
     if after == "&":
-        return t.code(last + 1) not in "RP2vhnerA"
-    return after in "$,.;BVpyzP2" and t.word(last) not in ("which", "that")
+        return r.code(last + 1) not in "RP2vhnerA"
+    return after in "$,.;BVpyzP2" and r.word(last) not in ("which", "that")
 
 
-def _bare(t: Tokens, first: int, last: int) -> bool:
-    return t.code(last) not in "LSNwx#H-"
+def _bare(r: _Reading, first: int, last: int) -> bool:
+    return r.code(last) not in "LSNwx#H-vhM"
 
 
-def _of(t: Tokens, first: int, last: int) -> bool:
-    return t.code(last) == "f"
+def _of(r: _Reading, first: int, last: int) -> bool:
+    return r.code(last) == "f"
 
 
-def _before_noun(t: Tokens, first: int, last: int) -> bool:
+def _before_noun(r: _Reading, first: int, last: int) -> bool:
     """Whether up or along stands before what is followed: down the left side."""
-    return t.code(first) in "uW" and t.code(last) in "tai"
+    return r.code(first) in "uW" and r.code(last) in "tai"
 
 
-def _adverb(t: Tokens, first: int, last: int) -> bool:
+def _adverb(r: _Reading, first: int, last: int) -> bool:
     """Whether left or up says where something goes or points: leads left, further up."""
-    if t.code(first) in "uW":
+    if r.code(first) in "uW":
         return True
-    before = t.code(first - 1)
-    if before == "&" and t.code(first - 2) in "hu":
-        return _adverb(t, first - 2, first - 1)
-    if t.code(last) == "&" and t.code(last + 1) in "2P":
+    before = r.code(first - 1)
+    if before == "&" and r.code(first - 2) in "hu":
+        return _adverb(r, first - 2, first - 1)
+    if r.code(last) == "&" and r.code(last + 1) in "2P":
         return before in "^.;,"
-    return before in "pgA" and t.code(last) not in "LSNHwx#hvM-"
+    return before in "pgA" and r.code(last) not in "LSNHwx#hvM-"
 
 
-def _of_thing(t: Tokens, first: int, last: int) -> bool:
+def _of_some_thing(r: _Reading, first: int, last: int) -> bool:
+    """An upper wing; a lower wing is one that is not so high."""
+    return r.code(first - 1) == "a" and r.code(last) in "wx#"
+
+
+def _of_thing(r: _Reading, first: int, last: int) -> bool:
     """Whether a direction picks a thing, not a part of the picture: the left wing, its upper roof."""
-    return t.code(first - 1) in "ti" and t.code(last) in "wx"
+    return r.code(first - 1) in "ti" and r.code(last) in "wx"
 
 
 _DEPTH = _family(
@@ -89,18 +168,19 @@ _DEPTH = _family(
     left hand end             | back                      | right hand end         | front
     """,
 )
+_TO_PRONOUN = _family(
+    _bare,
+    """
+    to its left           | above it                  | to its right           | below it
+    to their left         | above them                | to their right         | below them
+    to the left of it     | to its top                | to the right of it     | to its bottom
+    to the left of them   | to their top              | to the right of them   | to their bottom
+    left of it            | to the top of it          | right of it            | to the bottom of it
+    left of them          | to the top of them        | right of them          | to the bottom of them
+    """,
+)
 NATURAL = (
-    _family(
-        _anywhere,
-        """
-        to its left           | above it                  | to its right           | below it
-        to their left         | above them                | to their right         | below them
-        to the left of it     | to the top of it          | to the right of it     | to the bottom of it
-        to the left of them   | to the top of them        | to the right of them   | to the bottom of them
-        left of it            | to the upper side of it   | right of it            | to the lower side of it
-        left of them          | to the upper side of them | right of them          | to the lower side of them
-        """,
-    ),
+    _TO_PRONOUN,
     _family(
         _to_middle,
         """
@@ -146,6 +226,8 @@ NATURAL = (
         """,
     ),
     _DEPTH,
+    _family(_of_some_thing, "left-hand | upper | right-hand | bottom"),
+    _family(_of_some_thing, "left hand | top | right hand | lowermost"),
     _family(_bare, "left hand | topmost side | right hand | bottommost side"),
     _family(
         _of_thing,
@@ -175,6 +257,7 @@ NATURAL = (
 """Tried in this order, longest phrase first."""
 PLAIN = (
     _DEPTH,
+    _TO_PRONOUN,
     _family(
         _of,
         """
@@ -182,25 +265,40 @@ PLAIN = (
         lefthand              | uppermost-side            | righthand              | bottom
         """,
     ),
+    _family(_of_some_thing, "lefthand | upper | righthand | lower-side"),
+    _family(
+        _adverb,
+        """
+        leftwards             | up-wards                  | rightwards             | down-wards
+        left-wards            | up                        | right-wards            | down
+        """,
+    ),
     _family(
         _anywhere,
         """
-        to the left of           | to the top-side of     | to the right of           | to the bottom-side of
-        left of                  | by the top-side of     | right of                  | by the bottom-side of
-        to the left-hand side of | to the upper-side of   | to the right-hand side of | in front of
-        to the left-hand of      | above                  | to the right-hand of      | below
-        left side                | topside                | right side                | bottomside
-        left                     | top-side               | right                     | bottom-side
-        left-hand side           | upperside              | right-hand side           | lowerside
-        left-hand                | upper-side             | right-hand                | lower-side
-        left hand                | top                    | right hand                | bottom
-        lefthand                 | upper                  | righthand                 | lower
+        to the left of           | to the top-side of       | to the right of           | to the bottom-side of
+        left of                  | by the top-side of       | right of                  | by the bottom-side of
+        to the lefthand of       | to the uppermost-side of | to the righthand of       | to the bottom of
+        to the left-hand of      | above                    | to the right-hand of      | to the bottommost-side of
+        to the left hand of      | to the topmost-side of   | to the right hand of      | below
+        to the left hand side of | behind                   | to the right hand side of | to the lower-side of
+        to the left-hand side of | to the upper-side of     | to the right-hand side of | in front of
+        over the left of         | over the top-side of     | over the right of         | beneath
+        past the left of         | past the top-side of     | past the right of         | underneath
+        left side                | topside                  | right side                | bottomside
+        left                     | top-side                 | right                     | bottom-side
+        left-hand side           | upperside                | right-hand side           | lowerside
+        left-hand                | upper-side               | right-hand                | lower-side
+        left hand                | top                      | right hand                | bottom
+        lefthand                 | upper                    | righthand                 | lower
         """,
     ),
     *NATURAL,
 )
 """For a sentence whose natural words would be taken for a part of a thing: the top of the tower, the upper windows."""
-_PLAIN_MARK = re.compile(r"\b(?:upper|lower|top|bottom)(?:most)?-?side\b", re.IGNORECASE)
+_PLAIN_MARK = re.compile(
+    r"\b(?:(?:upper|lower|top|bottom)(?:most)?-?side|(?:up|down|left|right)-wards)\b", re.IGNORECASE
+)
 """Words of PLAIN that no caption has: they tell the way back."""
 MIDDLE = _family(
     _anywhere,
@@ -212,6 +310,7 @@ MIDDLE = _family(
     """,
 )
 """With a word for the middle (M): middle left, upper middle."""
+FAMILIES: dict[Style, tuple[Family, ...]] = {"natural": NATURAL, "plain": PLAIN}
 AXES = {"horizontal": "vertical", "horizontally": "vertically"}
 AXES |= {other: word for word, other in AXES.items()}
 TURNS = {
@@ -224,8 +323,6 @@ TURNS |= {other: word for word, other in TURNS.items()}
 HOURS = ("twelve", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
 
 # ---- units: the smallest phrases that are rewritten as one -----------------------------------------------------------
-
-Place = frozenset[Direction]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +360,9 @@ def _cells(families: Iterable[Family]) -> Iterator[_Cell]:
 
 
 @cache
-def _by_first_word(style: tuple[Family, ...]) -> dict[str, list[_Cell]]:
+def _by_first_word(style: Style) -> dict[str, list[_Cell]]:
     found: dict[str, list[_Cell]] = {}
-    for cell in _cells(style):
+    for cell in _cells(FAMILIES[style]):
         found.setdefault(re.split("[ -]", cell.phrase)[0], []).append(cell)
     return found
 
@@ -276,83 +373,53 @@ def _words() -> dict[str, _Cell]:
     return {cell.phrase: cell for cell in _cells([NATURAL[-1], _DEPTH]) if cell.phrase.isalpha()}
 
 
+@cache
+def _middles() -> dict[str, _Cell]:
+    return {cell.phrase: cell for cell in _cells([MIDDLE])}
+
+
 _AXIS = re.compile("h-h|v-v|n-n|e-e")
 _CORNER = re.compile("[vh](?:-?[vh])*-?G|v-?h|h-?v|n-?e")
-_MIDDLE = re.compile("M-?[vh](?:-?H)?|[vh](?:-?H)?-?M")
+_MIDDLE = re.compile("(?P<m1>M)-?(?P<s1>[vh](?:-?H)?)|(?P<s2>[vh](?:-?H)?)-?(?P<m2>M)")
 _ON_SIDE = re.compile("P[bti]*+[hv](?:(?:,|,?&)[ti]?[hv])*+(?![-HLSNMhvGwx])")
 _COMPASS = re.compile("(north|south)(east|west)(.*)")
 _TURN = re.compile(r"(?<![\w-])(?:clock-wise|clock-?ways|(?:counter-?|anti-?)?clockwise)(?![\w-])", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """A sentence's tokens; `shown` are their letters, "_" where a token belongs to no orientation expression."""
-
-    t: Tokens
-    shown: str
-    style: tuple[Family, ...]
-
-    def at(self, index: int) -> str:
-        return self.shown[index] if 0 <= index < len(self.shown) else "_"
-
-    def text(self, first: int, last: int) -> str:
-        return self.t.raw[self.t.start[first] : self.t.end[last - 1]]
-
-    def piece(self, first: int, last: int, new: str) -> Piece:
-        return self.t.start[first], self.t.end[last - 1], _in_case(self.text(first, last), new)
-
-    def end_of(self, first: int, phrase: str) -> int:
-        """The index after a phrase that stands at token `first` as it is spelled, or 0."""
-        begin = self.t.start[first]
-        end = begin + len(phrase)
-        if self.t.raw[begin:end].lower() != phrase:
-            return 0
-        at = bisect_left(self.t.end, end)
-        return at + 1 if at < len(self.t.end) and self.t.end[at] == end else 0
-
-
-def _in_case(old: str, new: str) -> str:
-    if old.isupper():
-        return new.upper()
-    return new[:1].upper() + new[1:] if old[:1].isupper() else new
-
-
-def _read(raw: str, style: tuple[Family, ...] = NATURAL) -> _Reading | None:
-    t = _tokens(raw)
-    if t is None:
-        return None
-    codes = t.codes
-    shown = ["_"] * len(codes)
-    for mention in find(t):
-        shown[mention.first : mention.last] = codes[mention.first : mention.last]
-    return _Reading(t, "".join(shown), style)
-
-
-_STAND_INS = (
-    (re.compile(r"\b(?:(?:left|right) (up)|(up) (?:left|right|side)|way (up) the)\b", re.IGNORECASE), "down"),
-    (re.compile(r"\b(?:at|on|to) (?:the|its|their) (?:top|bottom) (stands?)\b", re.IGNORECASE), "lies"),
-    (_PLAIN_MARK, "leftmost"),
+_STAND_INS = re.compile(
+    r"\b(?:(?:left|right) (up)|(up) (?:left|right|side)|way (up) the"
+    r"|(?:at|on|to) (?:the|its|their) (?:top|bottom) (stands?)"
+    r"|(leftward|rightward)"
+    rf"|({_PLAIN_MARK.pattern}))\b",
+    re.IGNORECASE,
 )
+_STAND_IN = {"up": "down", "stand": "lies", "stands": "lies", "leftward": "leftwards", "rightward": "rightwards"}
 """What `find` understands only in other words: up side as GeoText's down side, "at the top stands" as a place."""
 
 
-def _tokens(raw: str) -> Tokens | None:
-    """Tokens of a sentence that was read with its stand-ins; offsets are those of the sentence as it is."""
-    text, shifts = raw, []
-    for pattern, word in _STAND_INS:
-        while match := pattern.search(text):
-            first, last = match.span(match.lastindex or 0)
-            text = text[:first] + word + text[last:]
-            shifts.append((first, len(word), last - first))
-    t = tokenise(text)
-    if t is None or not shifts:
-        return t
-    start, end = list(t.start), list(t.end)
-    for begin, new, old in reversed(shifts):
-        start = [at + old - new if at > begin else at for at in start]
-        end = [at + old - new if at > begin else at for at in end]
-    low = [raw[a:b].lower() for a, b in zip(start, end, strict=True)]
-    return replace(t, raw=raw, low=low, start=start, end=end)
+def _read(raw: str, style: Style) -> _Reading | None:
+    """Read a sentence with its stand-ins; None where it names no direction. Offsets refer to the sentence as it is."""
+    text, ends, shifts = "", [0], [0]
+    for match in _STAND_INS.finditer(raw):
+        first, last = match.span(match.lastindex or 0)
+        old = raw[first:last].lower()
+        word = _STAND_IN.get(old, "leftwards" if old.endswith("wards") else "leftmost")
+        text += raw[ends[-1] + shifts[-1] : first] + word
+        ends.append(len(text))
+        shifts.append(last - len(text))
+    t = tokenise(text + raw[ends[-1] + shifts[-1] :])
+    if t is None:
+        return None
+    shown = ["_"] * len(t.codes)
+    for mention in find(t):
+        shown[mention.first : mention.last] = t.codes[mention.first : mention.last]
+
+    def moved(at: int) -> int:
+        return at + shifts[bisect_right(ends, at) - 1]
+
+    start, end = [moved(at) for at in t.start], [moved(at) for at in t.end]
+    low = t.low if len(ends) == 1 else [raw[a:b].lower() for a, b in zip(start, end, strict=True)]
+    return _Reading(raw, low, start, end, t.codes, "".join(shown), style)
 
 
 def _units(r: _Reading) -> Iterator[_Unit]:
@@ -373,7 +440,7 @@ def _axis(r: _Reading, at: int) -> _Unit | None:
     match = _AXIS.match(r.shown, at)
     if not match:
         return None
-    one, two = (_words().get(r.t.low[i]) for i in (at, at + 2))
+    one, two = (_words().get(r.low[i]) for i in (at, at + 2))
     if one is None or two is None or one.row != two.row or SIDES.index(one.side) - SIDES.index(two.side) not in (2, -2):
         return None
     # customary order: north-south and east-west, top-bottom and left-right
@@ -392,7 +459,7 @@ def _corner(r: _Reading, at: int) -> _Unit | None:
     match = _CORNER.match(r.shown, at)
     if not match:
         return None
-    cells = [(i, _words()[r.t.low[i]]) for i in range(*match.span()) if r.t.low[i] in _words()]
+    cells = [(i, _words()[r.low[i]]) for i in range(*match.span()) if r.low[i] in _words()]
     place: Place = frozenset(cell.side for _, cell in cells)
     if len(place) != 2 or len(place & {"left", "right"}) != 1:
         return None
@@ -408,7 +475,7 @@ def _corner(r: _Reading, at: int) -> _Unit | None:
 
 def _compass(r: _Reading, at: int) -> _Unit | None:
     """Northeast, southwestern."""
-    match = _COMPASS.fullmatch(r.t.low[at]) if r.shown[at] in "qW" else None
+    match = _COMPASS.fullmatch(r.low[at]) if r.shown[at] in "qW" else None
     if not match:
         return None
     sides = [_words()[match[i]].side for i in (1, 2)]
@@ -422,35 +489,22 @@ def _compass(r: _Reading, at: int) -> _Unit | None:
 
 
 def _middle(r: _Reading, at: int) -> _Unit | None:
+    """Upper middle, centre left: a word for a side follows the middle, one for top or bottom precedes it."""
     match = _MIDDLE.match(r.shown, at)
     if not match:
         return None
-    first, last = match.span()
-    centre = at if r.shown[at] == "M" else last - 1
-    cut = at + 1 if centre == at else last - 1  # between the middle and the side
-    if r.shown[cut if centre == at else cut - 1] == "-":
-        halves = (first, cut, cut + 1, last) if centre == at else (first, cut - 1, cut, last)
-    else:
-        halves = (first, cut, cut, last)
-    between = r.t.raw[r.t.end[halves[1] - 1] : r.t.start[halves[2]]]
-    one, two = r.text(*halves[:2]), r.text(*halves[2:])
-    word = r.text(centre, centre + 1)
-    text = f"M {two}" if centre == at else f"{one} M"
-    cell = next(
-        (
-            cell
-            for cell in _cells([MIDDLE])
-            if cell.phrase == text.replace(word, "M").lower().replace("m ", "M ", 1).replace(" m", " M")
-        ),
-        None,
-    )
+    one, two = (match.span(name) for name in (("m1", "s1") if match["m1"] else ("s2", "m2")))
+    between = r.raw[r.end[one[1] - 1] : r.start[two[0]]]
+    middle = r.text(*(one if match["m1"] else two)).lower()
+    side = r.text(*(two if match["m1"] else one)).lower()
+    cell = _middles().get(f"M {side}" if match["m1"] else f"{side} M")
     if cell is None:
         return None
 
     def write(g: Symmetry) -> Iterable[Piece]:
-        yield r.piece(first, last, cell.after(g).replace(" ", between).replace("M", word))
+        yield r.piece(at, match.end(), cell.after(g).replace(" ", between).replace("M", middle))
 
-    return _Unit(first, last, (frozenset({cell.side}),), write)
+    return _Unit(at, match.end(), (frozenset({cell.side}),), write)
 
 
 def _replaced(r: _Reading, first: int, last: int, cell: _Cell) -> _Unit:
@@ -459,14 +513,14 @@ def _replaced(r: _Reading, first: int, last: int, cell: _Cell) -> _Unit:
 
 def _phrase(r: _Reading, at: int) -> _Unit | None:
     """A phrase of the families."""
-    for cell in _by_first_word(r.style).get(re.split("[ -]", r.t.low[at])[0], ()):
+    for cell in _by_first_word(r.style).get(re.split("[ -]", r.low[at])[0], ()):
         last = r.end_of(at, cell.phrase)
-        if not last or not cell.family.fits(r.t, at, last):
+        if not last or not cell.family.fits(r, at, last):
             continue
-        named = [i for i in range(at, last) if r.t.codes[i] in "hvneRrGuW"]
+        named = [i for i in range(at, last) if r.codes[i] in "hvneRrGuW"]
         if not named or any(r.shown[i] == "_" for i in named):
             continue
-        if " of" in cell.phrase and named[0] == at and r.t.code(at - 1) in "tiaJvhM-":
+        if " of" in cell.phrase and named[0] == at and r.code(at - 1) in "tiaJvhM-":
             continue
         if cell.phrase in ("back", "front") and r.shown[at] != "G":
             continue
@@ -476,7 +530,7 @@ def _phrase(r: _Reading, at: int) -> _Unit | None:
 
 def _line(r: _Reading, at: int) -> _Unit | None:
     """Horizontal, vertically."""
-    other = AXES.get(r.t.low[at])
+    other = AXES.get(r.low[at])
     if other is None:
         return None
     return _Unit(at, at + 1, (), lambda g: [r.piece(at, at + 1, other)] if g.swaps_axes else [])
@@ -484,8 +538,8 @@ def _line(r: _Reading, at: int) -> _Unit | None:
 
 def _preposition(r: _Reading, at: int) -> _Unit | None:
     """On the left, at the top."""
-    other = {"on": "at", "at": "on"}.get(r.t.low[at])
-    if other is None or r.style is PLAIN or not _ON_SIDE.match(r.t.codes, at):
+    other = {"on": "at", "at": "on"}.get(r.low[at])
+    if other is None or r.style == "plain" or not _ON_SIDE.match(r.codes, at):
         return None
     return _Unit(at, at + 1, (), lambda g: [r.piece(at, at + 1, other)] if g.swaps_axes else [])
 
@@ -494,17 +548,15 @@ def _clock(r: _Reading, at: int) -> _Unit | None:
     """Three o'clock: 12 is at the top."""
     if r.shown[at] != "o" or at == 0:
         return None
-    word = r.t.low[at - 1]
-    hour = HOURS.index(word) if word in HOURS else int(word) % 12 if re.fullmatch("0?[1-9]|1[0-2]", word) else None
+    word = r.low[at - 1]
+    hour = HOURS.index(word) if word in HOURS else int(word) % 12 if re.fullmatch("[1-9]|1[0-2]", word) else None
     if hour is None:
         return None
 
     def write(g: Symmetry) -> Iterable[Piece]:
         top = 3 * ("top", "right", "bottom", "left").index(g.direction("top"))
         new = (top - hour if g.mirrors else top + hour) % 12
-        yield r.piece(
-            at - 1, at, HOURS[new] if word in HOURS else str(new or 12).zfill(len(word) if word[0] == "0" else 1)
-        )
+        yield r.piece(at - 1, at, HOURS[new] if word in HOURS else str(new or 12))
 
     return _Unit(at, at + 1, (), write)
 
@@ -514,7 +566,7 @@ _RULES = (_axis, _corner, _compass, _middle, _phrase, _line, _preposition, _cloc
 
 # ---- sentences and captions ------------------------------------------------------------------------------------------
 
-_SENTENCE = re.compile(r".+?(?:[.!?]+(?=\s|$)\s*|$)", re.DOTALL)
+_SENTENCE = re.compile(r".+?(?:[.!?]+(?:\s+|\Z)|\Z)", re.DOTALL)
 """A sentence with the blanks after it; no rewriting ever moves its ends."""
 
 Orbit = tuple[tuple[Piece, ...], ...]
@@ -540,18 +592,18 @@ def _written(raw: str, pieces: Iterable[Piece]) -> str:
     return apply_edits(raw, [Edit(a, b, raw[a:b], new) for a, b, new in pieces])
 
 
-@lru_cache(maxsize=4096)
-def _turned(raw: str, style: tuple[Family, ...]) -> tuple[Orbit, tuple[str, ...]]:
+@lru_cache(maxsize=1024)
+def _turned(raw: str, style: Style) -> tuple[Orbit, tuple[str, ...]]:
     """What to replace in a sentence, and the sentence, under each symmetry."""
     orbit = _pieces(_read(raw, style), raw)
     return orbit, tuple(_written(raw, pieces) for pieces in orbit)
 
 
-@lru_cache(maxsize=4096)
-def _closed(raw: str, style: tuple[Family, ...]) -> bool:
+@lru_cache(maxsize=1024)
+def _closed(raw: str, style: Style) -> bool:
     """Whether turning a sentence twice gives what turning it at once by both gives, whichever the symmetries are."""
     texts = _turned(raw, style)[1]
-    if style is NATURAL and any(map(_PLAIN_MARK.search, texts)):
+    if style == "natural" and any(map(_PLAIN_MARK.search, texts)):
         return False
     if len(set(texts)) == 1:
         return True
@@ -563,25 +615,25 @@ def _closed(raw: str, style: tuple[Family, ...]) -> bool:
     )
 
 
-def _style(raw: str) -> tuple[Family, ...]:
-    """The style in which a sentence is turned: the same one for all that it can be turned into.
+def _style(raw: str) -> Style:
+    """The words in which a sentence is turned: the same for all that it can be turned into.
 
-    Natural words where the laws hold for them, plain ones where they hold only for those; natural ones again where no
+    Natural ones where the laws hold for them, plain ones where they hold only for those; natural ones again where no
     way back exists, because what is said must be true before it is invertible.
     """
-    if _closed(raw, NATURAL) or not _closed(raw, PLAIN):
-        return NATURAL
-    return NATURAL if any(_closed(text, NATURAL) for text in _turned(raw, PLAIN)[1]) else PLAIN
+    if _closed(raw, "natural") or not _closed(raw, "plain"):
+        return "natural"
+    return "natural" if any(_closed(text, "natural") for text in _turned(raw, "plain")[1]) else "plain"
 
 
 def _article(r: _Reading, piece: Piece) -> Iterator[Piece]:
     """A or an before a changed word; where the caption had it wrong, it stays wrong, so that the way back is known."""
-    at = bisect_left(r.t.start, piece[0]) - 1
-    if at < 0 or r.t.low[at] not in ("a", "an"):
+    at = bisect_left(r.start, piece[0]) - 1
+    if at < 0 or r.low[at] not in ("a", "an"):
         return
-    changes = _vowel(r.t.raw[piece[0] : piece[1]]) != _vowel(piece[2])
+    changes = _vowel(r.raw[piece[0] : piece[1]]) != _vowel(piece[2])
     if changes:
-        yield r.piece(at, at + 1, "a" if r.t.low[at] == "an" else "an")
+        yield r.piece(at, at + 1, "a" if r.low[at] == "an" else "an")
 
 
 def _vowel(text: str) -> bool:
