@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
-from refine.orientation_spans import Mention, Tokens, find, lexicon, split, tokenise
+from refine.orientation_spans import Mention, Tokens, lexicon, read, split
 from schemas.records import Edit, Stripped, apply_edits
 
 OPPOSITE = {
@@ -365,13 +365,14 @@ def _needs_place(t: Tokens, before: int) -> bool:
 def _place(d: _Draft, m: Mention) -> None:
     """On the left, in the upper right corner of the image, on its left, to the north and to the west."""
     t = d.tokens
+    codes = t.codes[m.first : m.last]
     p = _phrase(t, m.first, m.last)
     directions = m.directions[0] if m.directions else frozenset()
     preposition = t.word(p.preposition)
     after = t.code(m.last)
     opens = _clause_start(t, m.first) or (t.code(m.first - 1) in ",&" and after in "By" and len(m.directions) == 1)
     opens = opens or (after == "y" and d.paired(m) and not _introduces(t, m.first))
-    several = len(m.directions) > 1 or "G" in t.codes[m.first : m.last]
+    several = len(m.directions) > 1 or "G" in codes
     if several and any(t.codes[i] in "LS" and t.low[i] not in PLAIN for i in range(m.first, m.last)):
         parts = split(t, m)
         if len(parts) > 1:
@@ -405,8 +406,8 @@ def _place(d: _Draft, m: Mention) -> None:
     kept = noun and noun not in PLAIN
     if kept and "u" in t.codes[m.first : p.preposition]:
         d.pieces.append((t.start[m.first], t.start[p.preposition], ""))
-    image = any(t.codes[i] == "I" for i in range(m.first, m.last))
-    tail = next((i for i in range(m.first, m.last) if t.codes[i] == "f"), m.last)
+    image = "I" in codes
+    tail = m.first + codes.index("f") if "f" in codes else m.last
     if (
         after in "w#xK"
         and t.code(m.last - 1) in "vhneqH"
@@ -540,7 +541,7 @@ def _definite(t: Tokens, first: int) -> int:
 
 def _by_agent(t: Tokens, first: int) -> bool:
     """Whether the clause says what flanks or closes something (flanked by X on the left)."""
-    for i in range(first - 1, max(first - 10, 0), -1):
+    for i in range(first - 1, max(first - 10, -1), -1):
         if t.codes[i] in ".;,":
             return False
         if t.low[i] == "by" and t.low[i - 1].endswith("ed"):
@@ -1117,8 +1118,10 @@ def _merged(raw: str, pieces: list[tuple[int, int, str]]) -> list[tuple[int, int
 
 
 def _opens_sentence(raw: str, at: int) -> bool:
-    head = raw[:at].rstrip(" \t\"'“‘(")
-    return not head or head[-1] in ".!?\n" or (at > 0 and head == raw[:at] and raw[at - 1].islower())
+    last = at
+    while last and raw[last - 1] in " \t\"'“‘(":
+        last -= 1
+    return not last or raw[last - 1] in ".!?\n" or (last == at and raw[at - 1].islower())
 
 
 def _seam(raw: str, begin: int, end: int, text: str, upto: int) -> tuple[int, int, str]:
@@ -1127,13 +1130,14 @@ def _seam(raw: str, begin: int, end: int, text: str, upto: int) -> tuple[int, in
     if left.isspace() and right.isspace() and not text and end < upto:
         end += 1
     glued = begin > 0 and left.isalpha() and raw[begin : begin + 1].isalpha()
-    first = re.search(r"\w", raw[begin:end] or raw[end:])
-    if first and _opens_sentence(raw, begin) and raw[begin:end].lstrip(" ")[:1].isupper():
+    if raw[begin:end].lstrip(" ")[:1].isupper() and _opens_sentence(raw, begin):
         if text.strip():
             lead = len(text) - len(text.lstrip())
             text = text[:lead] + text[lead : lead + 1].upper() + text[lead + 1 :]
         elif end < upto and not raw[end:upto].isspace():
-            gap = len(raw[end:]) - len(raw[end:].lstrip(" \t"))
+            gap = 0
+            while raw[end + gap : end + gap + 1] in (" ", "\t"):
+                gap += 1
             text += raw[end : end + gap] + raw[end + gap : end + gap + 1].upper()
             end += gap + 1
             if glued:
@@ -1167,9 +1171,12 @@ _ONLY_DIRECTIONS = re.compile(
 def _drop_hollow(draft: _Draft) -> None:
     """Remove the sentences that said nothing but a direction: It is set diagonally."""
     t = draft.tokens
-    first = 0
-    while first < len(t.low):
-        stop = t.codes.find(".", first)
+    stop = -1
+    for mention in draft.mentions:
+        if mention.first <= stop:
+            continue
+        first = t.codes.rfind(".", 0, mention.first) + 1
+        stop = t.codes.find(".", mention.first)
         stop = len(t.low) - 1 if stop < 0 else stop
         if stop - first < 24 and _may_be_hollow(draft, first, stop):
             begin, end = t.start[first], t.end[stop]
@@ -1177,17 +1184,14 @@ def _drop_hollow(draft: _Draft) -> None:
             if inside and _is_hollow(t, first, stop, inside):
                 draft.pieces = [piece for piece in draft.pieces if piece not in inside]
                 draft.pieces.append((t.end[first - 1], end, "") if first else (0, [*t.start, end][stop + 1], ""))
-        first = stop + 1
 
 
 def _may_be_hollow(d: _Draft, first: int, stop: int) -> bool:
     """Whether every plain word of a sentence is hollow or part of a mention; most sentences fail at their noun."""
-    t, hollow = d.tokens, lexicon().words["hollow"]
-    at = t.codes.find("w", first, stop + 1)
-    while at >= 0:
-        if t.low[at] not in hollow and not any(m.first <= at < m.last for m in d.mentions):
+    low, codes, hollow = d.tokens.low, d.tokens.codes, lexicon().words["hollow"]
+    for at in range(first, stop + 1):
+        if codes[at] == "w" and low[at] not in hollow and not any(m.first <= at < m.last for m in d.mentions):
             return False
-        at = t.codes.find("w", at + 1, stop + 1)
     return True
 
 
@@ -1208,12 +1212,11 @@ def strip(raw: str) -> Stripped:
         The stripped text with the edits that make it; no edits and the same text where there is no orientation, empty
         text where there was nothing else.
     """
-    tokens = tokenise(raw)
-    if tokens is None:
+    tokens, mentions = read(raw)
+    if not tokens.low:
         return Stripped(raw)
     if len(raw) < 60 and _ONLY_DIRECTIONS.fullmatch(raw):
         return Stripped("", (Edit(0, len(raw), raw, ""),))
-    mentions = find(tokens)
     if not mentions:
         return Stripped(raw)
     draft = _Draft(tokens, mentions)
@@ -1235,10 +1238,8 @@ def strip_many(raws: Iterable[str]) -> Iterator[Stripped]:
 
 def contains_orientation(text: str) -> list[str]:
     """The orientation expressions of a text in order; empty for a text that `strip` leaves alone."""
-    tokens = tokenise(text)
-    if tokens is None:
-        return []
-    return [text[tokens.start[m.first] : tokens.end[m.last - 1]] for m in find(tokens)]
+    tokens, mentions = read(text)
+    return [text[tokens.start[m.first] : tokens.end[m.last - 1]] for m in mentions]
 
 
 def strip_lines(lines: Iterable[str], write: Callable[[str], object]) -> None:

@@ -12,11 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import spacy
 import yaml
-from spacy.attrs import IDX, LENGTH, LOWER
 from spacy.language import Language
 from spacy.util import compile_infix_regex
 
@@ -56,6 +55,7 @@ LETTERS: dict[str, str] = {
 TRIGGERS = frozenset("hvneqRGrWCXukoTZK@Y")
 _VIEW_DEPENDENT = frozenset("RGrkuTXY")
 """Letters that are no image positions in a street or ground photograph, where in front and above are facts."""
+_VIEWER = frozenset({"i", "my"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,8 @@ class Lexicon:
 
     letter: dict[str, str]
     words: dict[str, frozenset[str]]
+    view: frozenset[str]
+    """The words that tell a street photograph from an aerial view."""
 
 
 @cache
@@ -72,7 +74,7 @@ def lexicon() -> Lexicon:
     path = Path(__file__).parent / "lexicons" / "orientation.yaml"
     lists = {key: frozenset(text.split()) for key, text in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
     letter = {word: LETTERS[key] for key, words in lists.items() if key in LETTERS for word in sorted(words)}
-    return Lexicon(letter, lists)
+    return Lexicon(letter, lists, lists["ground_view"] | lists["aerial_view"] | _VIEWER)
 
 
 @cache
@@ -115,8 +117,7 @@ class Tokens:
         return self.low[index] if 0 <= index < len(self.low) else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
+class Mention(NamedTuple):
     """One orientation expression: tokens first .. last-1. `directions` holds a set per direction named, in order."""
 
     kind: Kind
@@ -377,16 +378,14 @@ CHECKS: dict[str, Callable[[list[str], list[str], int], bool]] = {
 }  # fmt: skip
 
 
-def _is_name(
-    raw: str, low: list[str], start: list[int], end: list[int], codes: list[str], i: int, shouting: bool
-) -> bool:
+def _is_name(raw: str, low: list[str], start: list[int], end: list[int], codes: list[str], i: int) -> bool:
     """Whether a direction word belongs to a name: capitalised, with another such word beside it."""
 
     def capital(j: int) -> bool:
         return 0 <= j < len(low) and raw[start[j]].isupper()
 
     def bears_name(j: int) -> bool:
-        return capital(j) and codes[j] in ("wxOMIgVp" if shouting else "wxOLSNMIgVHp")
+        return capital(j) and (codes[j] in "wxOMIgVp" or (codes[j] in "LSNH" and not _shouting(raw)))
 
     if not capital(i):
         # "Schoellkopf field west stands": lower case inside a name that a capital opened just before
@@ -427,42 +426,185 @@ def _shouting(raw: str) -> bool:
     return len(words) > 3 and sum(word[0].isupper() for word in words) > 0.7 * len(words)
 
 
-class _Words(dict[int, tuple[str, str]]):
-    """spaCy's hash of a lower-case word -> the word and its letter, filled as words are met. Blanks are "_"."""
+class _Chunk(NamedTuple):
+    """What stands between two blanks, tokenised: the words, a letter for each, and where they lie in it."""
 
-    def __missing__(self, key: int) -> tuple[str, str]:
-        word: str = language().vocab.strings[key]
-        blank = ";" if "\n" in word else "_"
-        self[key] = (word, blank if word.isspace() else lexicon().letter.get(word, "w"))
-        return self[key]
+    codes: str
+    low: tuple[str, ...]
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    whole: bool
+    """Whether it is one token."""
+    view: tuple[str, ...]
+    """Its words that tell a street photograph from an aerial view."""
 
 
-@cache
-def _known_words() -> _Words:
-    return _Words()
+def _chunk(text: str) -> _Chunk:
+    # spaCy refuses lone surrogates, which broken annotation files contain; the stand-in keeps every offset
+    readable = text if text.isascii() else re.sub(r"[\ud800-\udfff]", "\ufffd", text)
+    nlp = language()
+    with nlp.memory_zone():  # else spaCy keeps every word that it ever saw
+        tokens = [(token.lower_, token.idx, token.idx + len(token)) for token in nlp.make_doc(readable)]
+    # a line break parts like a semicolon, other blanks are no tokens
+    kept = [token for token in tokens if not token[0].isspace() or "\n" in token[0]]
+    low, start, end = zip(*kept, strict=True) if kept else ((), (), ())
+    letter = lexicon().letter
+    codes = "".join(";" if word.isspace() else letter.get(word, "w") for word in low)
+    return _Chunk(
+        codes, low, start, end, start == (0,) and end == (len(text),), tuple(lexicon().view.intersection(low))
+    )
+
+
+class _Chunks(dict[str, _Chunk]):
+    """Chunks by their text, filled as they are met: text repeats its words, and spaCy sees each of them once."""
+
+    def __missing__(self, text: str) -> _Chunk:
+        chunk = self[text] = _chunk(text)
+        return chunk
+
+
+class _Sentence(NamedTuple):
+    """A sentence in tokens, and what it says of orientation; one without a direction word is two tokens, its edges."""
+
+    codes: str
+    low: list[str]
+    start: list[int]
+    end: list[int]
+    mentions: list[Mention]
+    directed: bool
+    """Whether it holds a direction word, orientation or not."""
+    depends: bool
+    """Whether what it says is orientation only in an aerial view."""
+    view: list[str]
+    """Its words that tell a street photograph from an aerial view."""
+
+
+class _Sentences(dict[str, _Sentence]):
+    """Sentences by their text: captions of one world repeat them, and a region sentence often stands in a caption."""
+
+    limit = 1 << 13
+    """Sentences (and about eight times as many chunks) that are kept before all are forgotten: memory is bounded."""
+
+    def __init__(self, ground: bool) -> None:
+        self.ground = ground
+        self.chunks = _Chunks()
+
+    def __missing__(self, text: str) -> _Sentence:
+        sentence = self[text] = _sentence(text, self.ground, self.chunks)
+        return sentence
+
+    def trim(self) -> None:
+        if len(self) > self.limit or len(self.chunks) > 8 * self.limit:
+            self.clear()
+            self.chunks.clear()
+
+
+_aerial, _street = _Sentences(ground=False), _Sentences(ground=True)
+_TRIGGER = re.compile(f"[{re.escape(''.join(sorted(TRIGGERS)))}]")
+
+
+def _edges(text: str, words: list[str], parts: list[_Chunk], view: list[str]) -> _Sentence:
+    """A sentence without a direction word."""
+    first, last = parts[0], parts[-1]
+    if not first.low or not last.low:
+        return _Sentence("", [], [], [], [], False, False, view)
+    at = len(text) - len(words[-1])
+    letters = (first.codes[0] if len(words) > 1 else "") + last.codes[-1]
+    low, start, end = (
+        [first.low[0], last.low[-1]],
+        [first.start[0], at + last.start[-1]],
+        [first.end[0], at + last.end[-1]],
+    )
+    return _Sentence(
+        letters, low[-len(letters) :], start[-len(letters) :], end[-len(letters) :], [], False, False, view
+    )
+
+
+def _sentence(text: str, ground: bool, chunks: _Chunks) -> _Sentence:
+    words = text.split(" ")
+    parts = [chunks[word] for word in words]
+    view = [word for part in parts if part.view for word in part.view]
+    found = [match.start() for match in _TRIGGER.finditer("".join([part.codes for part in parts]))]
+    if not found:
+        return _edges(text, words, parts, view)
+    low: list[str] = []
+    codes: list[str] = []
+    start: list[int] = []
+    end: list[int] = []
+    at = 0
+    for word, (letters, lows, starts, ends, whole, _) in zip(words, parts, strict=True):
+        if whole:  # nearly all
+            start.append(at)
+            at += len(word)
+            end.append(at)
+            low.append(lows[0])
+            codes.append(letters)
+        else:
+            start += [at + offset for offset in starts]
+            end += [at + offset for offset in ends]
+            at += len(word)
+            low += lows
+            codes += letters
+        at += 1
+    depends = any(codes[i] in _VIEW_DEPENDENT for i in found)
+    _judge(text, low, codes, start, end, found, ground)
+    tokens = Tokens(text, low, start, end, "".join(codes))
+    return _Sentence(tokens.codes, low, start, end, find(tokens), True, depends, view)
+
+
+def read(raw: str) -> tuple[Tokens, list[Mention]]:
+    """A caption's tokens with its orientation expressions, as `tokenise` and `find` give them."""
+    parts = raw.split(". ")
+    texts = [part + "." for part in parts[:-1]]
+    texts.append(parts[-1])
+    _aerial.trim()
+    sentences = [_aerial[text] for text in texts]
+    if not any(sentence.directed for sentence in sentences):
+        return Tokens(raw, [], [], [], ""), []
+    if not all(sentence.codes.endswith(".") for sentence in sentences[:-1]):  # St. Mary's
+        texts, sentences = [raw], [_aerial[raw]]
+    if any(sentence.depends for sentence in sentences) and _is_ground_view(
+        frozenset(word for sentence in sentences for word in sentence.view)
+    ):
+        _street.trim()
+        sentences = [_street[text] for text in texts]
+    low: list[str] = []
+    start: list[int] = []
+    end: list[int] = []
+    mentions: list[Mention] = []
+    at = 0
+    for text, sentence in zip(texts, sentences, strict=True):
+        if sentence.mentions:
+            n = len(low)
+            mentions += [Mention(m.kind, m.first + n, m.last + n, m.directions, m.frame) for m in sentence.mentions]
+        low += sentence.low
+        start += [at + offset for offset in sentence.start]
+        end += [at + offset for offset in sentence.end]
+        at += len(text) + 1
+    return Tokens(raw, low, start, end, "".join([sentence.codes for sentence in sentences])), mentions
+
+
+def forget_sentences() -> None:
+    """Forget the sentences that were read; words stay. What is read never depends on it."""
+    _aerial.clear()
+    _street.clear()
 
 
 def tokenise(raw: str) -> Tokens | None:
-    """Tokens of a caption with their letters, or None where no direction word stands in it."""
-    # spaCy refuses lone surrogates, which broken annotation files contain; the stand-in keeps every offset
-    readable = raw if raw.isascii() else re.sub(r"[\ud800-\udfff]", "\ufffd", raw)
-    table = language().make_doc(readable).to_array([LOWER, IDX, LENGTH])
-    if not len(table):
-        return None
-    words = list(map(_known_words().__getitem__, table[:, 0].tolist()))
-    low, codes = map(list, zip(*words, strict=True))
-    if TRIGGERS.isdisjoint(codes):
-        return None
-    if "_" in codes:
-        kept = [i for i, code in enumerate(codes) if code != "_"]
-        low, codes, table = [low[i] for i in kept], [codes[i] for i in kept], table[kept]
-    start: list[int] = table[:, 1].tolist()
-    end: list[int] = (table[:, 1] + table[:, 2]).tolist()
-    found = [i for i, code in enumerate(codes) if code in TRIGGERS]
+    """Tokens of a caption with their letters, or None where no direction word stands in it.
+
+    Of a sentence without a direction word only the first and the last token are there: nothing happens in it.
+    """
+    tokens, _ = read(raw)
+    return tokens if tokens.low else None
+
+
+def _judge(
+    raw: str, low: list[str], codes: list[str], start: list[int], end: list[int], found: list[int], ground: bool
+) -> None:
+    """Take their letters from direction words, at `found`, that are no orientation where they stand."""
     has_names = not raw.isupper()
-    shouting = has_names and any(raw[start[i]].isupper() for i in found) and _shouting(raw)
     quoted = _quoted(raw) if "'" in raw or '"' in raw or "‘" in raw or "“" in raw else []
-    ground = not _VIEW_DEPENDENT.isdisjoint(codes) and _is_ground_view(low)
     for i in found:
         if codes[i] == "Y":
             qualifies = low[i] == "far" or (i > 0 and codes[i - 1] == "t")  # the near left corner
@@ -471,8 +613,12 @@ def tokenise(raw: str) -> Tokens | None:
         if low[i] == "down" and _down_side(codes, i):
             codes[i] = "v"
         if (
-            any(a <= start[i] < b for a, b in quoted)
-            or (has_names and _is_name(raw, low, start, end, codes, i, shouting))
+            (quoted and any(a <= start[i] < b for a, b in quoted))
+            or (
+                has_names
+                and (raw[start[i]].isupper() or codes[i] in "neq")
+                and _is_name(raw, low, start, end, codes, i)
+            )
             or (ground and codes[i] in _VIEW_DEPENDENT)
         ):
             codes[i] = "x"
@@ -491,7 +637,6 @@ def tokenise(raw: str) -> Tokens | None:
             ok = check is None or check(low, codes, i)
         if not ok:
             codes[i] = "g" if low[i] == "pointing" else "x"
-    return Tokens(raw, low, start, end, "".join(codes))
 
 
 def _down_side(codes: list[str], i: int) -> bool:
@@ -514,11 +659,10 @@ def _near_side(low: list[str], codes: list[str], i: int) -> bool:
     return i > 0 and codes[i - 1] == "t" and low[i + 1 : i + 2] in (["side"], ["end"], ["edge"])
 
 
-def _is_ground_view(low: list[str]) -> bool:
+def _is_ground_view(words: frozenset[str]) -> bool:
     """Whether a caption speaks of a street or ground photograph, where in front and behind are no image positions."""
-    words = set(low)
     ground = words & lexicon().words["ground_view"]
-    if words & {"i", "my"}:
+    if words & _VIEWER:
         return True
     return len(ground) > 1 and len(ground) > 2 * len(words & lexicon().words["aerial_view"])
 
@@ -556,34 +700,37 @@ _AHEAD = rf"(?=[ABFPtiabJM2&u-]{{0,6}}[w#]?[{''.join(sorted(TRIGGERS - {'Y'}))}]
 _GRAMMAR = re.compile(_AHEAD + "(?:" + "|".join(f"(?P<{kind}>{pattern})" for kind, pattern in GRAMMAR.items()) + ")")
 
 
+@cache
+def _named(word: str, code: str) -> frozenset[str]:
+    """The directions that one word names: north-western -> {north, west}."""
+    if code in "vRu":
+        high = word in ("above", "up", "far") or word.startswith(("upper", "top"))
+        return frozenset({"top" if high else "bottom"})
+    return frozenset(re.findall("left|right|north|south|east|west", word))
+
+
 def _directions(tokens: Tokens, first: int, last: int) -> tuple[frozenset[str], ...]:
     """The directions named by tokens first .. last-1, adjoining words joined: upper left -> {top, left}."""
-    found: list[set[str]] = []
+    found: list[frozenset[str]] = []
     joined = False
     for i in range(first, last):
-        code, word = tokens.codes[i], tokens.low[i]
+        code = tokens.codes[i]
         if code in "hvneqRW" or (code == "u" and last - first == 1):
-            plain = set(re.findall(r"left|right|north|south|east|west", word))
-            if code in "vRu":
-                plain = {
-                    "top"
-                    if word in ("upper", "top", "above", "up", "far") or word.startswith(("upper", "top"))
-                    else "bottom"
-                }
-            if joined and found:
-                found[-1] |= plain
+            named = _named(tokens.low[i], code)
+            if joined:
+                found[-1] |= named
             else:
-                found.append(plain)
+                found.append(named)
             joined = True
         elif code != "-":
             joined = False
-    return tuple(frozenset(item) for item in found)
+    return tuple(found)
 
 
 def _frame(tokens: Tokens, first: int, last: int) -> Frame:
-    for i in range(first, last):
-        if tokens.codes[i] == "i":
-            return "viewer" if tokens.low[i] in ("my", "our", "your") else "object"
+    owner = tokens.codes.find("i", first, last)
+    if owner >= 0:
+        return "viewer" if tokens.low[owner] in ("my", "our", "your") else "object"
     return "object" if tokens.codes[last - 1] in "fR" else "image"
 
 
