@@ -5,22 +5,30 @@ the real vLLM of `make vllm`, all in this file so that they share its starts.
 """
 
 import contextlib
+import dataclasses
 import http.server
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import unittest.mock
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from data.campus import write_world
 from refine import server as server_module
+from refine import tiny_rewriter
+from refine.orientation import strip
+from refine.replies import ReplyStore
 from refine.server import (
     Model,
     base_url,
@@ -32,8 +40,10 @@ from refine.server import (
     serving,
     vllm_python,
 )
+from refine.vllm import Ask, Tally, refine_all
 from schemas.config import RefineConfig, ServerConfig
 from schemas.errors import ConfigError, RefinerError
+from schemas.records import PLATFORMS, Platform, Refined, Stripped
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -458,3 +468,165 @@ def test_last_words_of_a_log(tmp_path: Path) -> None:
     assert last_words(log) == "pydantic.ValidationError: 1 validation error for ModelConfig no such type"
     log.write_text("usage: …\napi_server.py: error: unrecognized arguments: --nonsense\n")
     assert "unrecognized arguments" in last_words(log)
+
+
+# ---- the real vLLM ---------------------------------------------------------------------------------------------------
+
+FOLDERS: dict[str, Platform] = {"satellite": "satellite", "drone": "drone", "street": "ground"}
+CONFIG = RefineConfig(refiner="vllm", attempts=2, max_tokens=300)
+
+
+@pytest.fixture(scope="module")
+def real_python() -> str:
+    """The interpreter that has vLLM; its absence is a failure in CI."""
+    try:
+        return vllm_python(ServerConfig())
+    except RefinerError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def asks(tmp_path_factory: pytest.TempPathFactory) -> list[Ask]:
+    """Captions of a sample world that the tiny model was not trained on, 14 per platform, platforms together."""
+    world = tmp_path_factory.mktemp("campus") / "world"
+    write_world(world, buildings=20, seed=11, workers=1)
+    found: dict[Platform, list[Stripped]] = {platform: [] for platform in PLATFORMS}
+    for record in json.loads((world / "train.json").read_text(encoding="utf-8")):
+        platform, raw = FOLDERS[record["image"].split("/")[1]], record["caption"]
+        found[platform].append(strip(raw) if platform == "satellite" else Stripped(raw))
+    return [
+        Ask(one, platform, None, (platform, n)) for platform in PLATFORMS for n, one in enumerate(found[platform][:14])
+    ]
+
+
+class TinyServer:
+    """The tiny rewriting model behind a real vLLM, always on the same port, killed and started again at will."""
+
+    def __init__(self, python: str, log: Path) -> None:
+        self.model = Model("stand-in", "r", str(tiny_rewriter.MODEL))
+        self.server = ServerConfig(python=python, patience=20)
+        self.log = log
+        self.stack = contextlib.ExitStack()
+        self.url = f"http://127.0.0.1:{server_module._free_port()}"
+
+    def urls(self) -> list[str]:
+        """Start the server if it does not run."""
+        if server_module._fetch(f"{self.url}/health") is None:
+            port = int(self.url.rpartition(":")[2])
+            with unittest.mock.patch.object(server_module, "_free_port", return_value=port):
+                assert self.stack.enter_context(serving(self.model, self.server, self.log, silent)) == [self.url]
+        return [self.url]
+
+    def kill(self) -> None:
+        """kill -9 of vLLM's first process, the other two have to follow."""
+        processes = vllm_processes(psutil.Process())
+        assert len(processes) >= 3, processes
+        processes[0].kill()
+        assert gone(*[process.pid for process in processes])
+        self.stack.close()
+
+
+def vllm_processes(parent: psutil.Process) -> list[psutil.Process]:
+    """vLLM's own processes below a process of ours, the first one first."""
+    below = [process for process in parent.children(recursive=True) if "watch.py" not in " ".join(process.cmdline())]
+    return sorted((p for p in below if "vllm" in " ".join(p.cmdline()).lower()), key=lambda p: (p.create_time(), p.pid))
+
+
+@pytest.fixture(scope="module")
+def tiny(real_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyServer]:
+    server = TinyServer(real_python, tmp_path_factory.mktemp("tiny") / "vllm.log")
+    with server.stack:
+        yield server
+
+
+def rows_of(
+    asks: Iterable[Ask], store: Path, tally: Tally, *, model: Model, urls: list[str], **settings: float
+) -> Iterator[tuple[Ask, Refined]]:
+    config = dataclasses.replace(ServerConfig(patience=20, in_flight=8), **settings)
+    return refine_all(
+        asks, model=model, config=CONFIG, server=config, urls=urls, store=store, report=silent, tally=tally
+    )
+
+
+@pytest.mark.slow
+def test_a_real_vllm_gives_replies_that_are_accepted(tiny: TinyServer, asks: list[Ask], tmp_path: Path) -> None:
+    tally, again = Tally(), Tally()
+    rows = dict(rows_of(asks, tmp_path / "store", tally, model=tiny.model, urls=tiny.urls()))
+    assert rows.keys() == set(asks), "none lost"
+    print(tally)
+    assert tally.accepted >= 0.8 * len(asks)
+    assert tally.prefix_hit_rate is not None
+    assert all(row.refiner == "vllm:stand-in@r" for row in rows.values())
+    assert {row.status for row in rows.values()} <= {"refined", "fallback"}
+    changed = [row for row in rows.values() if row.status == "refined" and row.final != row.stripped.text]
+    assert len(changed) > 0.5 * len(asks), "it rewrites, it does not copy"
+    assert dict(rows_of(asks, tmp_path / "store", again, model=tiny.model, urls=tiny.urls())) == rows
+    assert again.sent == 0
+
+
+@pytest.mark.slow
+def test_the_run_goes_on_when_a_killed_server_is_started_again(
+    tiny: TinyServer, asks: list[Ask], tmp_path: Path
+) -> None:
+    tally = Tally()
+    done = rows_of(asks, tmp_path / "store", tally, model=tiny.model, urls=tiny.urls(), patience=300)
+    rows = dict(itertools.islice(done, 10))
+    tiny.kill()
+    assert server_module._fetch(f"{tiny.url}/health") is None
+    tiny.urls()
+    rows |= dict(done)
+    assert rows.keys() == set(asks), "none lost"
+    assert tally.retries > 0
+    assert "answered" not in tally.fallbacks, "every caption got its reply in the end"
+
+
+@pytest.mark.slow
+def test_random_weights_lose_no_caption_and_kill_9_leaves_nothing_but_the_replies(
+    real_python: str, tiny: TinyServer, asks: list[Ask], tmp_path: Path
+) -> None:
+    folder, store = tmp_path / "random", tmp_path / "store"
+    tiny_rewriter.write_random_weights(folder)
+    holder, url = hold(folder, real_python, tmp_path / "log")
+    processes = vllm_processes(psutil.Process(holder.pid))
+    assert len(processes) >= 3, processes
+
+    tally = Tally()
+    rows = dict(rows_of(asks[:8], store, tally, model=tiny.model, urls=[url]))
+    assert rows.keys() == set(asks[:8])
+    assert [row.status for row in rows.values()] == ["fallback"] * 8
+    assert [row.final == row.refined != "" for row in rows.values()] == [True] * 8
+    assert tally.accepted == 0
+
+    done = rows_of(asks, store, Tally(), model=tiny.model, urls=[url])
+    for _ in range(12):
+        next(done)
+    holder.kill()
+    killed = time.monotonic()
+    assert sees_end(holder, 10), "something still holds our output open"
+    holder.wait()
+    with pytest.raises(RefinerError, match="No vLLM server has answered since"):
+        list(done)
+    assert time.monotonic() - killed < 60
+    assert gone(*[process.pid for process in processes])
+
+    with ReplyStore(store) as kept:
+        before = len(kept)
+    assert before >= 12
+    tally = Tally()
+    assert dict(rows_of(asks, store, tally, model=tiny.model, urls=tiny.urls())).keys() == set(asks)
+    assert tally.stored >= 12, "the next run goes on from there"
+
+
+@pytest.mark.slow
+def test_a_real_vllm_that_cannot_start_is_quoted(real_python: str, tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    shutil.copytree(tiny_rewriter.MODEL, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "nosuch", "architectures": ["NoSuch"]}))
+    start = serving(
+        model_of(RefineConfig(model=str(folder)), []), ServerConfig(python=real_python), tmp_path / "log", silent
+    )
+    with pytest.raises(RefinerError, match=r"ended while starting \(exit status 1\).*model type `nosuch`"):
+        start.__enter__()
