@@ -12,15 +12,16 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from itertools import combinations, groupby
 
 from refine.orientation import contains_orientation
-from refine.registers import Register, lexicon, register
+from refine.registers import Register, english, lexicon, register
 from refine.registers.reading import (
     DETERMINERS,
     PREPOSITIONS,
     Mention,
     Reading,
+    broader,
     known,
     mend_stops,
     plain,
@@ -29,6 +30,7 @@ from refine.registers.reading import (
     stems,
     words_of,
 )
+from refine.thesaurus import akin, bases, is_kind_of, opposites, uses
 from schemas.records import PLATFORMS, GateResult, Platform
 
 MAX_QUERIES = 4
@@ -47,12 +49,33 @@ DANGLING = words_of(
     "a an the and or but nor with without of at from for as into onto its their his her which that whose where while "
     "because than is are was were has have to very"
 )
+LABEL = re.compile(
+    r"^\W*(?:\w+ )?(?:caption|description|answer|reply|output|query|queries|note|result|rewrite|translation)s?\s*\d*\s*:",
+    re.IGNORECASE,
+)
 MARKUP = re.compile(
     r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#\d{1,6});|`|\*|\]\(|^\s*(?:[-+•#>]|\d{1,2}[.)])\s"
     r"|\n|\r|\\n|__|(?<!\w)_\w|~~|\||https?:|www\.|\{|\}",
     re.MULTILINE,
 )
-ONE_ANOTHER = frozenset({"another", "second", "other", "both", "each", "either", "one", "opposite", "former", "latter"})
+ONE_ANOTHER = words_of("another second other both opposite former latter")
+# What "another" or "other" may be said of without a second thing being there.
+ELSEWHERE = words_of("side sides part end edge margin corner half direction way")
+ONE_MORE = words_of("one another third fourth fifth")
+ALONE = frozenset({"single"})
+WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
+SIDES = words_of("side sides end ends edge edges flank flanks margin margins hand")
+EVERY = ("both", "either", "every", "each", "all")
+# Words of a source that let a reply say "on both sides" or "on all sides".
+ALL_ROUND = words_of(
+    "both either each two every all surround enclose ring encircle flank frame opposite around pair other"
+)
+ACROSS = words_of("across beyond opposite past behind other over")
+STOREYS = words_of("storey story floor storeys stories floors level levels")
+ORDINALS = {
+    "ground": 0, "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6,
+    "top": 9, "upper": 9, "uppermost": 9, "topmost": 9, "highest": 9, "lower": 0, "lowest": 0, "bottom": 0,
+}  # fmt: skip
 WORDS = re.compile(r"[a-z]+")
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
 # Words that name a place or direction by themselves; others, like "behind", do so in some sentences only.
@@ -75,6 +98,12 @@ CLAIMS = {
     "cross": "crossing", "through": "crossing", "bisect": "crossing", "connect": "joining", "link": "joining",
     "inside": "enclosing", "within": "enclosing",
 }  # fmt: skip
+# Classes of relation in the source that let a query claim another class.
+ALLOWS = {
+    "between": frozenset({"between", "enclosing"}),
+    "crossing": frozenset({"crossing", "vertical"}),
+    "joining": frozenset({"joining", "between", "crossing"}),
+}
 
 
 @dataclass(frozen=True)
@@ -150,9 +179,28 @@ def _orientation(case: Case) -> str:
                 case.source.stems.intersection(stems(w))
                 for w in words - DETERMINERS - PREPOSITIONS - frozenset().union(*DEPTH)
             )
-            if found.lower() not in source and not (places <= before and (places or grounded)):
+            allowed = places <= before and (places or grounded)
+            if found.lower() not in source and not allowed and not _of_object(case, sentence, found):
                 added.append(found)
     return f"orientation added: {_list(added)}" if added else ""
+
+
+def _of_object(case: Case, sentence: str, found: str) -> bool:
+    """Whether a place is one on a thing: 'near its top', 'the top of the front' of a view that shows heights.
+
+    "The far side of the street" is no more than "across the street".
+    """
+    if re.search(r"\bfar (?:side|end)\b", found):
+        return bool(ACROSS & set(case.source.tokens))
+    if case.platform == "satellite" or not re.search(
+        r"\b(?:top|bottom|base|foot|upper|uppermost|topmost|lower|lowest)\b", found
+    ):
+        return False
+    if re.search(r"\b(?:its|their|whose)\b", found) or STOREYS & set(case.source.tokens):
+        return True
+    behind = read(sentence[sentence.find(found) + len(found) :])
+    parts = lexicon().parts | {"object:building", "object:tower"}
+    return any(m.concept in parts and m.at <= 3 for m in behind.of("object"))
 
 
 def _length(case: Case) -> str:
@@ -186,6 +234,7 @@ def _meta(case: Case) -> str:
         for match in pattern.finditer(reading.text)
         if match.group().lower() not in source
     ]
+    found += [m.group() for reading in case.fresh if (m := LABEL.match(reading.text))]
     if re.search(r"\bI\b", case.caption.text) and not re.search(r"\bI\b", case.source.text):
         found.append("I")
     if found:
@@ -228,14 +277,25 @@ def _at_same_word(reading: Reading, kind: str) -> Iterator[tuple[str, list[Menti
 def _objects(case: Case) -> str:
     new: list[str] = []
     for reading in case.texts:
-        for word, mentions in _at_same_word(reading, "object"):
-            if word in case.source.tokens or any(m.concept in case.supported for m in mentions):
+        for _, mentions in _at_same_word(reading, "object"):
+            words = reading.words_at(mentions[0])
+            if f" {words} " in case.source.words or any(m.concept in case.supported for m in mentions):
                 continue
-            if any(_denied_fairly(case, m) for m in mentions):
+            if any(_denied_fairly(case, m) for m in mentions) or _meant(case.source, words):
                 continue
-            new.append(_name(mentions[0].concept))
-        new += [s for s in reading.strangers if not case.source.stems.intersection(stems(s)) and s.islower()]
+            new.append(words)
+        for word, concept in reading.things:
+            if concept not in case.supported and not _meant(case.source, word):
+                new.append(word)
+        new += [s for s in reading.strangers if s.islower() and not case.source.stems.intersection(stems(s))]
     return f"not in the source: {_list(new)}" if new else ""
+
+
+def _meant(source: Reading, word: str) -> bool:
+    """Whether a noun is the source's own, in the same or a broader or a derived word."""
+    if source.stems.intersection(stems(word)):
+        return True
+    return any(akin(own, word) or is_kind_of(own, word) for own in source.content)
 
 
 def _denied_fairly(case: Case, mention: Mention) -> bool:
@@ -249,6 +309,30 @@ def _heads_meet(one: frozenset[str], other: frozenset[str]) -> bool:
         return True
     body = lexicon().body
     return any(related(body.get(a, a), body.get(b, b)) for a in one for b in other)
+
+
+def _said_alike(case: Case, mention: Mention, said: Mention) -> bool:
+    """Whether the reply says the attribute of the thing that the source says it of, as far as grammar tells."""
+    if _heads_meet(mention.heads, said.heads):
+        return _said_of_stretch(case, mention.heads, said)
+    if mention.kind == "material" and not mention.firm:
+        return True
+    if mention.kind != "number" and _part_of(mention.heads, said.heads):
+        return not any(_meets(own, mention.heads) for own in case.source.of(mention.kind))
+    return any(
+        not one.firm and bool(one.loose) and _heads_meet(one.loose, other.heads)
+        for one, other in ((mention, said), (said, mention))
+    )
+
+
+def _part_of(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether one is a building and the other a part of a building: what the part is made of, the building is."""
+    parts = lexicon().parts
+    return any(
+        (related(a, "object:building") and b in parts) or (related(b, "object:building") and a in parts)
+        for a in one
+        for b in other
+    )
 
 
 def _said_of_stretch(case: Case, heads: frozenset[str], said: Mention) -> bool:
@@ -270,16 +354,32 @@ def _attributes(case: Case, kind: str) -> str:
     for reading in case.texts:
         for word, mentions in _at_same_word(reading, kind):
             matching = [s for m in mentions for s in sources if related(m.concept, s.concept)]
-            if not matching:
+            if mentions[0].concept == "colour:multicoloured" and case.source.stems & {
+                "colour",
+                "color",
+                "coloured",
+                "colored",
+            }:
+                continue
+            if matching and kind == "colour" and _shades_twice(reading, mentions, sources):
+                wrong.append(f"{word} is new")
+            elif not matching:
                 if word not in case.source.tokens and not any(m.concept in case.supported for m in mentions):
                     wrong.append(f"{word} is new")
-            elif not any(
-                _heads_meet(mentions[0].heads, s.heads) and _said_of_stretch(case, mentions[0].heads, s)
-                for s in matching
-            ):
+            elif not any(_said_alike(case, mentions[0], s) for s in matching):
                 of = _list(sorted(_name(h) for h in mentions[0].heads if h != "generic"))
                 wrong.append(f"{word} said of {of}")
     return "; ".join(dict.fromkeys(wrong))
+
+
+def _shades_twice(reading: Reading, mentions: list[Mention], sources: list[Mention]) -> bool:
+    """Whether a colour is only the broader name of the one beside it, which the reply repeats: 'turquoise blue'."""
+    exact = {s.concept for s in sources}
+    if any(m.concept in exact for m in mentions):
+        return False
+    beside = [m for m in reading.of("colour") if 0 < abs(m.at - mentions[0].at) <= 2]
+    near = {s.concept for s in sources if any(related(s.concept, m.concept) for m in mentions)}
+    return bool(near) and near <= {m.concept for m in beside}
 
 
 def _colours(case: Case) -> str:
@@ -298,26 +398,108 @@ def _numbers(case: Case) -> str:
         wrong += [m.concept for m in reading.of("fraction") if m.concept not in fractions]
         for mention in reading.of("number"):
             word = reading.tokens[mention.at]
+            alone = word in ALONE and not mention.heads & reading.denied
+            if alone and _plural_only(case.source, mention):
+                wrong.append(f"{word} {_list(sorted(map(_name, mention.heads)))}")
             if word in {"both", "single", "double", "twin"}:
                 continue
             same = [s for s in sources if s.concept == mention.concept]
-            if any(_heads_meet(mention.heads, s.heads) for s in same):
+            if any(_said_alike(case, mention, s) for s in same) or _enumerates(reading, mention):
                 continue
-            if mention.concept == "2" and _two_of(case, mention):
+            if _follows(case, mention):
                 continue
             heads = sorted(_name(h) for h in mention.heads if h != "generic")
             wrong.append(" ".join([word, *heads[:1]]))
+        wrong += _quantified(case.source, reading)
     return f"number not in the source: {_list(wrong)}" if wrong else ""
 
 
-def _two_of(case: Case, mention: Mention) -> bool:
-    """Whether 'two X' follows: from 'one X … another', 'a second X', or X named twice; never against a count."""
+def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
+    """Quantifiers, ordinals of storeys, sides and letters that are not the source's."""
+    for at, word in enumerate(reading.tokens):
+        rest = reading.tokens[at + 1 : at + 4]
+        if word in WHOLE | PART and not SIDES & set(rest):
+            noun = next((m for m in reading.of("object") if at < m.at <= at + 5), None)
+            mine = WHOLE if word in WHOLE else PART
+            if (
+                noun
+                and not _counts(source, noun.concept, mine)
+                and _counts(source, noun.concept, (WHOLE | PART) - mine)
+            ):
+                yield f"{word} {_name(noun.concept)}"
+        if word in EVERY and SIDES & set(rest) and not _all_round(source, reading, at):
+            yield f"{word} {next(t for t in rest if t in SIDES)}"
+        if STOREYS & set(rest[:1]) and word in ORDINALS:
+            own = {w for w, n in zip(source.tokens, source.tokens[1:], strict=False) if n in STOREYS}
+            if own & ORDINALS.keys() and not {ORDINALS[w] for w in own if w in ORDINALS} & {ORDINALS[word]}:
+                yield f"{word} {rest[0]}"
+    letters = {w for w in reading.originals if len(w) == 1 and "B" <= w <= "Z" and w != "I"}
+    yield from sorted(letters - {w.upper() for w in source.originals if len(w) == 1})
+
+
+def _all_round(source: Reading, reading: Reading, at: int) -> bool:
+    """Whether the source has the last thing named before that token on more than one side."""
+    named = max((m for m in reading.of("object") if m.at < at), key=lambda m: m.at, default=None)
+    if named is None or any(f" {word} {side} " in source.words for word in EVERY for side in SIDES):
+        return True
+    near = {m.sentence for m in source.of("object") if related(m.concept, named.concept)}
+    words = [w for w, sentence in zip(source.tokens, source.sentences, strict=True) if sentence in near]
+    return not near or any(stem in ALL_ROUND for word in words for stem in stems(word))
+
+
+def _counts(source: Reading, concept: str, words: frozenset[str]) -> bool:
+    """Whether the source says one of the words of a thing of that concept, up to four tokens before it."""
+    named = [m.at for m in source.of("object") if related(m.concept, concept)]
+    return any(words & set(source.tokens[max(0, at - 4) : at]) for at in named)
+
+
+def _plural_only(source: Reading, mention: Mention) -> bool:
+    """Whether the source names the thing, and always in the plural."""
+    named = [m for m in source.of("object") if any(related(m.concept, head) for head in mention.heads)]
+    words = [source.tokens[m.end - 1] for m in named]
+    return bool(words) and all(word.endswith("s") and word not in bases(word, "n") for word in words)
+
+
+def _enumerates(reading: Reading, mention: Mention) -> bool:
+    """Whether a count of mere stretches is told off one by one: 'two spaces, a courtyard and a garden'."""
+    rest = reading.tokens[mention.end : mention.end + 4]
+    stop = next((n for n, word in enumerate(rest) if word in {",", ":"}), None)
+    told = reading.tokens[mention.end + stop + 1 : mention.end + stop + 2] if stop is not None else ()
+    return not mention.firm and told in {("a",), ("an",), ("one",)}
+
+
+def _follows(case: Case, mention: Mention) -> bool:
+    """Whether a count follows from the source: 'two X' from 'one X … another', X named twice, or as a sum of counts."""
     heads = mention.heads - {"generic"}
-    for other in case.source.of("number"):
-        if other.concept != "2" and other.heads & heads and case.source.tokens[other.at] != "single":
-            return False
+    counted = [s for s in case.source.of("number") if s.heads & heads and case.source.tokens[s.at] != "single"]
+    if counted:
+        totals = {int(a.concept) + int(b.concept) for a, b in combinations(counted, 2)}
+        ones = ONE_MORE - ({"one"} if "other" in case.source.stems else set())
+        more = any(_one_more(case.source, at, heads) for at, word in enumerate(case.source.tokens) if word in ones)
+        return int(mention.concept) in totals | ({int(s.concept) + 1 for s in counted} if more else set())
     named = {m.at for m in case.source.of("object") if any(related(m.concept, h) for h in heads)}
-    return len(named) > 1 or (bool(named) and bool(ONE_ANOTHER & set(case.source.tokens)) and bool(heads))
+    if mention.concept != "2" or not named:
+        return False
+    return len(named) > 1 or any(_another(case.source, at) for at in named)
+
+
+def _one_more(source: Reading, at: int, heads: frozenset[str]) -> bool:
+    """Whether the word at that token counts one thing of those concepts: 'another barn', 'a third, white one'."""
+    near = [m for m in source.of("object") if at < m.at <= at + 4]
+    return any(related(m.concept, head) for m in near[:1] for head in heads)
+
+
+def _another(source: Reading, at: int) -> bool:
+    """Whether the source speaks of one more of the thing at that token: 'one …, the other', 'a second'."""
+    low = at
+    while low and source.tokens[low - 1] not in {".", ";"}:
+        low -= 1
+    high = at
+    while high < len(source.tokens) and source.sentences[high] - source.sentences[at] <= 1:
+        high += 1
+    stretch = source.tokens[low:high]
+    pairs = zip(stretch, stretch[1:], strict=False)
+    return any(word in ONE_ANOTHER and (after not in ELSEWHERE or word == "second") for word, after in pairs)
 
 
 def _names(case: Case) -> str:
@@ -356,17 +538,79 @@ def _contradiction(case: Case) -> str:
         for mention in reading.of("quality"):
             axis, _, side = mention.concept.partition(":")
             heads = mention.heads - {"generic"}
-            opposite = f"{axis}:{1 - int(side)}" if side in {"0", "1"} else ""
+            if reading.tokens[mention.at].endswith("ly"):
+                heads |= mention.loose
             if (
                 not heads
                 or "one" in heads
-                or reading.tokens[mention.at].endswith("er")
+                or (reading.tokens[mention.at].endswith("er") and not mention.firm)
                 or any(s.concept == mention.concept for s in source.of("quality") if _meets(s, heads))
             ):
                 continue
-            if any(s.concept == opposite for s in source.of("quality") if _meets(s, heads)):
+            if any(_opposed(s.concept, axis, side) for s in source.of("quality") if _meets(s, heads)):
                 wrong.append(f"{reading.tokens[mention.at]} {_list(sorted(map(_name, heads)))}")
+        wrong += _antonyms(source, reading)
+        if re.search(r"\bsame (?:side|bank|one|edge|end)\b", reading.text) and "same" not in source.tokens:
+            wrong += ["on the same side"] if source.stems & {"opposite", "across", "other"} else []
+        clear = [m for m in reading.of("quality") if m.concept == "weather:0" and "object:sky" in m.heads]
+        if clear and "object:cloud" in asserted and not source.stems & {"clear", "cloudless", "sunny"}:
+            wrong.append("clear sky")
     return f"against the source: {_list(wrong)}" if wrong else ""
+
+
+def _antonyms(source: Reading, reading: Reading) -> Iterator[str]:
+    """Adjectives and participles whose opposite the source says of the same thing: unpaved and paved."""
+    own = {word: at for at, word in enumerate(source.tokens) if word[0].isalpha()}
+    for at, word in enumerate(reading.tokens):
+        if word in own or word in english().function or not word[0].isalpha() or _comparative(word):
+            continue
+        if not _describes(word):
+            continue
+        plainly = not _on_axis(word)
+        against = [
+            w
+            for w in own
+            if _negates(word, w)
+            or _negates(w, word)
+            or (plainly and _describes(w) and not _on_axis(w) and opposites(word, w))
+        ]
+        if not against:
+            continue
+        heads = reading.said_of(at) - {"generic"}
+        for other in against:
+            theirs = source.said_of(own[other]) - {"generic"}
+            if any(related(a, b) for a in heads for b in theirs):
+                yield f"{word} for {other}"
+
+
+def _on_axis(word: str) -> bool:
+    """Whether the lexicon knows what excludes the word: colours and the qualities on axes."""
+    lex = lexicon()
+    return any(
+        stem in lex.qualities or any(kind == "colour" for kind, _ in lex.senses.get(stem, ())) for stem in stems(word)
+    )
+
+
+def _comparative(word: str) -> bool:
+    return word.endswith(("er", "est"))
+
+
+def _describes(word: str) -> bool:
+    """Whether the word is an adjective or participle by its form or its use."""
+    return word.endswith(("ed", "less")) or uses(word, "a") * 3 >= sum(uses(word, part) for part in "nvar") > 0
+
+
+def _negates(word: str, other: str) -> bool:
+    """Whether a word is another one with a negating prefix or ending: unpaved, windowless."""
+    return word in {f"un{other}", f"in{other}", f"non{other}", f"dis{other}"} or (
+        word.endswith("less") and other in {word[:-4] + "y", word[:-4] + "ed", word[:-4] + "ful"}
+    )
+
+
+def _opposed(concept: str, axis: str, side: str) -> bool:
+    """Whether a quality of the source stands on the same axis as one of the reply, on another side."""
+    its_axis, _, its_side = concept.partition(":")
+    return its_axis == axis and its_side != side
 
 
 def _emptied(source: Reading, concept: str) -> bool:
@@ -455,7 +699,7 @@ def _false_relation(query: Reading, units: list[tuple[frozenset[str], frozenset[
     named = sorted(query.of("object"), key=lambda m: m.at)
     for at, token in enumerate(query.tokens):
         claim = next((CLAIMS[s] for s in stems(token) if s in CLAIMS), None)
-        if claim is None:
+        if claim is None or query.tokens[at - 1 if at else 0] in DETERMINERS or query.tokens[at + 1 : at + 2] == ("-",):
             continue
         low = max((i for i in breaks if i < at), default=-1)
         high = min((i for i in breaks if i > at), default=len(query.tokens))
@@ -465,7 +709,7 @@ def _false_relation(query: Reading, units: list[tuple[frozenset[str], frozenset[
             continue
         for stated, classes in units:
             ends = all(any(related(end, s) for end in side for s in stated) for side in (before, after))
-            if ends and claim in classes:
+            if ends and classes & ALLOWS.get(claim, frozenset({claim})):
                 break
         else:
             return f"'{token}' between {_name(before[-1])} and {_name(after[0])} is not in the source"
@@ -492,8 +736,9 @@ def _queries(case: Case) -> str:
 def _register(case: Case) -> str:
     where = register(case.platform)
     found: list[str] = []
+    shown = " ".join(m.group().lower() for m in where.seen.finditer(case.source.text)) if where.seen else ""
     for reading in case.texts:
-        found += unseen_words(case.platform, reading.text)
+        found += [word for word in unseen_words(case.platform, reading.text) if word.lower() not in shown]
         found += [m.group() for m in where.foreign_views.finditer(reading.text)]
     return f"not seen from {case.platform}: {_list(found)}" if found else ""
 
@@ -551,6 +796,7 @@ def _supported(source: Reading) -> frozenset[str]:
     concepts = {m.concept for m in source.mentions if m.kind in ("object", "material", "colour")}
     concepts |= {concept for stem in source.stems for _, concept in lex.senses.get(stem, ())}
     wider = {up for concept in concepts for up in lex.broader.get(concept, (concept,))}
+    wider |= {up for _, concept in source.things for up in broader(concept)}
     return frozenset(wider.union(*(lex.implied.get(concept, frozenset()) for concept in wider)))
 
 

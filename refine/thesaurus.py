@@ -125,24 +125,31 @@ def names_thing(word: str) -> bool:
 
 
 @lru_cache(maxsize=50_000)
-def _meanings(word: str) -> frozenset[str]:
-    return frozenset(s for part in PARTS for s in senses(word, part))
+def mostly(word: str, part: str) -> bool:
+    """Whether the word is that part of speech at least as often as all others together."""
+    return uses(word, part) * 2 >= sum(uses(word, other) for other in PARTS) > 0
 
 
 @lru_cache(maxsize=50_000)
 def akin(one: str, other: str) -> bool:
-    """Whether two words share a meaning, or one is derived from the other: curb and kerb, glass and glazed."""
-    mine, yours = _meanings(one), _meanings(other)
-    if mine & yours:
+    """Whether two nouns share a common meaning, or one word is derived from the other: curb and kerb, glass and glazed.
+
+    Only the two commonest meanings count, and only words of one root are derivations, or "viewed" would name spectators.
+    """
+    if set(senses(one, "n")[:2]) & set(senses(other, "n")[:2]) and not mostly(one, "v"):
         return True
+    if one[:3] != other[:3]:
+        return False
+    mine, yours = ({s for part in PARTS for s in senses(word, part)[:2]} for word in (one, other))
     return any(yours & set(_column(s, 4)) for s in mine) or any(mine & set(_column(s, 4)) for s in yours)
 
 
 @lru_cache(maxsize=50_000)
 def is_kind_of(narrow: str, broad: str) -> bool:
-    """Whether the first noun is a kind of the second in the commonest meaning of either: car of vehicle."""
-    kinds, wanted = senses(narrow, "n"), senses(broad, "n")
-    return any(kind in above(s) for s in kinds[:2] for kind in wanted[:2])
+    """Whether the first noun is a kind of the second in their commonest meanings: car of vehicle."""
+    if mostly(narrow, "v"):
+        return False
+    return any(kind in above(s) for s in senses(narrow, "n")[:1] for kind in senses(broad, "n")[:2])
 
 
 @lru_cache(maxsize=50_000)

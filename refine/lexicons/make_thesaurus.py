@@ -87,7 +87,9 @@ def make(folder: Path) -> list[str]:
     for sense, number in kept.items():
         file, pointers = synsets[sense]
         columns = [
-            " ".join(str(kept[target]) for symbol, target in dict.fromkeys(pointers) if symbol in kind and target in kept)
+            " ".join(
+                str(kept[target]) for symbol, target in dict.fromkeys(pointers) if symbol in kind and target in kept
+            )
             for kind in (HYPERNYM, ANTONYM, SIMILAR, DERIVED)
         ]
         lines.append("\t".join([f"={number}", str(int(file)), *columns]).rstrip("\t"))

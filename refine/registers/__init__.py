@@ -39,6 +39,7 @@ class Lexicon:
         broader: concept -> itself and every broader concept, of all kinds.
         implied: concept -> concepts that cannot but be there as well.
         body: parts of a building whose colour and material are the building's own -> the building.
+        parts: parts of a building that may lend it their material.
         generic: nouns that name a stretch or a shape, and no object.
         ambiguous: words that are nouns only after a determiner, number or adjective.
         qualities: word -> the (axis, side) pairs it asserts; two sides of one axis exclude each other.
@@ -52,6 +53,7 @@ class Lexicon:
     broader: dict[str, frozenset[str]]
     implied: dict[str, frozenset[str]]
     body: dict[str, str]
+    parts: frozenset[str]
     generic: frozenset[str]
     ambiguous: frozenset[str]
     qualities: dict[str, tuple[tuple[str, int], ...]]
@@ -150,6 +152,7 @@ def lexicon() -> Lexicon:
         broader=_broader(direct),
         implied=implied,
         body={f"object:{part}": "object:building" for part in _split(raw["body"])},
+        parts=frozenset(f"object:{part}" for part in _split(raw["parts"])),
         generic=frozenset(_split(raw["generic"])),
         ambiguous=frozenset(_split(raw["ambiguous"])),
         qualities={word: tuple(places) for word, places in qualities.items()},

@@ -8,9 +8,11 @@ heads.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, cached_property, lru_cache
+from itertools import accumulate
 
 from refine.registers import english, lexicon
+from refine.thesaurus import above, akin, bases, is_kind_of, is_word, mostly, names_thing, senses, uses
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]", re.UNICODE)
 BREAKS = frozenset(".;:!?")
@@ -56,18 +58,27 @@ PREPOSITIONS = words_of(
     "of in on at by to from with without within into onto upon over under above below beneath between among amid "
     "beside beyond across along around near behind through towards toward past against inside outside off for like"
 )
+_COPULAS = words_of("is are was were looks appears seems being")
+_LINKS = words_of("and or but which that who")
 BE = words_of("is are was were be being been has have looks look appears appear and or but which that who")
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """One fact word: the index of its token, its kind, its concept, and (for attributes) the concepts it is said of."""
+    """One fact word: its first token, its kind, its concept, and (for attributes) the concepts it is said of.
+
+    An attribute is `firm` when it stands before its noun ("a white roof"); else ("the roof of the hall is white") its
+    `heads` are the likeliest, and `loose` are all nouns of the clause, any of which it may be said of.
+    """
 
     at: int
     kind: str
     concept: str
     heads: frozenset[str] = frozenset()
     sentence: int = 0
+    end: int = 0
+    firm: bool = True
+    loose: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -81,9 +92,24 @@ class Reading:
     mentions: tuple[Mention, ...]
     stems: frozenset[str]
     strangers: tuple[str, ...]
+    things: tuple[tuple[str, str], ...]
     denied: frozenset[str]
     objects: frozenset[str]
     words: str
+    parsed: "_Words"
+
+    @cached_property
+    def content(self) -> tuple[str, ...]:
+        """The words that carry meaning, once each, in order."""
+        return tuple(dict.fromkeys(t for t in self.tokens if t[0].isalpha() and t not in english().function))
+
+    def said_of(self, at: int) -> frozenset[str]:
+        """The concepts that the adjective or participle at that token is most likely said of."""
+        return _said_of(self.parsed, at, at + 1, "quality")[0]
+
+    def words_at(self, mention: Mention) -> str:
+        """The words of a mention, one blank apart."""
+        return " ".join(t for t in self.tokens[mention.at : max(mention.end, mention.at + 1)] if t != "-")
 
     def of(self, kind: str) -> list[Mention]:
         return [mention for mention in self.mentions if mention.kind == kind]
@@ -149,7 +175,7 @@ def plain(word: str) -> bool:
 @lru_cache(maxsize=20_000)
 def known(word: str) -> bool:
     """True for a word of our English: plain, or anything of the lexicon."""
-    return plain(word) or bool(_senses(word)) or bool(_qualities(word)) or word in NUMBERS or word.isdigit()
+    return plain(word) or bool(_senses(word)) or is_word(word) or word in NUMBERS or word.isdigit()
 
 
 def number(word: str) -> int | None:
@@ -160,18 +186,26 @@ def number(word: str) -> int | None:
 
 
 def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
-    """Whether an ambiguous word stands as a noun: a determiner, number, adjective, colour or preposition before it."""
+    """Whether a word that is a noun or a verb stands as a noun: judged by its neighbours."""
     before = tokens[at - 1] if at else ""
     after = tokens[end] if end < len(tokens) else "."
     if before in {"-", "", ".", ";", ":"} or after == "of":
         return True
     if not before[0].isalnum() or after in ARTICLES or (tokens[at].endswith("ed") and after in PREPOSITIONS):
         return False
-    if before in DETERMINERS or number(before) is not None:
+    if before in DETERMINERS or before in BE - _LINKS or number(before) is not None or before.endswith("'s"):
         return True
     if before in PREPOSITIONS:
-        return not after[:1].isalnum() or after in PREPOSITIONS or after in BE
+        return after not in DETERMINERS
     if any(kind in ("colour", "material") for kind, _ in _senses(before)) or _qualities(before):
+        return True
+    if before == "and" and at > 1:  # white and red shops
+        return any(kind == "colour" for kind, _ in _senses(tokens[at - 2]))
+    if (
+        before[-1] != "s"
+        and any(kind == "object" for kind, _ in _senses(before))
+        and uses(tokens[at], "n") > 3 * uses(tokens[at], "v")
+    ):
         return True
     return before.endswith("ed") or (before.endswith(("ing", "al", "ous", "ar")) and not _senses(before))
 
@@ -179,6 +213,7 @@ def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
 def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
     """Object, colour and material words as (start, end, kind, concept); the longest phrase wins."""
     lex = lexicon()
+    surfaces = {"roof", "roofs", "surface", "surfaces", "tilted", "folded"}
     found: list[tuple[int, int, str, str]] = []
     at = 0
     while at < len(tokens):
@@ -198,10 +233,20 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
             words.append(tokens[look])
             look += 1
             ends.append(look)
+        if phrase := _named_pair(tokens, at):
+            found.append((at, at + 2, "thing", f"thing:{phrase}"))
+            at += 2
+            continue
         for size in range(len(words), 0, -1):
-            senses = _senses(" ".join(words[:size]))
-            if not senses:
+            places = _senses(" ".join(words[:size]))
+            if not places:
                 continue
+            if words[0] in {"lot", "lots"} and tokens[at + 1 : at + 2] == ("of",):
+                continue  # many
+            if words[0] == "door" and at and tokens[at - 1] == "next":
+                continue
+            if words[0] in {"plane", "planes"} and not surfaces.isdisjoint(tokens):
+                continue  # of a roof
             if size == 1 and words[0] == "tile" and at and tokens[at - 1] in {"the", "this", "whole"}:
                 continue  # the satellite image
             tone = words[0] in {"shade", "shades"} and at and any(k == "colour" for k, _ in _senses(tokens[at - 1]))
@@ -209,7 +254,10 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue  # a shade of a colour, no shadow
             if size == 1 and words[0] in lex.ambiguous and not _is_noun(tokens, at, ends[0]):
                 continue
-            found += [(at, ends[size - 1], kind, concept) for kind, concept in senses]
+            plural = size == 1 and words[0] not in lex.senses  # roses are flowers
+            found += [
+                (at, ends[size - 1], kind, concept) for kind, concept in places if not (plural and kind == "colour")
+            ]
             at = ends[size - 1]
             break
         else:
@@ -217,25 +265,55 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
     return found
 
 
+def _named_pair(tokens: tuple[str, ...], at: int) -> str:
+    """Two words that name one thing which is no kind of what the second word names: a baby carriage is no train."""
+    if at + 1 >= len(tokens) or not tokens[at + 1].isalpha() or not tokens[at].isalpha():
+        return ""
+    base = next(iter(bases(tokens[at + 1], "n")), "")
+    phrase = f"{tokens[at]} {base}"
+    if not names_thing(phrase) or phrase in lexicon().senses:
+        return ""
+    last = {concept for _, concept in _senses(base)}
+    return phrase if last and not last & broader(f"thing:{phrase}") else ""
+
+
+@cache
+def _named() -> dict[str, frozenset[str]]:
+    """Thesaurus sense -> the object concepts whose words have that sense first."""
+    found: dict[str, set[str]] = {}
+    for words, places in lexicon().senses.items():
+        meant = senses(words, "n")[:1]
+        for kind, concept in places:
+            if kind == "object" and meant and names_thing(words):
+                found.setdefault(meant[0], set()).add(concept)
+    return {sense: frozenset(concepts) for sense, concepts in found.items()}
+
+
+@lru_cache(maxsize=20_000)
+def broader(concept: str) -> frozenset[str]:
+    """The concept and every broader one; for a thing outside the lexicon by what the thesaurus calls a kind of what."""
+    if not concept.startswith("thing:"):
+        return lexicon().broader.get(concept, frozenset({concept}))
+    named, meant = _named(), senses(concept.partition(":")[2], "n")[:1]
+    wider = {up for sense in meant for kind in above(sense) for up in named.get(kind, ())}
+    return frozenset({concept}).union(*(broader(up) for up in wider))
+
+
+@lru_cache(maxsize=50_000)
 def related(one: str, other: str) -> bool:
     """True when the concepts are the same, or one is a broader word for the other."""
-    broader = lexicon().broader
-    return one == other or other in broader.get(one, ()) or one in broader.get(other, ())
-
-
-def _modifier(tokens: tuple[str, ...], at: int, kinds: dict[int, set[str]]) -> bool:
-    """Words that may stand between an adjective and its noun."""
-    word = tokens[at]
-    if word in {"-", ",", "and", "or", "but"} or (at and tokens[at - 1] == "-") or kinds.get(at, set()) & {"colour"}:
+    if one == other or other in broader(one) or one in broader(other):
         return True
-    if word in PREPOSITIONS or word in BE or word in DETERMINERS - NUMBERS.keys():
-        return False
-    return bool(
-        _qualities(word)
-        or word in NUMBERS
-        or (word in english().plain and word not in lexicon().generic)
-        or word.endswith(("ly", "ed", "ish", "ing", "like", "shaped", "er"))
-    )
+    if one.startswith("thing:") and other.startswith("thing:"):
+        mine, yours = one.partition(":")[2], other.partition(":")[2]
+        return akin(mine, yours) or is_kind_of(mine, yours) or is_kind_of(yours, mine)
+    return False
+
+
+def _generic(word: str) -> bool:
+    """A noun that names a stretch or a shape, in either number."""
+    listed = lexicon().generic
+    return word in listed or any(base in listed for base in bases(word, "n"))
 
 
 def mend_stops(text: str) -> str:
@@ -243,157 +321,256 @@ def mend_stops(text: str) -> str:
     return _UNSPACED.sub(" ", _GLUED.sub(". ", text))
 
 
+@dataclass(frozen=True)
+class _Words:
+    """A text's tokens with its nouns found: start of a noun -> its concepts, every token of a noun -> its start."""
+
+    tokens: tuple[str, ...]
+    sentences: tuple[int, ...]
+    kinds: dict[int, set[str]]
+    nouns: dict[int, list[str]]
+    ends: dict[int, int]
+    noun_at: dict[int, int]
+
+    def token(self, at: int) -> str:
+        return self.tokens[at] if 0 <= at < len(self.tokens) else "."
+
+    def is_object(self, start: int) -> bool:
+        return bool(self.kinds[start] & {"object", "thing"})
+
+    def modifier(self, at: int) -> bool:
+        """Whether the token may stand between an adjective and its noun."""
+        word = self.token(at)
+        if word == "-" or self.token(at - 1) == "-" or self.token(at + 1) == "-" or "colour" in self.kinds.get(at, ()):
+            return word.isalnum() or word == "-"
+        if not word[0].isalpha():
+            return word.isdigit()
+        if word in PREPOSITIONS or word in BE or word in DETERMINERS - NUMBERS.keys() or word in lexicon().generic:
+            return False
+        if _qualities(word) or word in NUMBERS or word.endswith(("ly", "ed", "ish", "ing", "like", "shaped")):
+            return True
+        verb = mostly(word, "v") and word in bases(word, "v")
+        return uses(word, "a") > 0 and not (mostly(word, "n") or verb)
+
+    def names(self, at: int) -> bool:
+        """Whether an unlisted word stands as a noun that goes with the noun behind it: "mission style gable"."""
+        word = self.token(at)
+        return mostly(word, "n") and not plain(word)
+
+
+def _ahead(w: _Words, start: int, end: int, kind: str) -> list[str]:
+    """The nouns of the phrase that the attribute at [start, end) opens: "white" of "a white, flat-roofed car park"."""
+    out: list[str] = []
+    at = end
+    material = kind == "material"
+    if w.token(at) == "of" and kind in ("number", "quality"):  # a pair of, three of the, an oval of
+        at += 1
+        while w.token(at) in DETERMINERS:
+            at += 1
+        if w.token(at) in {"them", "these", "those", "which"}:
+            return ["one"]
+    for _ in range(14):
+        word, beside = w.token(at), w.token(at + 1)
+        if at in w.nouns and at != start:
+            out += w.nouns[at]
+            after = w.token(w.ends[at])
+            compound = (
+                after == "-"
+                or (w.ends[at] in w.nouns and not after.endswith("ed"))
+                or (word.endswith("ed") and w.modifier(w.ends[at]))
+            )
+            joined = w.token(at - 1) == "-" and (w.modifier(w.ends[at]) or _generic(after)) and after not in {"-", ","}
+            if not compound and not joined and not (_generic(after) and after not in BE and w.token(at) != after):
+                return out
+            if _generic(after) and not compound and not joined:
+                return out
+            at = w.ends[at]
+        elif word in {"one", "ones"}:
+            return [*out, "one", *_antecedent(w, start)]
+        elif word == "and" and beside == "-" and w.token(at - 1) == "-":  # glass-and-stone
+            at += 2
+        elif word in {",", "and", "or", "but"}:
+            kinds = w.kinds.get(at + (2 if beside == "-" else 1), set())
+            more = ("colour" in kinds and not material) or (
+                "material" in kinds and not material and "object" not in kinds
+            )
+            stacked = (
+                w.modifier(at + 1)
+                and (at + 1 not in w.nouns or beside.endswith("ed") or w.token(at + 2) == "-")
+                and beside not in DETERMINERS - NUMBERS.keys()
+            )
+            if not more and (material or not stacked):
+                return out
+            at += 1
+        elif _generic(word) and not (
+            word in _QUALITY_NOUNS
+            and (at + 1 in w.nouns or beside == "-" or w.modifier(at + 1) or (_generic(beside) and beside[-1] != "s"))
+        ):
+            out.append("generic")
+            if kind == "quality":
+                out.append(f"word:{next(iter(bases(word, 'n')), word)}")
+            if beside == "of":
+                at += 2
+                while w.token(at) in DETERMINERS:
+                    at += 1
+            elif at + 1 in w.nouns and w.token(at + 1) not in BE and w.token(at + 1)[-1:] != "s":
+                at += 1
+            else:
+                return out
+        elif w.modifier(at) or (w.names(at) and (at + 1 in w.nouns or beside == "-")):
+            at += 1
+        else:
+            if w.names(at):
+                out.append("generic")
+            return out
+    return out
+
+
+def _antecedent(w: _Words, start: int) -> list[str]:
+    """The object that 'one' stands for: the last one before it."""
+    for at in range(start - 1, -1, -1):
+        if w.sentences[start] - w.sentences[at] > 1:
+            break
+        if at in w.nouns and w.is_object(at):
+            return w.nouns[at]
+    return []
+
+
+def _clause(w: _Words, start: int) -> tuple[int, int]:
+    """First and last token of the stretch that the token is in: between stops, commas, and conjoined clauses."""
+    low, high = start, start
+    while low > 0 and not _parts(w, low - 1):
+        low -= 1
+    while high + 1 < len(w.tokens) and not _parts(w, high + 1):
+        high += 1
+    return low, high
+
+
+def _parts(w: _Words, at: int) -> bool:
+    word, beside = w.tokens[at], w.token(at + 1)
+    return word in BREAKS or word == "," or (word in {"and", "while", "but", "whereas"} and beside in DETERMINERS)
+
+
+def _behind(w: _Words, start: int) -> list[str]:
+    """The noun an attribute after its noun is said of: the subject when a verb links them, else the nearest before."""
+    low, _ = _clause(w, start)
+    for at in range(start - 1, max(low, start - 14) - 1, -1):
+        if w.tokens[at] in _COPULAS:
+            subject = at
+            for look in range(at - 1, max(low, at - 12) - 1, -1):
+                if w.tokens[look] in {",", "and", "but", "while", "which", "that"}:
+                    break
+                subject = look if w.noun_at.get(look) is not None or _generic(w.tokens[look]) else subject
+            if subject in w.noun_at and w.is_object(w.noun_at[subject]):
+                return w.nouns[w.noun_at[subject]]
+        found = w.noun_at.get(at)
+        if found is not None and w.is_object(found):
+            return w.nouns[found]
+        if _generic(w.tokens[at]):
+            return ["generic"]
+    return []
+
+
+def _said_of(w: _Words, start: int, end: int, kind: str) -> tuple[frozenset[str], bool, frozenset[str]]:
+    """What the attribute at tokens [start, end) is said of: (likeliest concepts, firm, all it may be said of)."""
+    out = _ahead(w, start, end, kind)
+    before = start - 1
+    while before >= max(0, start - 10) and w.modifier(before):
+        before -= 1
+    opener = w.token(before)
+    low, high = _clause(w, start)
+    if kind == "material":
+        out = [head for head in out if not head.startswith("material")]
+    elif out and all(head.startswith("material") for head in out):  # tiles of a colour: on what the tiles are
+        owners = _ahead(w, start + 1, end + 1, "material") + _behind(w, start)
+        out += [head for head in owners if not head.startswith("material")]
+        return frozenset(out), False, _nouns_in(w, low, high)
+    attached = opener in {"of", "in", "with"} and before > 0
+    specific = bool(out) and out != ["generic"]
+    if out and not (attached and opener != "with" and out[:1] == ["generic"] and kind != "quality"):
+        return frozenset(out), True, frozenset()
+    if attached and w.token(before - 1).endswith("ed") and before - 1 not in w.noun_at:
+        return frozenset({"generic"}), False, _nouns_in(w, low, high)  # edged in red: the edge, or the thing
+    behind = _behind(w, before + 1 if attached else start)
+    if opener in {"of", "in"} and not specific and w.noun_at.get(before - 1) is not None:  # a roof of white
+        return frozenset(behind), True, frozenset()
+    return frozenset(out + behind), False, _nouns_in(w, low, high)
+
+
+def _nouns_in(w: _Words, low: int, high: int) -> frozenset[str]:
+    return frozenset(c for at in range(low, high + 1) for c in w.nouns.get(at, ()) if not c.startswith("material"))
+
+
+def _numbers_of(w: _Words) -> Iterable[Mention]:
+    at = 0
+    while at < len(w.tokens):
+        word, following = w.tokens[at], w.token(at + 1)
+        value = number(word)
+        if (value or word in {"one", "a"}) and following in FRACTIONS and following != "half":
+            yield Mention(at, "fraction", f"{value or 1}/{FRACTIONS[following]}", frozenset(), w.sentences[at])
+            at += 2
+            continue
+        if value is None:
+            at += 1
+            continue
+        if following == "-" and w.token(at + 2) in {"sided", "way"} or following in {"sides", "sided"}:
+            at += 1
+            continue  # a shape
+        end = at + 1
+        if value in TENS and w.token(end) == "-" and (ones := number(w.token(end + 1))):
+            value, end = value + ones, end + 2
+        elif following == "dozen":
+            value, end = value * 12, end + 1
+        elif following in {"hundred", "thousand"}:
+            value, end = value * NUMBERS[following], end + 1
+        said = _said_of(w, at, end, "number")
+        yield Mention(at, "number", str(value), said[0], w.sentences[at], end, *said[1:])
+        at = end
+
+
 @lru_cache(maxsize=4_096)
 def read(text: str) -> Reading:
     """Read a text of any language and any shape; unknown words are kept, never an error."""
-    pieces = WORD.findall(text)
-    originals = tuple(pieces)
-    tokens = tuple(piece.lower().replace("’", "'") for piece in pieces)
-    sentences: list[int] = []
-    sentence = 0
-    for token in tokens:
-        sentences.append(sentence)
-        if token in {".", "!", "?"}:
-            sentence += 1
+    originals = tuple(WORD.findall(text))
+    tokens = tuple(piece.lower().replace("’", "'") for piece in originals)
+    stops = [token in {".", "!", "?"} for token in tokens]
+    sentences = list(accumulate([False, *stops[:-1]], initial=0))[1:] if tokens else []
     found = _scan(tokens)
+    covered = {at for start, end, _, _ in found for at in range(start, end)}
+    things, strangers = _things(tokens, originals, covered)
+    found += [(at, at + 1, "thing", f"thing:{base}") for at, base in things]
     kinds: dict[int, set[str]] = {}
     nouns: dict[int, list[str]] = {}
-    covered: set[int] = set()
-    for start, end, kind, concept in found:
+    for start, _, kind, concept in found:
         kinds.setdefault(start, set()).add(kind)
-        covered.update(range(start, end))
-        if kind in ("object", "material"):
+        if kind != "colour":
             nouns.setdefault(start, []).append(concept)
     ends = {start: end for start, end, _, _ in found}
     noun_at = {at: start for start in nouns for at in range(start, ends[start])}
-    mentions = [Mention(s, k, c, sentence=sentences[s]) for s, _, k, c in found if k == "object"]
-    last_object: list[tuple[int, list[str]]] = [(s, nouns[s]) for s in sorted(nouns) if "object" in kinds[s]]
-
-    def one_means(at: int) -> list[str]:
-        for start, concepts in reversed(last_object):
-            if start < at and sentences[at] - sentences[start] <= 1:
-                return concepts
-        return []
-
-    def heads(start: int, end: int, kind: str) -> frozenset[str]:
-        """What the attribute at tokens [start, end) is said of: the noun it precedes, else the one it follows."""
-        out: list[str] = []
-        at, steps = end, 0
-        material = kind == "material"
-        if tokens[at : at + 1] == ("of",):  # a pair of …
-            at += 1
-        while at < len(tokens) and steps < 9:
-            word = tokens[at]
-            if at in nouns and at != start:
-                out += nouns[at]
-                if kind == "number" and tokens[at - 1] == "-":
-                    break
-                at = ends[at]
-                following = tokens[at] if at < len(tokens) else "."
-                if at in nouns or following == "-":
-                    continue
-                if kinds.get(at) or (tokens[at - 1].endswith("ed") and following.isalpha()):
-                    steps += 1
-                    if following not in PREPOSITIONS and following not in BE and following != "and":
-                        continue
-                break
-            if word in {"one", "ones"}:
-                out += ["one", *one_means(start)]
-                break
-            beside = tokens[at + 1] if at + 1 < len(tokens) else "."
-            adjective = word in _QUALITY_NOUNS and (
-                at + 1 in nouns or beside == "-" or bool(_qualities(beside)) or bool(kinds.get(at + 1))
-            )
-            if word in lexicon().generic and not adjective:
-                out.append("generic")
-                if at + 1 < len(tokens) and tokens[at + 1] == "of":
-                    at += 2
-                    steps += 1
-                    while at < len(tokens) and tokens[at] in DETERMINERS:
-                        at += 1
-                    continue
-                if at + 1 in nouns:
-                    at += 1
-                    continue
-                break
-            if not _modifier(tokens, at, kinds):
-                break
-            more = kinds.get(at + (2 if beside == "-" else 1), set()) & (
-                _ATTRIBUTES - ({"colour"} if material else set())
-            )
-            if word in {",", "and", "or", "but"} and not more and (material or not _qualities(beside)):
-                break
-            at += 1
-            steps += 1
-        before = start - 1
-        while (
-            before >= max(0, start - 12)
-            and _modifier(tokens, before, kinds)
-            and tokens[before] not in {",", "and", "or", "but"}
-        ):
-            before -= 1
-        of = before >= 0 and tokens[before] == "of"
-        if material and not of:
-            return frozenset(head for head in out if not head.startswith("material"))
-        if material:
-            out = []
-        if before >= 0 and tokens[before] == "in" and not out:  # edged in red: the edge, or the thing
-            out.append("generic")
-            of = True
-        if not out or (of and out == ["generic"]) or (of and all(head.startswith("material") for head in out)):
-            look, hops = before, 0
-            while look >= 0 and hops < 12 and tokens[look] not in BREAKS:
-                match = noun_at.get(look)
-                if match is not None and "object" in kinds[match]:
-                    out += nouns[match]
-                    break
-                if tokens[look] in lexicon().generic:
-                    out.append("generic")
-                    break
-                look -= 1
-                hops += 1
-        return frozenset(out)
-
+    w = _Words(tokens, tuple(sentences), kinds, nouns, ends, noun_at)
+    mentions = [Mention(s, k, c, sentence=sentences[s], end=e) for s, e, k, c in found if k == "object"]
     for start, end, kind, concept in found:
         if kind in ("colour", "material"):
-            mentions.append(Mention(start, kind, concept, heads(start, end, kind), sentences[start]))
-    at = 0
-    while at < len(tokens):
-        word = tokens[at]
-        value = number(word)
-        following = tokens[at + 1] if at + 1 < len(tokens) else ""
-        if (value or word in {"one", "a"}) and following in FRACTIONS and following != "half":
-            concept = f"{value or 1}/{FRACTIONS[following]}"
-            mentions.append(Mention(at, "fraction", concept, frozenset(), sentences[at]))
-            at += 2
-            continue
-        if value is not None and tokens[at + 1 : at + 3] == ("-", "sided"):
-            at += 1
-            continue  # a shape
-        if value is not None:
-            end = at + 1
-            if value in TENS and end + 1 < len(tokens) and tokens[end] == "-" and (ones := number(tokens[end + 1])):
-                value, end = value + ones, end + 2
-            elif following == "dozen":
-                value, end = value * 12, end + 1
-            elif following in {"hundred", "thousand"}:
-                value, end = value * NUMBERS[following], end + 1
-            mentions.append(Mention(at, "number", str(value), heads(at, end, "number"), sentences[at]))
-            at = end
-            continue
-        for axis, side in _qualities(word):
-            mentions.append(Mention(at, "quality", f"{axis}:{side}", heads(at, at + 1, "quality"), sentences[at]))
-        at += 1
-    denied = _denied(tokens, nouns)
+            said = _said_of(w, start, end, kind)
+            mentions.append(Mention(start, kind, concept, said[0], sentences[start], end, *said[1:]))
+    mentions += _numbers_of(w)
+    for at, word in enumerate(tokens):
+        places = _qualities(word) if word not in NUMBERS else ()
+        if places:
+            said = _said_of(w, at, at + 1, "quality")
+            mentions += [
+                Mention(at, "quality", f"{a}:{s}", said[0], sentences[at], at + 1, *said[1:]) for a, s in places
+            ]
     words = " ".join(token for token in tokens if token[0].isalnum())
     objects = frozenset(m.concept for m in mentions if m.kind == "object")
-    bases = frozenset(stem for token in tokens if token[0].isalnum() for stem in stems(token))
+    stemmed = frozenset(stem for token in tokens if token[0].isalnum() for stem in stems(token))
     return Reading(
-        text, tokens, originals, tuple(sentences), tuple(mentions), bases,
-        tuple(_strangers(tokens, originals, covered)), denied, objects, f" {words} ",
+        text, tokens, originals, tuple(sentences), tuple(mentions), stemmed, tuple(strangers),
+        tuple((tokens[at], f"thing:{base}") for at, base in things), _denied(tokens, nouns), objects, f" {words} ", w,
     )  # fmt: skip
 
 
+_LIKENESS = frozenset({"like", "shape", "form", "resembling", "as", "outline"})
 _QUALITY_NOUNS = frozenset({"square", "oval", "light", "main", "top", "round"})
 _ATTRIBUTES = frozenset({"colour", "material"})
 _DENIERS = frozenset({"no", "without", "never", "none", "lacks", "lacking", "lack", "neither", "nor", "not", "hardly"})
@@ -406,7 +583,12 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
         if token in lexicon().denied:
             out.add(lexicon().denied[token])
         bare = token in {"bare", "devoid", "free", "empty", "absence"} and tokens[at + 1 : at + 2] == ("of",)
+        if token in {"absent", "missing"}:
+            before = next((look for look in range(at - 1, max(at - 6, -1), -1) if look in nouns), None)
+            out.update(nouns[before] if before is not None else ())
         if token not in _DENIERS and not bare:
+            continue
+        if tokens[at : at + 2] == ("none", "of"):
             continue
         if token == "not" and tokens[at + 1 : at + 2] == ("only",):
             continue
@@ -419,24 +601,45 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
     return frozenset(out)
 
 
-def _strangers(tokens: tuple[str, ...], originals: tuple[str, ...], covered: set[int]) -> Iterable[str]:
-    """Words that no list knows, standing where a new noun stands: at a phrase's end, after no definite determiner."""
+def _things(
+    tokens: tuple[str, ...], originals: tuple[str, ...], covered: set[int]
+) -> tuple[list[tuple[int, str]], list[str]]:
+    """Nouns of things that the lexicon does not have, as (token, base form), and words that nobody knows.
+
+    A likeness ("roofs like a pyramid", "a horseshoe of brick") names no thing, and neither does a singular that no
+    determiner or preposition makes a noun ("lies midstream").
+    """
+    things: list[tuple[int, str]] = []
+    strangers: list[str] = []
     for at, token in enumerate(tokens):
-        if at in covered or not token[0].isalpha() or len(token) < 3 or known(token):
+        if at in covered or not token[0].isalpha() or len(token) < 3 or plain(token) or token in NUMBERS:
+            continue
+        after = tokens[at + 1] if at + 1 < len(tokens) else "."
+        start = at - 1
+        while start >= 0 and _inside(tokens[start]):
+            start -= 1
+        opener = tokens[start] if start >= 0 else "."
+        alike = after == "-" or "-like" in token or opener in {"like", "as"}
+        if alike or (opener in ARTICLES and _LIKENESS & set(tokens[max(0, start - 2) : start])):
+            continue
+        opens = opener in DETERMINERS or opener in PREPOSITIONS or opener in {"and", "or", ",", ";", ".", "-"}
+        base = next(iter(bases(token, "n")), token)
+        if is_word(token):
+            if names_thing(token) and mostly(token, "n") and (token != base or opens):
+                things.append((at, base))
             continue
         if token.endswith(("ly", "ing", "ed", "ish", "like", "ous", "ful", "less", "est")):
             continue
-        after = tokens[at + 1] if at + 1 < len(tokens) else "."
         closes = not after[0].isalnum() or after in PREPOSITIONS or after in BE or (after[-1] == "s" and plain(after))
         if token[-1] == "s" and at - 1 in covered and after in DETERMINERS | PREPOSITIONS:
             continue  # a verb behind its subject
-        start = at - 1
-        while (
-            start >= 0
-            and tokens[start] not in DETERMINERS | PREPOSITIONS | BE
-            and (tokens[start] == "-" or _senses(tokens[start]) or plain(tokens[start]))
-        ):
-            start -= 1
-        opens = start < 0 or tokens[start] not in DEFINITE
-        if opens and closes and (after != "-" or not originals[at].islower()):
-            yield token
+        if opener not in DEFINITE and closes:
+            strangers.append(token)
+    return things, strangers
+
+
+def _inside(word: str) -> bool:
+    """Whether the word may stand inside a noun phrase, before the noun and behind its determiner."""
+    if not word[0].isalnum() or word in DETERMINERS or word in PREPOSITIONS or word in BE:
+        return False
+    return bool(_senses(word)) or not mostly(word, "v") or word.endswith(("ed", "ing"))
