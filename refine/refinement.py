@@ -5,7 +5,8 @@ georefine refine-text --platform satellite < captions.txt
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Literal
 
@@ -16,7 +17,8 @@ from refine.rules import rewrite, unchanged
 from schemas.records import GateResult, Platform, Refined, Reply, Stripped
 
 Mode = Literal["strip", "keep"]
-Refiner = Literal["rules"]
+# Refines captions of one platform, in order; it may read a bounded number of them ahead (refine.vllm.in_order).
+Stream = Callable[[Iterable[Stripped]], Iterator[Refined]]
 
 
 def reply_key(prompt_version: str, platform: Platform, stripped: str) -> str:
@@ -31,11 +33,11 @@ def _judged(answer: Reply, platform: Platform, source: str) -> tuple[str, tuple[
     return reply, check(platform, source, reply)
 
 
-def refine_stripped(stripped: Stripped, platform: Platform, refiner: Refiner = "rules") -> Refined:
+def refine_stripped(stripped: Stripped, platform: Platform) -> Refined:
     """Refine one caption whose orientation is dealt with already, by the rules."""
     prompt_version = version()
     if not stripped.text.strip():
-        return Refined(stripped, "", (), "", "empty", (), refiner, prompt_version, "", "")
+        return Refined(stripped, "", (), "", "empty", (), "rules", prompt_version, "", "")
     answer = rewrite(stripped.text, platform)
     reply, gates = _judged(answer, platform, stripped.text)
     if not passed(gates):
@@ -48,17 +50,15 @@ def refine_stripped(stripped: Stripped, platform: Platform, refiner: Refiner = "
         final=answer.caption,
         status="refined",
         gates=gates,
-        refiner=refiner,
+        refiner="rules",
         prompt_version=prompt_version,
         reply_key=reply_key(prompt_version, platform, stripped.text),
         reply=reply,
     )
 
 
-def refine_captions(
-    raws: Sequence[str], platform: Platform, *, mode: Mode, refiner: Refiner = "rules"
-) -> list[Refined]:
-    """Refine captions of the train split, one record per caption in the given order.
+def refine_captions(raws: Sequence[str], platform: Platform, *, mode: Mode) -> list[Refined]:
+    """Refine captions of the train split by the rules, one record per caption in the given order.
 
     Status `refined`: the rules' rewrite, or, where that fails a gate, the stripped caption itself with its first
     sentence as the only query. `empty`: stripping left nothing; not trained on.
@@ -67,7 +67,7 @@ def refine_captions(
         mode: strip removes orientation expressions, keep leaves the captions as they are.
     """
     stripped = strip_many(raws) if mode == "strip" else [Stripped(raw) for raw in raws]
-    return [refine_stripped(one, platform, refiner) for one in stripped]
+    return [refine_stripped(one, platform) for one in stripped]
 
 
 def keep_captions(raws: Sequence[str]) -> list[Refined]:
@@ -76,15 +76,25 @@ def keep_captions(raws: Sequence[str]) -> list[Refined]:
 
 
 def refine_lines(
-    lines: Iterable[str], platform: Platform, *, mode: Mode = "strip", refiner: Refiner = "rules"
+    lines: Iterable[str], platform: Platform, *, mode: Mode = "strip", refiner: Stream | Literal["rules"] = "rules"
 ) -> Iterator[str]:
-    """One JSON line {raw, stripped, refined, queries, status, gates} per line, as it comes; a blank line is empty."""
-    for line in lines:
-        raw = line.rstrip("\r\n")
-        row = refine_stripped(strip(raw) if mode == "strip" else Stripped(raw), platform, refiner)
+    """One JSON line {raw, stripped, refined, queries, status, gates} per line, as it comes; a blank line is empty.
+
+    Args:
+        refiner: the rules, which answer line by line, or a refiner that may read ahead and answers in order.
+    """
+    raws: deque[str] = deque()
+
+    def stripped() -> Iterator[Stripped]:
+        for line in lines:
+            raws.append(line.rstrip("\r\n"))
+            yield strip(raws[-1]) if mode == "strip" else Stripped(raws[-1])
+
+    rows = (refine_stripped(one, platform) for one in stripped()) if refiner == "rules" else refiner(stripped())
+    for row in rows:
         yield json.dumps(
             {
-                "raw": raw,
+                "raw": raws.popleft(),
                 "stripped": row.stripped.text,
                 "refined": row.refined,
                 "queries": list(row.queries),

@@ -14,7 +14,7 @@ RAW = "A white building with a blue roof stands on the left side of a road. A la
 
 
 def test_strip_then_rewrite_then_judge() -> None:
-    [row] = refine_captions([RAW], "satellite", mode="strip", refiner="rules")
+    [row] = refine_captions([RAW], "satellite", mode="strip")
     assert row.status == "refined"
     assert row.final == row.refined == json.loads(row.reply)["caption"]
     assert list(row.queries) == json.loads(row.reply)["queries"]
@@ -27,7 +27,7 @@ def test_strip_then_rewrite_then_judge() -> None:
 
 
 def test_keep_leaves_orientation_alone() -> None:
-    [row] = refine_captions([RAW], "drone", mode="keep", refiner="rules")
+    [row] = refine_captions([RAW], "drone", mode="keep")
     assert row.stripped.text == RAW
     assert row.stripped.edits == ()
     assert "on the left side of a road" in row.final
@@ -36,7 +36,7 @@ def test_keep_leaves_orientation_alone() -> None:
 
 def test_where_the_rules_fail_a_gate_the_stripped_caption_stands() -> None:
     text = "The sky is blue."
-    [row] = refine_captions([text], "satellite", mode="strip", refiner="rules")
+    [row] = refine_captions([text], "satellite", mode="strip")
     assert (row.status, row.refined, row.final, row.queries) == ("refined", text, text, (text,))
     assert [gate.gate for gate in row.gates if not gate.passed] == ["register"]
     assert row.reply != ""
@@ -47,14 +47,14 @@ def test_where_the_rules_fail_a_gate_the_stripped_caption_stands() -> None:
     ["", "   ", "\t", "  left  ", "In the top-right corner.", "On the left and right.", "North of it.", "Upper left"],
 )
 def test_nothing_left_is_empty(raw: str) -> None:
-    [row] = refine_captions([raw], "satellite", mode="strip", refiner="rules")
+    [row] = refine_captions([raw], "satellite", mode="strip")
     assert (row.status, row.final, row.queries, row.gates) == ("empty", "", (), ())
 
 
 def test_rows_keep_their_order_and_do_not_depend_on_their_neighbours() -> None:
     raws = [RAW, "", "A red roof.", RAW.replace("blue", "green")]
-    together = refine_captions(raws, "satellite", mode="strip", refiner="rules")
-    assert together == [refine_captions([raw], "satellite", mode="strip", refiner="rules")[0] for raw in raws]
+    together = refine_captions(raws, "satellite", mode="strip")
+    assert together == [refine_captions([raw], "satellite", mode="strip")[0] for raw in raws]
 
 
 def test_evidence_is_untouched() -> None:

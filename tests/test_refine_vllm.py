@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from scripted_server import Said, Script, ScriptedServer, caption_of, completion
 from refine import client as client_module
 from refine import vllm
 from refine.prompts import body, prompt_version, reply_key
-from refine.refinement import refine_stripped
+from refine.refinement import refine_lines, refine_stripped
 from refine.replies import ReplyStore
 from refine.server import Model
 from refine.vllm import Ask, Tally, in_order, refine_all
@@ -419,6 +420,26 @@ def test_rows_come_in_order_and_as_soon_as_they_can(store: Path) -> None:
         asked.set()
         assert list(rows) == []
     assert [row.stripped for row in first] == [ask.stripped for ask in some(20)]
+
+
+def test_the_filter_takes_a_model_as_its_refiner(store: Path) -> None:
+    with ScriptedServer() as server:
+        refiner = partial(
+            in_order,
+            platform="satellite",
+            model=MODEL,
+            config=CONFIG,
+            server=SERVER,
+            urls=[server.url],
+            store=store,
+            report=lambda *_: None,
+        )
+        lines = ["A red roof on the left.\n", "\n", *(f"{ask.stripped.text}\r\n" for ask in some(30))]
+        rows = [json.loads(line) for line in refine_lines(lines, "satellite", refiner=refiner)]
+    assert [row["raw"] for row in rows] == [line.strip() for line in lines]
+    assert [row["status"] for row in rows] == ["refined", "empty", *["refined"] * 30]
+    assert rows[0]["stripped"] == rows[0]["refined"] == "A red roof."
+    assert len(server.requests) == 31
 
 
 TROUBLE = st.sampled_from(["good", "red", "cut", "500", "drop", "429", "400", "nonsense", "surrogate"])
