@@ -293,7 +293,7 @@ def _augmented(
             variant=variant,
             seed=job.config.seed,
             config=job.config.augment,
-            **({"symmetries_only": True} if job.config.orientation.satellite == "remap" else {}),
+            symmetries_only=job.config.orientation.satellite == "remap",
         )
         copy = replace(image.source, path=copy_id(image.source.path, variant))
         row = _image_row(job, copy, tile.data, tile.width, tile.height)

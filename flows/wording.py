@@ -6,6 +6,7 @@ different wording once.
 
 from augment.satellite import draw
 from refine.orientation import strip_many
+from refine.remap import remap
 from schemas.config import Config
 from schemas.records import Platform, SourceCaption, SourceRegion, Split, Stripped
 from schemas.symmetry import Symmetry
@@ -38,8 +39,6 @@ def symmetry_of(image_id: str, variant: int, config: Config) -> Symmetry:
 
 
 def _wordings(texts: list[tuple[str, str, str]], platform: Platform, config: Config) -> Wordings:
-    if config.orientation.mode(platform) == "remap":
-        from refine.remap import remap
     mode = config.orientation.mode(platform)
     copies = variants(config, "train", platform)
     bare: dict[str, Stripped] = {}

@@ -185,6 +185,27 @@ def test_only_the_shard_of_a_changed_caption_is_made_anew(world, tmp_path: Path)
     assert sum(not r.reused for r in made(root, tmp_path / "work", config).values()) == 1
 
 
+def test_remap_turns_the_words_with_the_tile(world, tmp_path: Path) -> None:
+    names = [f"train/satellite/{n:04d}/{n:04d}.jpg" for n in range(6)]
+    region = {"sentences": ["A pond lies on the left."], "bboxes": [[0.2, 0.5, 0.1, 0.2]]}
+    root = world({name: picture("red") for name in names}, {"train.json": [record(name, **region) for name in names]})
+    config = replace(CONFIG, orientation=OrientationConfig(satellite="remap"))
+    result = only(made(root, tmp_path / "work", config), "split=train/platform=satellite")
+    captions = {row["caption_id"]: row for row in rows(result, "captions")}
+    for name in names:
+        assert captions[f"{name}#0"]["stripped"] == CAPTION, "the original keeps its words"
+    where = {"left": (0.2, 0.5), "right": (0.8, 0.5), "top": (0.5, 0.2), "bottom": (0.5, 0.8)}
+    seen = set()
+    for row in (row for row in rows(result, "regions") if "~aug" in row["image_id"]):
+        side = next(side for side in where if side in row["stripped"])
+        seen.add(side)
+        assert tuple(row["bbox"][:2]) == pytest.approx(where[side], abs=0.02), row
+        caption = captions[row["image_id"] + "#0"]
+        assert side in caption["stripped"] or {"top": "upper", "bottom": "lower"}.get(side, "?") in caption["stripped"]
+        assert apply_edits(caption["raw"], [Edit(**e) for e in caption["edits"]]) == caption["stripped"]
+    assert len(seen) > 2
+
+
 def verdict(caption_id: str, kind: Kind, text: str = "", raw: str = CAPTION) -> Decision:
     return Decision(caption_id, kind, text, "ann", "2026-01-01T00:00:00Z", "v0001", source_hash(raw), "b", 1)
 
