@@ -20,22 +20,25 @@ from data.shards import atomic_write
 from flows.jobs import ShardJob
 from flows.steps import ShardResult, stored_result
 from schemas.config import config_dict
+from schemas.records import Split
 
 ROOT = Path(__file__).resolve().parent.parent
 # Whatever may change a shard's bytes while its input stays the same: our own code and word lists, and these libraries.
 CODE = (
     "flows/jobs.py",
-    "flows/refining.py",
     "flows/steps.py",
+    "data/images.py",
+    "data/shards.py",
+    "schemas/records.py",
+    "schemas/tables.py",
+)
+CODE_OF_TRAIN = (  # val and test pass through unchanged, so nothing here concerns them
+    "flows/refining.py",
     "flows/wording.py",
     "refine",
     "review/decisions.py",
     "augment",
-    "data/images.py",
-    "data/shards.py",
-    "schemas/records.py",
     "schemas/symmetry.py",
-    "schemas/tables.py",
 )
 DATA = (".py", ".yaml", ".tsv", ".gz", ".txt")
 LIBRARIES = ("albumentations", "numpy", "opencv-python-headless", "pillow", "pyarrow", "spacy")
@@ -77,10 +80,10 @@ class Plan:
 
 
 @cache
-def step_version() -> str:
+def step_version(split: Split) -> str:
     """Hash of the code, the word lists and the library versions that a shard's bytes depend on, hexadecimal."""
     digest = hashlib.sha256()
-    for name in CODE:
+    for name in (*CODE, *(CODE_OF_TRAIN if split == "train" else ())):
         paths = [ROOT / name] if name.endswith(".py") else sorted((ROOT / name).rglob("*.*"))
         for path in (p for p in paths if p.suffix in DATA):
             digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes() + b"\0")
@@ -111,7 +114,7 @@ def _hash(value: object) -> str:
 def key_parts(job: ShardJob) -> dict[str, str]:
     """Kind of input -> hash, for everything that the bytes of a shard depend on."""
     return {
-        "code": step_version(),
+        "code": step_version(job.split),
         "config": _hash(config_read(job)),
         "images": _hash([(repr(image), job.digests[image.path]) for image in job.images]),
         "captions": _hash([repr(caption) for caption in job.captions]),

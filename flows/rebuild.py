@@ -117,7 +117,7 @@ def _shard(name: str, job: ShardJob, key: str, pool: ProcessPoolExecutor | None)
 def _refine(
     jobs: list[ShardJob], config: Config, work: Path, hashes: Hashes, only_stored: bool
 ) -> tuple[list[ShardJob], dict[str, Any]]:
-    return answered(jobs, config, work, hashes, step_version(), report, only_stored=only_stored)
+    return answered(jobs, config, work, hashes, step_version("train"), report, only_stored=only_stored)
 
 
 @task(name="publish", cache_policy=NO_CACHE)
@@ -275,5 +275,5 @@ def plan_rebuild(source: str, out: str, config: dict[str, Any] | None = None, *,
         jobs, _ = decided(jobs, standing_decisions(dataset / REVIEWS))
         unanswered: list[str] = []
         if settings.refine.refiner == "vllm":
-            jobs, unanswered = with_answers(jobs, settings, dataset / WORK, hashes, step_version())
+            jobs, unanswered = with_answers(jobs, settings, dataset / WORK, hashes, step_version("train"))
         return [*lines(plan(jobs, hashes, dataset / WORK)), *unanswered]

@@ -158,6 +158,7 @@ def answered(
     Raises:
         RefinerError: no server can be used; every reply that came is kept.
     """
+    from refine.batch import answer_in_batches
     from refine.server import model_of, serving
 
     jobs, _ = with_answers(jobs, config, work, hashes, code)
@@ -167,11 +168,22 @@ def answered(
     pending.sort(key=lambda pair: pair[1].name)  # one platform after the other, for the server's prefix cache
     model = model_of(config.refine, config.server.urls)
     keys = {number: _key(job, model, code) for number, job in pending}
-    if only_stored:
-        done, tally = _ask(pending, model, config, [], work, keys, report, only_stored=True)
+    if config.server.batch and not only_stored:
+        answer_in_batches(
+            lambda: _asks(pending, {}, {}),
+            model=model,
+            config=config.refine,
+            server=config.server,
+            store=work / STORE,
+            folder=work / "batch",
+            report=report,
+        )
+        done, tally = _ask(pending, model, config, [], work, keys, report, only_stored=True, is_partial=False)
+    elif only_stored:
+        done, tally = _ask(pending, model, config, [], work, keys, report, only_stored=True, is_partial=True)
     else:
         with serving(model, config.server, work / "vllm.log", report) as urls:
-            done, tally = _ask(pending, model, config, urls, work, keys, report, only_stored=False)
+            done, tally = _ask(pending, model, config, urls, work, keys, report, only_stored=False, is_partial=False)
     return [done.get(number, job) for number, job in enumerate(jobs)], tally
 
 
@@ -190,6 +202,7 @@ def _ask(
     report: Report,
     *,
     only_stored: bool,
+    is_partial: bool,
 ) -> tuple[dict[int, ShardJob], dict[str, Any]]:
     from refine.vllm import Tally, refine_all
 
@@ -203,7 +216,7 @@ def _ask(
     def settle() -> None:
         """Write the answers of the jobs that are complete, and forget them."""
         for number in [n for n, count in list(missing.items()) if not count]:  # a list: another thread reads asks
-            key = f"partial{keys[number]}" if only_stored else keys[number]
+            key = f"partial{keys[number]}" if is_partial else keys[number]
             done[number] = replace(
                 by_number[number], answers=str(_write_answers(work / "answers", key, answers.pop(number)))
             )

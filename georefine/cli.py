@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO
 
 import typer
 
@@ -20,6 +20,7 @@ from schemas import __version__
 from schemas.errors import GeorefineError, UsageError
 
 if TYPE_CHECKING:
+    from refine.refinement import Stream
     from schemas.config import Config
     from schemas.records import Platform as PlatformName
 
@@ -352,15 +353,49 @@ def strip() -> None:
 def refine_text(
     platform: Annotated[Platform, typer.Option(help="Whose register the captions are rewritten in.")],
     refiner: RefinerOption = None,
+    vllm_url: VllmUrl = None,
+    vllm_python: VllmPython = None,
+    model: ModelName = None,
     config: ConfigFile = None,
 ) -> None:
     """Filter: one caption per line in; out {raw, stripped, refined, queries, status, gates} as JSON, one per line."""
     from refine.refinement import refine_lines
 
-    settings = _config(config, refine={"refiner": refiner.value if refiner else None})
+    settings = _refining(config, refiner, vllm_url, vllm_python, model)
     name: PlatformName = platform.value
-    for row in refine_lines(_lines(), name, mode=settings.orientation.mode(name), refiner=settings.refine.refiner):
-        print(row)
+    mode = settings.orientation.mode(name)
+    with _stream(settings, name) as answer:
+        # No tile is turned here: what remap would turn is kept.
+        for row in refine_lines(_lines(), name, mode="strip" if mode == "strip" else "keep", refiner=answer):
+            print(row, flush=True)
+
+
+@contextmanager
+def _stream(settings: "Config", platform: "PlatformName") -> Iterator["Stream | Literal['rules']"]:
+    """The configured refiner for a filter; a model's replies are kept in the user's cache folder for the next time."""
+    if settings.refine.refiner == "rules":
+        yield "rules"
+        return
+    from functools import partial
+
+    from georefine.progress import reporting
+    from refine.server import model_of, serving
+    from refine.vllm import in_order
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "georefine"
+    cache.mkdir(parents=True, exist_ok=True)
+    model = model_of(settings.refine, settings.server.urls)
+    with reporting() as report, serving(model, settings.server, cache / "vllm.log", report) as urls:
+        yield partial(
+            in_order,
+            platform=platform,
+            model=model,
+            config=settings.refine,
+            server=settings.server,
+            urls=urls,
+            store=cache / "replies.sqlite",
+            report=report,
+        )
 
 
 @app.command("check-replies")

@@ -144,6 +144,10 @@ class ServerConfig:
     arguments: tuple[str, ...] = field(
         default=(), metadata=_note("more arguments for a server that is started, such as --tensor-parallel-size=2")
     )
+    batch: bool = field(
+        default=False,
+        metadata=_note("one big offline run by vLLM's own batch runner, without a server; fills the same reply store"),
+    )
     in_flight: int = field(default=16, metadata=_note("requests under way at one server", low=1, high=4096))
     timeout: float = field(default=120.0, metadata=_note("seconds for one request", low=1))
     patience: float = field(

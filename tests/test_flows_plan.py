@@ -10,7 +10,7 @@ from data.hashes import Hashes
 from data.readers import read_source
 from flows import plan as module
 from flows.jobs import deal, hashed
-from flows.plan import CODE, ROOT, Plan, lines, plan, remember, step_version
+from flows.plan import CODE, CODE_OF_TRAIN, ROOT, Plan, lines, plan, remember, step_version
 from flows.steps import build_shard
 from schemas.config import AugmentConfig, Config, PartitionConfig, ShardConfig
 
@@ -88,7 +88,7 @@ def test_changed_code_and_damage_are_named(source: Path, tmp_path: Path, monkeyp
     assert damaged.stored is not None
     (Path(damaged.stored.folder) / "images.parquet").write_bytes(b"")
     assert reasons(planned(source, work)) == {damaged.job.name: "its stored result is missing or damaged"}
-    monkeypatch.setattr(module, "step_version", lambda: "other")
+    monkeypatch.setattr(module, "step_version", lambda split: "other")
     assert set(reasons(planned(source, work)).values()) == {"georefine or a library is another version"}
 
 
@@ -109,6 +109,6 @@ def test_a_damaged_memory_of_the_last_plan_costs_the_reasons_only(source: Path, 
 
 
 def test_the_step_version_knows_the_rules_and_their_word_lists() -> None:
-    for name in CODE:
+    for name in (*CODE, *CODE_OF_TRAIN):
         assert (ROOT / name).exists(), name
-    assert len(step_version()) == 64
+    assert len({step_version("train"), step_version("val")}) == 2

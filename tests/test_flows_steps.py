@@ -170,7 +170,7 @@ def test_same_input_is_reused_and_damage_is_made_anew(world, tmp_path: Path) -> 
 def test_changed_code_makes_everything_anew(world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = world({"train/drone/0001/image-01.jpeg": picture("red")}, {})
     made(root, tmp_path / "work")
-    monkeypatch.setattr(plan, "step_version", lambda: "other code")
+    monkeypatch.setattr(plan, "step_version", lambda split: "other code")
     assert not only(made(root, tmp_path / "work"), "split=train").reused
 
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = (
-    "demo sample rebuild verify train evaluate search strip refine-text check-replies serve config".split()  # noqa: SIM905
+    "demo sample rebuild verify diff train evaluate search strip refine-text check-replies serve config".split()  # noqa: SIM905
 )
 
 
@@ -57,6 +57,9 @@ def test_version(arguments: list[str]) -> None:
         (["nonsense"], 2, "nonsense"),
         (["rebuild"], 2, "SOURCE"),
         (["rebuild", "nowhere"], 2, "--out"),
+        (["rebuild", "nowhere", "--out", "x", "--model", "y"], 2, "--refiner vllm"),
+        (["rebuild", "nowhere", "--out", "x", "--keep", "0"], 2, "--keep"),
+        (["diff", "nowhere", "v0001", "v0002"], 1, "nowhere"),
         (["train", "x", "--out", "y", "--device", "tpu"], 2, "tpu"),
         (["rebuild", "x", "--out", "y", "--config", "nowhere.yaml"], 2, "nowhere.yaml"),
         (["refine-text", "--platform", "submarine"], 2, "submarine"),
@@ -196,6 +199,19 @@ def test_the_whole_chain_on_real_images(mini: Path, tmp_path: Path) -> None:
     assert run("rebuild", mini, "--out", dataset).returncode == 0
     done = run("verify", dataset, "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
+    planned = run("rebuild", mini, "--out", dataset, "--plan")
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stdout.count(" 0 recomputed, 0 dropped") == 3, planned.stdout
+    (tmp_path / "bare.yaml").write_text("augment: {variants: 0}\n", encoding="utf-8")
+    planned = run("rebuild", mini, "--out", dataset, "--plan", "--config", tmp_path / "bare.yaml")
+    assert "configuration: augment.variants 2 -> 0" in planned.stdout
+    assert run("rebuild", mini, "--out", dataset, "--config", tmp_path / "bare.yaml").returncode == 0
+    lost = json.loads(run("diff", dataset, "v0001", "v0002", "--json").stdout)
+    assert {change["kind"] for change in lost} == {"removed"}
+    assert all("~aug" in change["caption_id"] for change in lost)
+    shown = run("diff", dataset, "v0002", "v0001").stdout
+    assert shown.splitlines()[-1] == f"{len(lost)} added, 0 removed, 0 changed"
+    dataset = dataset / "v0001"
     (tmp_path / "short.yaml").write_text(
         "train: {stage0_epochs: 2, stage1_epochs: 1, stage2_epochs: 1}\n", encoding="utf-8"
     )
