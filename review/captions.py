@@ -114,6 +114,11 @@ class Row:
         return self.refined if self.status in ("edited", "rejected") else self.final
 
     @property
+    def number(self) -> str:
+        """A name for this caption within the version that is short and safe in a document."""
+        return self.key.rpartition(".")[2]
+
+    @property
     def decidable(self) -> bool:
         """Val and test are evidence: nobody edits them."""
         return self.split == "train"
@@ -456,18 +461,27 @@ class Captions:
         rows = self._rows("SELECT pos, rank FROM captions WHERE caption_id = ?", [caption_id])
         return self._read({rows[0]["pos"]: f"{rows[0]['rank']}.{rows[0]['rank']}"})[0] if rows else None
 
-    def decidable(self, filters: Filters) -> int:
-        """How many of the captions under the filters people may decide on."""
+    def _decidable(self, filters: Filters) -> tuple[str, list[Any]]:
+        """The captions under the filters that people may decide on, and on which nobody has since `asof`."""
         where, values = self._where(filters.with_(sort="id"))
-        return cast(int, self._rows(f"SELECT count(*) AS n {where} AND c.split = 'train'", values)[0]["n"])
+        where += " AND c.split = 'train'"
+        if filters.asof is not None:
+            where += " AND c.pos NOT IN (SELECT pos FROM earlier WHERE seq > ?)"
+            values.append(filters.asof)
+        return where, values
+
+    def count_decidable(self, filters: Filters) -> int:
+        """How many decisions `drafts` makes."""
+        where, values = self._decidable(filters)
+        return cast(int, self._rows(f"SELECT count(*) AS n {where}", values)[0]["n"])
 
     def drafts(self, filters: Filters, kind: Kind) -> list[Draft]:
-        """One decision for every caption under the filters that people may decide on, as of now."""
-        where, values = self._where(filters.with_(sort="id"))
-        rows = self._rows(f"SELECT c.pos {where} AND c.split = 'train' ORDER BY c.rank", values)
+        """One decision for every caption under the filters that people may decide on, and nobody has since `asof`."""
+        where, values = self._decidable(filters)
+        rows = self._rows(f"SELECT c.pos, c.rank {where} ORDER BY c.rank", values)
         drafts = []
         for start in range(0, len(rows), 1000):
-            part = self._read({row["pos"]: "0.0" for row in rows[start : start + 1000]})
+            part = self._read({row["pos"]: f"0.{row['rank']}" for row in rows[start : start + 1000]})
             drafts += [draft(row, kind, row.proposed, self.version.name) for row in part]
         return drafts
 
@@ -541,8 +555,8 @@ class Captions:
         if not tiles or row.split != "train":
             return []
         marks = ", ".join("?" * len(tiles))
-        found = self._rows(f"SELECT pos FROM captions WHERE image_id IN ({marks}) ORDER BY rank", tiles)
-        rows = self._read({place["pos"]: "0.0" for place in found})
+        found = self._rows(f"SELECT pos, rank FROM captions WHERE image_id IN ({marks}) ORDER BY rank", tiles)
+        rows = self._read({place["pos"]: f"0.{place['rank']}" for place in found})
         return [r for r in rows if r.raw == row.raw and r.proposed == row.proposed]
 
     # --- at a glance -------------------------------------------------------------------------------------------------

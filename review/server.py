@@ -1,0 +1,54 @@
+"""Serve the review page: `georefine review DATASET [--run RUN] [--host 127.0.0.1] [--port 8652]`."""
+
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from review.app import create_app
+from schemas.errors import UsageError
+
+
+def serve(dataset: Path, run: Path | None = None, host: str = "127.0.0.1", port: int = 8652) -> None:
+    """Serve the page until interrupted; prints its address, which lets one browser in, and the next one when used.
+
+    Raises:
+        UsageError: the address is taken, or is none of this machine.
+        DatasetError: the data set cannot be read.
+    """
+    listening = _listen(host, port)
+    with listening:
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listening.getsockname()[1]}/?token="
+
+        def announce(token: str) -> None:
+            print(f"signed in. For another browser: {address}{token}", file=sys.stderr, flush=True)
+
+        token = secrets.token_urlsafe(24)
+        app = create_app(dataset, token, run, announce=announce)
+        print(f"Reviewing {dataset}. Open this address (it works once; Ctrl-C ends):", file=sys.stderr)
+        print(f"{address}{token}", flush=True)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    if os.name == "posix":
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(128)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        what = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"The page cannot be served at {host}:{port} ({what}): choose another --port, or end what uses this one."
+        ) from error
+    return listening
