@@ -12,9 +12,11 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from data.shards import (
@@ -35,6 +37,9 @@ from schemas.manifest import Manifest, Shard
 from schemas.records import PLATFORMS, SPLITS, STATUSES, TABLES
 
 WORK = ".work"
+BUILD = "version"  # in .work: the version that is being put together
+TRASH = "removed"  # in .work: a version on its way out
+TEMPORARY = ".*.tmp"  # of data.shards.write_in_one_step
 
 
 @dataclass(frozen=True)
@@ -49,30 +54,86 @@ class Published:
 def lock(dataset: Path) -> Iterator[None]:
     """Hold the right to write to a data set; the folder is made if it is not there. Let go of even by kill -9.
 
+    A folder that was made for the lock, and holds nothing else at the end, goes again.
+
     Raises:
-        DatasetError: another process holds it (its id is named), or the folder cannot be written.
+        DatasetError: another process holds it (its id and since when), or the folder cannot be written.
     """
     path = Path(dataset) / WORK / "lock"
     try:
+        made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        descriptor = _locked(path)
+    except BlockingIOError as error:
+        raise DatasetError(
+            f"{dataset} is being rebuilt by {_holder(path)}: wait until it ends, or stop it, then run the same command "
+            "again."
+        ) from error
     except OSError as error:
         raise DatasetError(f"{dataset} cannot be written ({error.strerror}): choose another folder.") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise DatasetError(f"{path} cannot be locked ({error.strerror}): choose another folder.") from error
-            file.seek(0)
-            raise DatasetError(
-                f"{dataset} is being rebuilt by process {file.read(20).strip() or 'unknown'}: "
-                "wait until it ends, or stop it, then run the same command again."
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    try:
+        with suppress(OSError):  # a courtesy to whoever comes second
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()} {time.time():.0f}\n".encode())
         yield
+    finally:
+        with suppress(OSError):
+            if made and list(path.parent.iterdir()) == [path]:
+                path.unlink()
+                for folder in made:
+                    folder.rmdir()
+        os.close(descriptor)
+
+
+def _locked(path: Path) -> int:
+    """Open the lock file and lock it: a descriptor, to be closed.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: it cannot be opened or locked.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # whoever held it has taken the file away meanwhile
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock and since when, in words."""
+    try:
+        process, start = map(int, path.read_text(encoding="utf-8").split())
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start))
+    except (OSError, ValueError, OverflowError):
+        return "another process"
+    minutes = max(0, round(time.time() - start)) // 60
+    lasting = "less than a minute" if not minutes else f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
+    return f"process {process} since {since} (for {lasting})"
+
+
+def check_space(dataset: Path, needed: int) -> None:
+    """Refuse to start what cannot be finished.
+
+    Args:
+        needed: bytes that are going to be written below `dataset`, which exists.
+
+    Raises:
+        DatasetError: less is free.
+    """
+    try:
+        disk = shutil.disk_usage(dataset)
+    except OSError:
+        return
+    if disk.total and disk.free < needed:  # some network file systems do not tell
+        raise DatasetError(
+            f"{dataset} needs about {needed / 1e6:,.0f} MB more for what has to be made, but its disk has "
+            f"{disk.free / 1e6:,.0f} MB free: free space or choose another folder, then run the same command again."
+        )
 
 
 def list_versions(dataset: Path) -> list[Version]:
@@ -114,7 +175,7 @@ def publish(dataset: Path, files: Mapping[str, Path], manifest: Manifest) -> Pub
             _point_to(dataset, previous.name)
             return Published(previous, new=False)
         name = next_version(dataset)
-        build = dataset / WORK / "version"
+        build = dataset / WORK / BUILD
         shutil.rmtree(build, ignore_errors=True)  # of a run that was killed
         manifest = replace(manifest, version=name)
         for path in sorted(listed):
@@ -199,15 +260,23 @@ def prune(dataset: Path, keep: int) -> list[str]:
 
     Returns:
         The names of the versions that were removed.
+
+    Raises:
+        DatasetError: a version cannot be moved away.
     """
     dataset = Path(dataset)
     named = set(_trained(dataset))
     removed = [name for name in complete_versions(dataset)[: -max(1, keep)] if name not in named]
     for name in removed:
-        trash = dataset / WORK / "removed"
+        trash = dataset / WORK / TRASH
         shutil.rmtree(trash, ignore_errors=True)
-        trash.parent.mkdir(exist_ok=True)
-        (dataset / name).rename(trash)
+        try:
+            trash.parent.mkdir(exist_ok=True)
+            (dataset / name).rename(trash)
+        except OSError as error:
+            raise DatasetError(
+                f"{dataset / name} cannot be removed ({error.strerror}): mend its permissions, or remove it yourself."
+            ) from error
         shutil.rmtree(trash, ignore_errors=True)
     return removed
 
@@ -229,23 +298,32 @@ def _trained(dataset: Path) -> Iterator[str]:
 
 
 def clean(work: Path, shards: Set[str], answers: Set[str]) -> None:
-    """Remove step results that neither the last rebuild nor any version uses.
+    """Remove step results that neither the last rebuild nor any version uses, and what killed runs left behind.
+
+    Call it with the lock held. What cannot be removed stays: it costs space, nothing else.
 
     Args:
         shards: keys of the shards of the last rebuild.
         answers: names of its files of answers.
     """
+    for name in (BUILD, TRASH):
+        shutil.rmtree(work / name, ignore_errors=True)
     for folder in _entries(work / "shards"):
-        # A file of a version is a hard link to the step's result: both go for the price of one.
-        if folder.name not in shards and not any(f.stat().st_nlink > 1 for f in folder.glob("*.parquet")):
-            shutil.rmtree(folder, ignore_errors=True)
-    for path in _entries(work / "answers"):
-        if path.name not in answers:
-            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            # A file of a version is a hard link to the step's result: both go for the price of one.
+            if folder.name not in shards and not any(f.stat().st_nlink > 1 for f in folder.glob("*.parquet")):
+                shutil.rmtree(folder, ignore_errors=True)
+    unused = [path for path in _entries(work / "answers") if path.name not in answers]
+    unfinished = [work.parent.glob(TEMPORARY), work.glob(TEMPORARY), work.glob(f"shards/*/{TEMPORARY}")]
+    for path in [*unused, *chain.from_iterable(unfinished)]:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    with suppress(OSError):
+        return sorted(folder.iterdir())
+    return []
 
 
 def tables(manifest: Manifest) -> list[str]:

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -82,7 +82,7 @@ def test_a_damaged_memory_is_made_anew(tmp_path: Path, damage: bytes) -> None:
     with remembered(memory) as hashes:
         hashes.of(file)
     with closing(sqlite3.connect(memory)) as found:
-        assert found.execute("SELECT path FROM hashes").fetchall() == [(str(file),)]
+        assert found.execute("SELECT path FROM files").fetchall() == [(os.fsencode(file),)]
 
 
 def test_files_that_cannot_be_read_come_with_the_reason(tmp_path: Path) -> None:
@@ -90,3 +90,60 @@ def test_files_that_cannot_be_read_come_with_the_reason(tmp_path: Path) -> None:
     found = dict(Hashes().of_all([file, tmp_path / "missing"]))
     assert found[file] == sha256_file(file)
     assert isinstance(found[tmp_path / "missing"], FileNotFoundError)
+
+
+def test_a_damaged_row_is_forgotten_alone(tmp_path: Path, reads: list[Path]) -> None:
+    files, memory = [old_file(tmp_path / name) for name in "abcd"], tmp_path / "hashes.sqlite"
+    with remembered(memory) as hashes:
+        list(hashes.of_all(files))
+    reads.clear()
+    with closing(sqlite3.connect(memory)) as found, found:
+        for number, change in enumerate(("sha256 = 'f' || substr(sha256, 2)", "mark = 'x'", "sha256 = NULL")):
+            found.execute(f"UPDATE files SET {change} WHERE path = ?", (os.fsencode(files[number]),))
+    with remembered(memory) as hashes:
+        assert [digest for _, digest in hashes.of_all(files)] == [sha256_file(file) for file in files]
+    assert sorted(reads) == files[:3]
+
+
+def test_any_name_and_any_inode_can_be_remembered(tmp_path: Path) -> None:
+    memory = tmp_path / "hashes.sqlite"
+    name = os.fsdecode(b"/source/\xff\xfe.jpg")
+    with remembered(memory) as hashes:
+        hashes.learnt[name] = ((2**40, -1, 2**64 - 1), "f" * 64)
+    with remembered(memory) as hashes:
+        assert hashes.known == {name: ((2**40, -1, 2**64 - 1), "f" * 64)}
+
+
+@pytest.mark.parametrize("place", ["a folder", "no folder", "a file in the way", "another table", "locked"])
+def test_a_memory_that_cannot_be_kept_fails_nothing(tmp_path: Path, place: str) -> None:
+    file, memory = old_file(tmp_path / "a"), tmp_path / "hashes.sqlite"
+    held = None
+    if place == "a folder":
+        memory.mkdir()
+    elif place == "no folder":
+        memory = tmp_path / "gone" / "hashes.sqlite"
+    elif place == "a file in the way":
+        memory = file / "hashes.sqlite"
+    else:
+        held = sqlite3.connect(memory)
+        held.execute("CREATE TABLE files (other TEXT)")
+        if place == "locked":
+            held.execute("BEGIN EXCLUSIVE")
+    with closing(held) if held else nullcontext(), remembered(memory) as hashes:
+        assert hashes.of(file) == sha256_file(file)
+
+
+def test_what_was_learnt_before_an_error_is_kept(tmp_path: Path, reads: list[Path]) -> None:
+    file, memory = old_file(tmp_path / "a"), tmp_path / "hashes.sqlite"
+    with suppress(FileNotFoundError), remembered(memory) as hashes:
+        hashes.of(file)
+        hashes.of(tmp_path / "gone")
+    with remembered(memory) as hashes:
+        hashes.of(file)
+    assert reads == [file]
+
+
+def test_a_file_that_vanishes_before_it_is_learnt_is_not(tmp_path: Path) -> None:
+    hashes = Hashes()
+    hashes.learn(tmp_path / "gone", "its hash")
+    assert hashes.learnt == {}

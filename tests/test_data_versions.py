@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -217,6 +218,32 @@ def test_killed_at_any_step_nothing_unfinished_is_visible_and_the_next_run_repai
     assert point > 10
 
 
+def test_a_version_of_another_format_is_named_and_followed_by_one_of_ours(dataset: Path) -> None:
+    run(dataset, ["one"])
+    path = dataset / "v0001" / "manifest.json"
+    path.write_text(path.read_text().replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 0'))
+    with pytest.raises(
+        DatasetError, match=r"v0001/manifest.json has format version 0, this georefine reads 1: rebuild"
+    ):
+        open_version(dataset)
+    assert run(dataset, ["one"]).version.name == "v0002"
+    assert open_version(dataset).read("captions").num_rows == 2
+    with lock(dataset):
+        assert prune(dataset, 1) == ["v0001"]
+
+
+def test_a_version_that_cannot_be_removed_is_one_sentence(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("one", "two"):
+        run(dataset, [text])
+
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(DatasetError, match=r"v0001 cannot be removed \(Permission denied\)"), lock(dataset):
+        prune(dataset, 1)
+
+
 def test_files_and_manifest_must_agree(dataset: Path) -> None:
     with lock(dataset):
         files, manifest = staged(dataset.parent / "staged", ["one"])
@@ -258,12 +285,21 @@ def test_cleaning_keeps_what_the_last_rebuild_or_a_version_uses(tmp_path: Path) 
         (work / "shards" / key).mkdir(parents=True)
         (work / "shards" / key / "images.parquet").write_bytes(b"rows")
     os.link(work / "shards" / "linked" / "images.parquet", tmp_path / "version.parquet")
+    leftovers = [
+        tmp_path / ".latest.1-2.tmp",
+        work / ".plan.json.1-2.tmp",
+        work / "shards/used/.images.parquet.1-2.tmp",
+    ]
+    for path in leftovers:
+        path.write_bytes(b"")
+    (work / "version" / "images").mkdir(parents=True)
     (work / "answers").mkdir()
     for name in ("a-1.json", "b-2.json"):
         (work / "answers" / name).write_bytes(b"[]")
     clean(work, {"used"}, {"a-1.json"})
     assert sorted(p.name for p in (work / "shards").iterdir()) == ["linked", "used"]
     assert [p.name for p in (work / "answers").iterdir()] == ["a-1.json"]
+    assert not any(path.exists() for path in [*leftovers, work / "version"])
 
 
 def test_a_second_rebuild_is_told_who_holds_the_data_set(dataset: Path) -> None:
@@ -273,13 +309,60 @@ def test_a_second_rebuild_is_told_who_holds_the_data_set(dataset: Path) -> None:
     other.start()
     try:
         assert ready.wait(60)
-        with pytest.raises(DatasetError, match=f"is being rebuilt by process {other.pid}: wait"), lock(dataset):
+        told = rf"is being rebuilt by process {other.pid} since 20..-..-.. ..:..:.. \(for less than a minute\): wait"
+        with pytest.raises(DatasetError, match=told), lock(dataset):
             pass
+        path = dataset / WORK / "lock"
+        path.write_text(f"{other.pid} {time.time() - 750:.0f}\n")
+        with pytest.raises(DatasetError, match=r"\(for 12 min\)"), lock(dataset):
+            pass
+        for garbage in ("", "x y\n", f"1 {10**30}\n", "1\n"):
+            path.write_text(garbage)
+            with pytest.raises(DatasetError, match="is being rebuilt by another process: wait"), lock(dataset):
+                pass
     finally:
         other.kill()
         other.join()
     with lock(dataset):  # kill -9 lets go
-        assert (dataset / ".work" / "lock").read_text() == f"{os.getpid()}\n"
+        assert (dataset / WORK / "lock").read_text().split()[0] == str(os.getpid())
+
+
+def test_a_folder_made_for_the_lock_alone_goes_with_it(tmp_path: Path) -> None:
+    with lock(tmp_path / "new" / "dataset"):
+        assert (tmp_path / "new" / "dataset" / WORK).is_dir()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "there").mkdir()
+    with lock(tmp_path / "there"):
+        pass
+    assert list((tmp_path / "there").iterdir()) == []
+    with lock(tmp_path / "dataset"):
+        (tmp_path / "dataset" / WORK / "shards").mkdir()
+    assert (tmp_path / "dataset" / WORK / "lock").exists()
+
+
+def test_a_lock_file_taken_away_by_its_last_holder_locks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / WORK / "lock"
+    opened = os.open
+
+    def taken_away(name: Path, flags: int, mode: int = 0o777) -> int:
+        monkeypatch.undo()
+        descriptor = opened(name, flags, mode)
+        path.unlink()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", taken_away)
+    with lock(tmp_path):
+        assert path.exists(), "the file that was locked must be the one that others find"
+
+
+def test_too_little_space_is_said_in_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions.check_space(tmp_path, 1)
+    with pytest.raises(DatasetError, match=r"needs about 1,000,000,000,000 MB more .* has [\d,]+ MB free: free space"):
+        versions.check_space(tmp_path, 10**18)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))
+    versions.check_space(tmp_path, 10**18)
 
 
 def test_a_data_set_that_is_a_file(tmp_path: Path) -> None:
