@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import random
 import re
 import shutil
 import socket
@@ -344,9 +345,12 @@ def ended(process: subprocess.Popen[bytes]) -> str:
 
 
 def _free_port() -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens at, below those that outgoing connections take: vLLM binds it ten seconds later."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RefinerError("No port of 127.0.0.1 between 20000 and 32000 is free for a vLLM server: end what holds them.")
 
 
 def _wait_ready(process: subprocess.Popen[bytes], url: str, seconds: float, log: Path, report: Report) -> None:
