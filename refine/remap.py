@@ -42,6 +42,8 @@ SIDES: tuple[Direction, ...] = ("left", "top", "right", "bottom")
 Piece = tuple[int, int, str]
 """First and end offset in the sentence, and what to write there."""
 Place = frozenset[Direction]
+LEVEL: Place = frozenset({"left", "right"})
+UPRIGHT: Place = frozenset({"top", "bottom"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,7 @@ NATURAL = (
         left along            | upward along              | right along            | downward along
         """,
     ),
+    _family(_bare, "farther to the left | higher up | farther to the right | lower down"),
     _family(
         _adverb,
         """
@@ -246,6 +249,7 @@ NATURAL = (
         left-most             | uppermost                 | right-most             | lowermost
         lefthand              | far                       | righthand              | near
         leftward              | upward                    | rightward              | downward
+        w                     | n                         | e                      | s
         west                  | north                     | east                   | south
         western               | northern                  | eastern                | southern
         westernmost           | northernmost              | easternmost            | southernmost
@@ -263,9 +267,10 @@ PLAIN = (
         """
         left hand             | topmost-side              | right hand             | bottommost-side
         lefthand              | uppermost-side            | righthand              | bottom
+        left-hand             | top                       | right-hand             | lowermost-side
         """,
     ),
-    _family(_of_some_thing, "lefthand | upper | righthand | lower-side"),
+    _family(_of_some_thing, "left-hand | upper | right-hand | bottom"),
     _family(
         _adverb,
         """
@@ -279,6 +284,7 @@ PLAIN = (
         to the left of           | to the top-side of       | to the right of           | to the bottom-side of
         left of                  | by the top-side of       | right of                  | by the bottom-side of
         to the lefthand of       | to the uppermost-side of | to the righthand of       | to the bottom of
+        to the leftmost of       | to the top of            | to the rightmost of       | to the lowermost-side of
         to the left-hand of      | above                    | to the right-hand of      | to the bottommost-side of
         to the left hand of      | to the topmost-side of   | to the right hand of      | below
         to the left hand side of | behind                   | to the right hand side of | to the lower-side of
@@ -382,18 +388,25 @@ _AXIS = re.compile("h-h|v-v|n-n|e-e")
 _CORNER = re.compile("[vh](?:-?[vh])*-?G|v-?h|h-?v|n-?e")
 _MIDDLE = re.compile("(?P<m1>M)-?(?P<s1>[vh](?:-?H)?)|(?P<s2>[vh](?:-?H)?)-?(?P<m2>M)")
 _ON_SIDE = re.compile("P[bti]*+[hv](?:(?:,|,?&)[ti]?[hv])*+(?![-HLSNMhvGwx])")
-_COMPASS = re.compile("(north|south)(east|west)(.*)")
+_COMPASS = re.compile("(north|south|[ns](?=.$))(east|west|[ew]$)(.*)")
 _TURN = re.compile(r"(?<![\w-])(?:clock-wise|clock-?ways|(?:counter-?|anti-?)?clockwise)(?![\w-])", re.IGNORECASE)
 
 
 _STAND_INS = re.compile(
     r"\b(?:(?:left|right) (up)|(up) (?:left|right|side)|way (up) the"
     r"|(?:at|on|to) (?:the|its|their) (?:top|bottom) (stands?)"
-    r"|(leftward|rightward)"
+    r"|(leftward|rightward)|(higher) up"
     rf"|({_PLAIN_MARK.pattern}))\b",
     re.IGNORECASE,
 )
-_STAND_IN = {"up": "down", "stand": "lies", "stands": "lies", "leftward": "leftwards", "rightward": "rightwards"}
+_STAND_IN = {
+    "higher": "further",
+    "up": "down",
+    "stand": "lies",
+    "stands": "lies",
+    "leftward": "leftwards",
+    "rightward": "rightwards",
+}
 """What `find` understands only in other words: up side as GeoText's down side, "at the top stands" as a place."""
 
 
@@ -444,7 +457,7 @@ def _axis(r: _Reading, at: int) -> _Unit | None:
     if one is None or two is None or one.row != two.row or SIDES.index(one.side) - SIDES.index(two.side) not in (2, -2):
         return None
     # customary order: north-south and east-west, top-bottom and left-right
-    turned = Symmetry.HVT if one.row[0].startswith("west") else Symmetry.T
+    turned = Symmetry.HVT if one.row[1].startswith("n") else Symmetry.T
 
     def write(g: Symmetry) -> Iterable[Piece]:
         if g.swaps_axes:
@@ -461,14 +474,13 @@ def _corner(r: _Reading, at: int) -> _Unit | None:
         return None
     cells = [(i, _words()[r.low[i]]) for i in range(*match.span()) if r.low[i] in _words()]
     place: Place = frozenset(cell.side for _, cell in cells)
-    if len(place) != 2 or len(place & {"left", "right"}) != 1:
+    if len(place) != 2 or len(place & LEVEL) != 1:
         return None
 
     def write(g: Symmetry) -> Iterable[Piece]:
         new = {g.direction(side) for side in place}
         for i, cell in cells:
-            axis = {"left", "right"} if cell.side in ("left", "right") else {"top", "bottom"}
-            yield r.piece(i, i + 1, cell.at((new & axis).pop()))
+            yield r.piece(i, i + 1, cell.at((new & (LEVEL if cell.side in LEVEL else UPRIGHT)).pop()))
 
     return _Unit(at, match.end(), (place,), write)
 
@@ -478,14 +490,14 @@ def _compass(r: _Reading, at: int) -> _Unit | None:
     match = _COMPASS.fullmatch(r.low[at]) if r.shown[at] in "qW" else None
     if not match:
         return None
-    sides = [_words()[match[i]].side for i in (1, 2)]
+    vertical, horizontal = (_words()[match[i]] for i in (1, 2))
 
     def write(g: Symmetry) -> Iterable[Piece]:
-        new = {g.direction(side) for side in sides}
-        vertical = "north" if "top" in new else "south"
-        yield r.piece(at, at + 1, f"{vertical}{'west' if 'left' in new else 'east'}{match[3]}")
+        new = {g.direction(vertical.side), g.direction(horizontal.side)}
+        one, two = (cell.at((new & axis).pop()) for cell, axis in ((vertical, UPRIGHT), (horizontal, LEVEL)))
+        yield r.piece(at, at + 1, f"{one}{two}{match[3]}")
 
-    return _Unit(at, at + 1, (frozenset(sides),), write)
+    return _Unit(at, at + 1, (frozenset({vertical.side, horizontal.side}),), write)
 
 
 def _middle(r: _Reading, at: int) -> _Unit | None:
@@ -631,9 +643,16 @@ def _article(r: _Reading, piece: Piece) -> Iterator[Piece]:
     at = bisect_left(r.start, piece[0]) - 1
     if at < 0 or r.low[at] not in ("a", "an"):
         return
-    changes = _vowel(r.raw[piece[0] : piece[1]]) != _vowel(piece[2])
-    if changes:
-        yield r.piece(at, at + 1, "a" if r.low[at] == "an" else "an")
+    old = r.raw[piece[0] : piece[1]]
+    if _vowel(old) == _vowel(piece[2]):
+        return
+    article = "a" if r.low[at] == "an" else "an"
+    first, last = r.start[at], r.end[at]
+    if old.isupper():
+        article = article.upper()
+    elif r.raw[first].isupper():
+        article = article.capitalize()
+    yield first, last, article
 
 
 def _vowel(text: str) -> bool:
