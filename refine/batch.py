@@ -34,7 +34,7 @@ from refine.server import (
 )
 from refine.vllm import Ask, Gates, Tally, _Asker, _Outcome, _refine
 from schemas.config import RefineConfig, ServerConfig
-from schemas.errors import RefinerError
+from schemas.errors import ConfigError, RefinerError
 
 PART_REQUESTS = 20_000  # the runner holds a part in memory, about 50 KB for each
 PART_BYTES = 256 * 2**20
@@ -228,7 +228,12 @@ def answer_in_batches(
 
     Raises:
         RefinerError: vLLM is not installed, the runner failed, or it answered nothing of a whole round.
+        ConfigError: servers are given too.
     """
+    if server.urls:
+        raise ConfigError(
+            "server.batch", "runs a vLLM of its own: leave it out, or leave out server.urls (--vllm-url)."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     requests, replies, log = (folder / name for name in ("requests.jsonl", "replies.jsonl", "vllm-batch.log"))
     tally = BatchTally()

@@ -22,7 +22,7 @@ from refine.replies import ReplyStore
 from refine.server import Model, model_of, vllm_python
 from refine.vllm import Ask, refine_all
 from schemas.config import RefineConfig, ServerConfig
-from schemas.errors import RefinerError
+from schemas.errors import ConfigError, RefinerError
 from schemas.records import Platform, Refined, Stripped
 
 CAPTIONS = [
@@ -213,6 +213,13 @@ def test_a_runner_that_dies_costs_what_it_had_not_written(cut: int, tmp_path: Pa
 def test_a_runner_that_answers_nothing_is_an_error(tmp_path: Path, stand_in: str) -> None:
     work = Work(tmp_path, stand_in, folder_with(tmp_path, cut=20))
     with pytest.raises(RefinerError, match=r"answered none of 4 requests \(1 lines of its output could not be read\)"):
+        work.fill()
+
+
+def test_given_servers_and_a_batch_contradict_each_other(tmp_path: Path) -> None:
+    work = Work(tmp_path, "", tmp_path)
+    work.server = ServerConfig(urls=("http://127.0.0.1:9",), batch=True)
+    with pytest.raises(ConfigError, match=r"server\.batch"):
         work.fill()
 
 
