@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import combinations, groupby
+from itertools import combinations, groupby, pairwise
 
 from refine.orientation import contains_orientation
 from refine.registers import Register, english, lexicon, register
@@ -50,7 +50,7 @@ DANGLING = words_of(
     "because than is are was were has have to very"
 )
 LABEL = re.compile(
-    r"^\W*(?:\w+ )?(?:caption|description|answer|reply|output|query|queries|note|result|rewrite|translation)s?\s*\d*\s*:",
+    r"^\W*(?:\w+ )?(?:caption|description|answer|reply|output|quer(?:y|ies)|note|result|rewrite)s?\s*\d*\s*:",
     re.IGNORECASE,
 )
 MARKUP = re.compile(
@@ -70,6 +70,7 @@ EVERY = ("both", "either", "every", "each", "all")
 ALL_ROUND = words_of(
     "both either each two every all surround enclose ring encircle flank frame opposite around pair other"
 )
+HEIGHTS = words_of("above below over under beneath upper lower top base foot roof crown overhead atop")
 ACROSS = words_of("across beyond opposite past behind other over")
 STOREYS = words_of("storey story floor storeys stories floors level levels")
 ORDINALS = {
@@ -88,16 +89,22 @@ DEPTH = (frozenset({"front", "before", "foreground"}), frozenset({"behind", "bac
 CLAUSE = re.compile(
     r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas|where|with)\s+|,\s+(?=(?:a|an|the|one|two|three|another|more)\s)"
 )
-PRONOUN = re.compile(r"\b(?:it|its|them|they|their|which|that|whose|these|those|both|each|one)\b", re.IGNORECASE)
+PRONOUN = re.compile(
+    r"\b(?:it|its|them|they|their|which|that|whose|these|those|both|each|"
+    r"one(?! (?:side|end|edge|part|corner|half|margin)))\b",
+    re.IGNORECASE,
+)
 # Relation words that claim something definite when a query uses them, and the class of relation they claim.
 CLAIMS = {
-    "around": "enclosing", "surround": "enclosing", "encircle": "enclosing", "circle": "enclosing",
-    "enclose": "enclosing", "ring": "enclosing", "under": "vertical",
+    "around": "around", "surround": "around", "encircle": "around", "circle": "around", "enclose": "around",
+    "ring": "around", "under": "vertical",
     "underneath": "vertical", "beneath": "vertical", "above": "vertical",
     "atop": "vertical", "over": "vertical", "crown": "vertical", "between": "between", "separate": "between",
     "cross": "crossing", "through": "crossing", "bisect": "crossing", "connect": "joining", "link": "joining",
     "inside": "enclosing", "within": "enclosing",
 }  # fmt: skip
+# Words of the class "enclosing" that do not say that one thing goes around another.
+LOOSELY = words_of("has have fitted interspersed")
 # Classes of relation in the source that let a query claim another class.
 ALLOWS = {
     "between": frozenset({"between", "enclosing"}),
@@ -192,6 +199,8 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
     """
     if re.search(r"\bfar (?:side|end)\b", found):
         return bool(ACROSS & set(case.source.tokens))
+    if case.platform == "ground" and re.search(r"\b(?:above|below)\b", found):
+        return bool(case.source.stems & HEIGHTS)
     if case.platform == "satellite" or not re.search(
         r"\b(?:top|bottom|base|foot|upper|uppermost|topmost|lower|lowest)\b", found
     ):
@@ -295,7 +304,13 @@ def _meant(source: Reading, word: str) -> bool:
     """Whether a noun is the source's own, in the same or a broader or a derived word."""
     if source.stems.intersection(stems(word)):
         return True
-    return any(akin(own, word) or is_kind_of(own, word) for own in source.content)
+    listed = _listed(word)
+    return any(akin(own, word) or (is_kind_of(own, word) and not (listed and _listed(own))) for own in source.content)
+
+
+def _listed(word: str) -> bool:
+    """Whether the lexicon has the word: then it says what it is a kind of, and the thesaurus does not."""
+    return any(stem in lexicon().senses for stem in (word, *stems(word)))
 
 
 def _denied_fairly(case: Case, mention: Mention) -> bool:
@@ -314,7 +329,7 @@ def _heads_meet(one: frozenset[str], other: frozenset[str]) -> bool:
 def _said_alike(case: Case, mention: Mention, said: Mention) -> bool:
     """Whether the reply says the attribute of the thing that the source says it of, as far as grammar tells."""
     if _heads_meet(mention.heads, said.heads):
-        return _said_of_stretch(case, mention.heads, said)
+        return mention.kind == "number" or _said_of_stretch(case, mention.heads, said)
     if mention.kind == "material" and not mention.firm:
         return True
     if mention.kind != "number" and _part_of(mention.heads, said.heads):
@@ -498,7 +513,7 @@ def _another(source: Reading, at: int) -> bool:
     while high < len(source.tokens) and source.sentences[high] - source.sentences[at] <= 1:
         high += 1
     stretch = source.tokens[low:high]
-    pairs = zip(stretch, stretch[1:], strict=False)
+    pairs = pairwise(stretch)
     return any(word in ONE_ANOTHER and (after not in ELSEWHERE or word == "second") for word, after in pairs)
 
 
@@ -684,6 +699,8 @@ def _units(source: Reading) -> list[tuple[frozenset[str], frozenset[str]]]:
             continue
         reading = read(clause)
         classes = frozenset(c for t in reading.tokens for s in stems(t) for c in lexicon().relations.get(s, ()))
+        if any("enclosing" in lexicon().relations.get(s, ()) for s in reading.stems - LOOSELY):
+            classes |= {"around"}
         units.append((reading.objects | (previous if PRONOUN.search(clause) else frozenset()), classes))
         previous = units[-1][0]
     return units

@@ -15,7 +15,8 @@ TABLE = Path(__file__).parent / "lexicons" / "thesaurus.tsv.gz"
 PARTS = "nvar"
 # WordNet's rules of detachment: ending, what stands for it.
 ENDINGS = {
-    "n": (("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"), ("ies", "y")),
+    "n": (("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"),
+          ("ies", "y")),
     "v": (("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", "")),
     "a": (("er", ""), ("est", ""), ("er", "e"), ("est", "e")),
     "r": (),
@@ -72,7 +73,7 @@ def bases(word: str, part: str) -> tuple[str, ...]:
     found = [word] if part in _entry(word) else []
     for ending, stem in ENDINGS[part]:
         base = word[: len(word) - len(ending)] + stem
-        if word.endswith(ending) and len(base) > 2 and not (ending == "s" and word.endswith("ss")):
+        if word.endswith(ending) and len(base) > 1 and not (ending == "s" and word.endswith("ss")):
             found += [base] if part in _entry(base) else []
             undoubled = base[:-1]
             if ending in ("ed", "ing", "er", "est") and base[-1] == undoubled[-1:] and part in _entry(undoubled):
@@ -119,9 +120,10 @@ def is_word(word: str) -> bool:
 
 @lru_cache(maxsize=50_000)
 def names_thing(word: str) -> bool:
-    """Whether the commonest meaning of a noun is something that an image shows: bench and swan, but not hue or height."""
+    """Whether the commonest meaning of a noun is something that an image shows: bench, swan; not hue or height."""
     found = senses(word, "n")
-    return bool(found) and _file(found[0]) in _SEEN
+    likely = found[:1] if uses(word, "n") > 1 else found[:2]  # without counts their order says nothing
+    return any(_file(sense) in _SEEN for sense in likely)
 
 
 @lru_cache(maxsize=50_000)
@@ -134,7 +136,7 @@ def mostly(word: str, part: str) -> bool:
 def akin(one: str, other: str) -> bool:
     """Whether two nouns share a common meaning, or one word is derived from the other: curb and kerb, glass and glazed.
 
-    Only the two commonest meanings count, and only words of one root are derivations, or "viewed" would name spectators.
+    Only the two commonest meanings count, and only words of one root: "viewed" shall not name spectators.
     """
     if set(senses(one, "n")[:2]) & set(senses(other, "n")[:2]) and not mostly(one, "v"):
         return True

@@ -1,4 +1,4 @@
-"""Makes the trimmed WordNet table beside this file: words, their senses, and what the senses have to do with each other.
+"""Makes the trimmed WordNet table beside this file: words, their senses, and how the senses are related.
 
     apt-get download wordnet-base && dpkg -x wordnet-base_*.deb wordnet
     python refine/lexicons/make_thesaurus.py wordnet/usr/share/wordnet

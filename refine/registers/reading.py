@@ -201,13 +201,22 @@ def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
         return True
     if before == "and" and at > 1:  # white and red shops
         return any(kind == "colour" for kind, _ in _senses(tokens[at - 2]))
-    if (
-        before[-1] != "s"
-        and any(kind == "object" for kind, _ in _senses(before))
-        and uses(tokens[at], "n") > 3 * uses(tokens[at], "v")
-    ):
+    if before[-1] != "s" and any(kind == "object" for kind, _ in _senses(before)) and _mainly_noun(tokens[at]):
         return True
     return before.endswith("ed") or (before.endswith(("ing", "al", "ous", "ar")) and not _senses(before))
+
+
+def _mainly_noun(word: str) -> bool:
+    return uses(word, "n") > 3 * (0 if word.endswith("ing") else uses(word, "v"))
+
+
+def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
+    """Whether a noun in -s is the verb of the noun before it: "a front with silver panels towers over …"."""
+    word, before = tokens[at], tokens[at - 1] if at else ""
+    after = tokens[at + 1] if at + 1 < len(tokens) else "."
+    if word[-1] != "s" or not uses(word, "v") or after not in PREPOSITIONS | ARTICLES or not before.isalpha():
+        return False
+    return any(kind == "object" for kind, _ in _senses(before))
 
 
 def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
@@ -233,7 +242,7 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
             words.append(tokens[look])
             look += 1
             ends.append(look)
-        if phrase := _named_pair(tokens, at):
+        if phrase := _named_pair(tokens[at], tokens[at + 1] if at + 1 < len(tokens) else ""):
             found.append((at, at + 2, "thing", f"thing:{phrase}"))
             at += 2
             continue
@@ -254,6 +263,14 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue  # a shade of a colour, no shadow
             if size == 1 and words[0] in lex.ambiguous and not _is_noun(tokens, at, ends[0]):
                 continue
+            if size == 1 and _stands_up(tokens, at):
+                continue
+            behind = [word for word in tokens[ends[size - 1] : ends[size - 1] + 2] if word != "-"][:1]
+            if size == 1 and places[0][0] == "material" and behind and behind[0] in _COLOURED:
+                likened = lex.senses.get(f"{words[0]} coloured", (("colour", f"colour:{words[0]}"),))
+                found += [(at, ends[0], *place) for place in likened]  # brick-coloured is no brick
+                at = ends[0]
+                break
             plural = size == 1 and words[0] not in lex.senses  # roses are flowers
             found += [
                 (at, ends[size - 1], kind, concept) for kind, concept in places if not (plural and kind == "colour")
@@ -265,13 +282,12 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
     return found
 
 
-def _named_pair(tokens: tuple[str, ...], at: int) -> str:
+@lru_cache(maxsize=50_000)
+def _named_pair(first: str, second: str) -> str:
     """Two words that name one thing which is no kind of what the second word names: a baby carriage is no train."""
-    if at + 1 >= len(tokens) or not tokens[at + 1].isalpha() or not tokens[at].isalpha():
-        return ""
-    base = next(iter(bases(tokens[at + 1], "n")), "")
-    phrase = f"{tokens[at]} {base}"
-    if not names_thing(phrase) or phrase in lexicon().senses:
+    base = next(iter(bases(second, "n")), "")
+    phrase = f"{first} {base}"
+    if not base or not names_thing(phrase) or phrase in lexicon().senses:
         return ""
     last = {concept for _, concept in _senses(base)}
     return phrase if last and not last & broader(f"thing:{phrase}") else ""
@@ -380,9 +396,7 @@ def _ahead(w: _Words, start: int, end: int, kind: str) -> list[str]:
                 or (word.endswith("ed") and w.modifier(w.ends[at]))
             )
             joined = w.token(at - 1) == "-" and (w.modifier(w.ends[at]) or _generic(after)) and after not in {"-", ","}
-            if not compound and not joined and not (_generic(after) and after not in BE and w.token(at) != after):
-                return out
-            if _generic(after) and not compound and not joined:
+            if not compound and not joined:
                 return out
             at = w.ends[at]
         elif word in {"one", "ones"}:
@@ -407,7 +421,9 @@ def _ahead(w: _Words, start: int, end: int, kind: str) -> list[str]:
             and (at + 1 in w.nouns or beside == "-" or w.modifier(at + 1) or (_generic(beside) and beside[-1] != "s"))
         ):
             out.append("generic")
-            if kind == "quality":
+            if word in _TONES and beside != "of":  # "in green tones", "of round shape"
+                return out[:-1]
+            if kind == "quality" or (kind == "number" and word == "sides"):
                 out.append(f"word:{next(iter(bases(word, 'n')), word)}")
             if beside == "of":
                 at += 2
@@ -458,7 +474,7 @@ def _behind(w: _Words, start: int) -> list[str]:
         if w.tokens[at] in _COPULAS:
             subject = at
             for look in range(at - 1, max(low, at - 12) - 1, -1):
-                if w.tokens[look] in {",", "and", "but", "while", "which", "that"}:
+                if w.tokens[look] in {",", "and", "but", "while", "which", "that", "whose", "where"}:
                     break
                 subject = look if w.noun_at.get(look) is not None or _generic(w.tokens[look]) else subject
             if subject in w.noun_at and w.is_object(w.noun_at[subject]):
@@ -478,26 +494,26 @@ def _said_of(w: _Words, start: int, end: int, kind: str) -> tuple[frozenset[str]
     while before >= max(0, start - 10) and w.modifier(before):
         before -= 1
     opener = w.token(before)
-    low, high = _clause(w, start)
     if kind == "material":
         out = [head for head in out if not head.startswith("material")]
     elif out and all(head.startswith("material") for head in out):  # tiles of a colour: on what the tiles are
         owners = _ahead(w, start + 1, end + 1, "material") + _behind(w, start)
         out += [head for head in owners if not head.startswith("material")]
-        return frozenset(out), False, _nouns_in(w, low, high)
+        return frozenset(out), False, _nouns_in(w, start)
     attached = opener in {"of", "in", "with"} and before > 0
     specific = bool(out) and out != ["generic"]
     if out and not (attached and opener != "with" and out[:1] == ["generic"] and kind != "quality"):
         return frozenset(out), True, frozenset()
-    if attached and w.token(before - 1).endswith("ed") and before - 1 not in w.noun_at:
-        return frozenset({"generic"}), False, _nouns_in(w, low, high)  # edged in red: the edge, or the thing
+    if attached and w.token(before - 1).endswith(("ed", "ing")) and before - 1 not in w.noun_at:
+        return frozenset({"generic"}), False, _nouns_in(w, start)  # edged in red: the edge, or the thing
     behind = _behind(w, before + 1 if attached else start)
     if opener in {"of", "in"} and not specific and w.noun_at.get(before - 1) is not None:  # a roof of white
         return frozenset(behind), True, frozenset()
-    return frozenset(out + behind), False, _nouns_in(w, low, high)
+    return frozenset(out + behind), False, _nouns_in(w, start)
 
 
-def _nouns_in(w: _Words, low: int, high: int) -> frozenset[str]:
+def _nouns_in(w: _Words, start: int) -> frozenset[str]:
+    low, high = _clause(w, start)
     return frozenset(c for at in range(low, high + 1) for c in w.nouns.get(at, ()) if not c.startswith("material"))
 
 
@@ -513,7 +529,11 @@ def _numbers_of(w: _Words) -> Iterable[Mention]:
         if value is None:
             at += 1
             continue
-        if following == "-" and w.token(at + 2) in {"sided", "way"} or following in {"sides", "sided"}:
+        if (
+            (following == "-" and w.token(at + 2) in {"sided", "way"})
+            or following == "sided"
+            or (following == "sides" and w.token(at - 1) == "of")
+        ):
             at += 1
             continue  # a shape
         end = at + 1
@@ -571,6 +591,11 @@ def read(text: str) -> Reading:
 
 
 _LIKENESS = frozenset({"like", "shape", "form", "resembling", "as", "outline"})
+_COLOURED = words_of("coloured colored colour color hued toned")
+_TONES = words_of(
+    "tone tones hue hues shade shades tint tints colour color colours colors shape form outline plan size height width "
+    "length style design"
+)
 _QUALITY_NOUNS = frozenset({"square", "oval", "light", "main", "top", "round"})
 _ATTRIBUTES = frozenset({"colour", "material"})
 _DENIERS = frozenset({"no", "without", "never", "none", "lacks", "lacking", "lack", "neither", "nor", "not", "hardly"})
@@ -588,9 +613,9 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
             out.update(nouns[before] if before is not None else ())
         if token not in _DENIERS and not bare:
             continue
-        if tokens[at : at + 2] == ("none", "of"):
-            continue
-        if token == "not" and tokens[at + 1 : at + 2] == ("only",):
+        if tokens[at : at + 2] == ("none", "of") or (
+            token == "not" and tokens[at + 1 : at + 2] not in {("a",), ("an",), ("any",), ("one",), ("even",)}
+        ):
             continue
         for look in range(at + 1, min(at + 7, len(tokens))):
             if tokens[look] in BREAKS or tokens[look] in {",", "but"}:
