@@ -1,0 +1,324 @@
+"""The review page over HTTP: pages, decisions, undo, bulk, conflicts; and everything that must be refused."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from review_dataset import HOSTILE, Browser, Served, address, served, write_version
+
+from review.captions import Filters
+from review.decisions import REVIEWS, standing_decisions
+
+FIRST = "train/drone/0001/view 1.jpeg#0"
+TILE = "train/satellite/0002/view 2.jpeg#0"
+EVIDENCE = "test/drone/0010/view 10.jpeg#0"
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    write_version(tmp_path / "ds")
+    return tmp_path / "ds"
+
+
+@pytest.fixture
+def page(dataset: Path) -> Iterator[Served]:
+    with served(dataset) as running:
+        yield running
+
+
+@pytest.fixture
+def ann(page: Served) -> Browser:
+    return page.sign_in()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A page for tests that decide nothing."""
+    dataset = tmp_path_factory.mktemp("shared") / "ds"
+    write_version(dataset)
+    with served(dataset) as running:
+        yield running
+    assert standing_decisions(dataset / REVIEWS) == {}
+
+
+@pytest.fixture
+def reader(shared: Served) -> Browser:
+    return shared.sign_in()
+
+
+def test_every_page_answers_and_escapes(reader: Browser) -> None:
+    hostile = "train/satellite/0000/view 0.jpeg#2"
+    for path in ("/", "/queue", "/queue?q=window.pwned", address(hostile), "/history", "/bulk", "/queue?gate=object"):
+        answer = reader.get(path)
+        assert answer.status == 200, path
+        assert "<script>window" not in answer.text
+        assert "<img src=x" not in answer.text
+    assert "&lt;script&gt;window.pwned" in reader.get(address(hostile)).text
+    assert "⟨U+202E⟩" in reader.get(address(hostile)).text
+
+
+def test_nothing_is_shown_without_the_token(shared: Served) -> None:
+    stranger = Browser(shared.port)
+    for path in ("/", "/queue", address(FIRST), "/image?id=x", "/export.jsonl", "/?token=wrong", "/queue?token="):
+        assert stranger.get(path).status == 403, path
+    stranger.cookie = f"georefine_review_{shared.port}=guess"
+    assert stranger.get("/").status == 403
+    assert stranger.post("/decide", {"caption": FIRST, "decision": "accept", "revision": "0"}).status == 403
+
+
+def test_a_token_works_once_and_the_next_browser_gets_the_next(shared: Served) -> None:
+    token = shared.token
+    first = Browser(shared.port, token)
+    assert Browser(shared.port).get(f"/?token={token}").status == 403
+    assert first.get(f"/?token={token}").status == 303  # who is in, stays in
+    assert shared.token != token
+    assert Browser(shared.port, shared.token).get("/").status == 200
+
+
+def test_the_cookie_is_out_of_reach_and_the_token_leaves_the_address(shared: Served) -> None:
+    answer = Browser(shared.port).get(f"//evil.example/?token={shared.token}&q=a")
+    assert answer.status == 303
+    assert answer.headers["location"] == "/evil.example/?q=a"
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "", "127.0.0.1.nip.io:{port}"]
+)
+def test_a_wrong_host_is_refused(reader: Browser, host: str) -> None:
+    assert reader.get("/", Host=host.format(port=reader.port)).status in (400, 421)
+
+
+def test_localhost_is_a_name_of_ours(reader: Browser) -> None:
+    assert reader.get("/", Host=f"localhost:{reader.port}").status == 200
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1:{port}", "http://127.0.0.1:1"])
+def test_a_foreign_origin_is_refused(reader: Browser, origin: str) -> None:
+    assert reader.post("/reviewer", {"name": "eve"}, Origin=origin.format(port=reader.port)).status == 403
+    assert reader.get("/", Origin=origin.format(port=reader.port)).status == 403
+    assert reader.post("/reviewer", {"name": "ann"}, Origin=f"http://127.0.0.1:{reader.port}").status == 303
+    assert reader.post("/reviewer", {"name": "eve"}, Sec_Fetch_Site="cross-site").status == 403
+
+
+def test_a_write_needs_the_token_of_its_session(shared: Served, reader: Browser) -> None:
+    ann, bob = reader, shared.sign_in()
+    for token in ("", "guess", bob.csrf):
+        fields = {"caption": FIRST, "decision": "accept", "revision": "0", "csrf": token}
+        assert ann.post("/decide", fields).status == 403
+    for path in ("/undo", "/bulk", "/reviewer", "/reload"):
+        assert ann.post(path, {"csrf": ""}).status == 403
+
+
+def test_get_never_writes(reader: Browser) -> None:
+    for path in ("/decide", "/undo", "/reviewer", "/reload"):
+        assert reader.get(f"{path}?caption={quote(FIRST)}&decision=accept&revision=0&csrf={reader.csrf}").status in (
+            404,
+            405,
+        )
+    reader.get(f"/bulk?decision=accept&count=1&csrf={reader.csrf}")
+    assert reader.request("DELETE", "/history").status == 405
+
+
+def test_what_confines_the_page_is_sent_with_everything(reader: Browser) -> None:
+    for path in ("/", "/nope", "/static/review.js", "/thumb?id=none"):
+        headers = reader.get(path).headers
+        policy = headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'")
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+    page = reader.get("/queue").text
+    assert "style=" not in page.replace("color-scheme", "")
+    assert " on" + "click" not in page
+    assert '"allowEval":false' in page
+
+
+@pytest.mark.parametrize(
+    "path", ["../../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "/etc/passwd", "..%2freviews.sqlite", "%00"]
+)
+def test_path_tricks_find_nothing(reader: Browser, path: str) -> None:
+    for before in ("/image?id=", "/thumb?id=", "/caption/", "/static/"):
+        answer = reader.get(before + path)
+        assert answer.status == 404
+        assert b"root:" not in answer.body
+
+
+def test_images_are_raster_images_and_nothing_else(reader: Browser) -> None:
+    for path in ("/image", "/thumb"):
+        answer = reader.get(f"{path}?id=train/drone/0001/view%201.jpeg")
+        assert (answer.status, answer.headers["content-type"]) == (200, "image/jpeg")
+        assert answer.body[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize(
+    "text", ["' OR 1=1 --", '"; DROP TABLE captions; --', "%", "_", "100%", "a\x00b", "\\", "{}", "?"]
+)
+def test_a_search_is_only_text(reader: Browser, shared: Served, text: str) -> None:
+    assert (
+        reader.get(f"/queue?q={quote(text)}&building={quote(text)}&gate={quote(text)}&sort={quote(text)}").status == 200
+    )
+    found = shared.app.state.desk.captions.page(Filters(q=text))
+    words = text.lower().replace('"', " ").split() if '"' not in text else []
+    if words:
+        assert {row.caption_id for row in found.rows} == {
+            row.caption_id for row in shared.app.state.desk.captions.page(Filters(), size=500).rows
+            if all(word in row.final.lower() for word in words)
+        }  # fmt: skip
+    assert shared.app.state.desk.captions.page(Filters()).total > 50
+
+
+def test_a_place_in_the_queue_that_is_none_is_said(reader: Browser) -> None:
+    for place in ("x", "1.1;DROP", "9" * 40 + ".1", "-1.-1"):
+        assert reader.get(f"/queue?after={place}").status == 422
+
+
+def test_a_decision_is_saved_shown_and_undone(ann: Browser, dataset: Path) -> None:
+    answer = ann.decide(FIRST, "edit", 0, "A blue\r\n building.\u202e", view="queue", filters="platform=drone")
+    assert answer.status == 200
+    assert 'data-state="edit"' in answer.text
+    assert 'id="progress"' in answer.text
+    decision = standing_decisions(dataset / REVIEWS)[FIRST]
+    assert (decision.text, decision.version) == ("A blue building.", "v0001")
+    assert ann.post("/undo", {}).status == 303
+    assert standing_decisions(dataset / REVIEWS) == {}
+    assert ann.post("/undo", {}).status == 409
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"decision": "approve"}, 422),
+        ({"decision": "edit", "text": " \n "}, 422),
+        ({"decision": "edit", "text": "x" * 10_001}, 422),
+        ({"decision": "accept", "revision": "-1"}, 422),
+        ({"decision": "accept", "revision": "²"}, 422),
+        ({"decision": "accept", "caption": EVIDENCE}, 403),
+        ({"decision": "accept", "caption": "../nothing"}, 404),
+    ],
+)
+def test_a_decision_that_makes_no_sense_is_refused(reader: Browser, fields: dict[str, str], status: int) -> None:
+    assert reader.post("/decide", {"caption": FIRST, "revision": "0", **fields}).status == status
+    assert reader.post("/decide", {"decision": "accept"}).status == 422
+    assert reader.request("POST", "/decide", b"x" * 1_100_000).status == 413
+
+
+def test_two_reviewers_meet_as_a_conflict_that_shows_both_texts(page: Served, ann: Browser, dataset: Path) -> None:
+    bob = page.sign_in()
+    assert bob.post("/reviewer", {"name": "bob <b>"}).status == 303
+    assert bob.decide(FIRST, "edit", 0, "Text of bob.").status == 200
+    answer = ann.decide(FIRST, "edit", 0, "Words by ann.")
+    assert answer.status == 409
+    for part in ("bob &lt;b&gt;", "of bob", "by ann"):
+        assert part in answer.text
+    assert standing_decisions(dataset / REVIEWS)[FIRST].text == "Text of bob."
+    assert ann.decide(FIRST, "edit", 1, "Words by ann.").status == 200
+    assert standing_decisions(dataset / REVIEWS)[FIRST].text == "Words by ann."
+    assert page.app.state.desk.captions.page(Filters(sort="disagreement")).rows[0].caption_id == FIRST
+
+
+def test_copies_on_augmented_tiles_follow_and_are_undone_together(ann: Browser, dataset: Path) -> None:
+    assert ann.decide(TILE, "edit", 0, "A roof.", copies="yes").status == 200
+    copy = TILE.replace("#", "~aug0#")
+    assert {c: d.text for c, d in standing_decisions(dataset / REVIEWS).items()} == {TILE: "A roof.", copy: "A roof."}
+    ann.post("/undo", {})
+    assert standing_decisions(dataset / REVIEWS) == {}
+
+
+def test_bulk_asks_acts_on_the_filter_and_is_reverted_whole(page: Served, ann: Browser, dataset: Path) -> None:
+    ann.decide(FIRST, "reject", 0)
+    filters = "platform=drone&asof=0"
+    asked = ann.get(f"/bulk?{filters}")
+    assert "Accept 19" in asked.text  # ten train buildings with two captions, one of them decided since
+    wrong = ann.post("/bulk", {"filters": filters, "count": "18", "decision": "accept"})
+    assert wrong.status == 409
+    assert ann.post("/bulk", {"filters": filters, "count": "19", "decision": "edit"}).status == 422
+    assert ann.post("/bulk", {"filters": filters, "count": "19", "decision": "accept"}).status == 200
+    stands = standing_decisions(dataset / REVIEWS)
+    assert (len(stands), stands[FIRST].kind) == (20, "reject")
+    assert len({d.batch for d in stands.values() if d.kind == "accept"}) == 1
+    assert ann.post("/undo", {}).status == 303
+    assert list(standing_decisions(dataset / REVIEWS)) == [FIRST]
+    assert "Revert" in ann.get("/history").text
+
+
+def test_the_queue_keeps_its_order_while_one_works_on_it(page: Served, ann: Browser) -> None:
+    captions = page.app.state.desk.captions
+    before = captions.page(Filters(decision="open", asof=0), size=500)
+    ann.decide(before.rows[0].caption_id, "accept", 0)
+    assert [r.caption_id for r in captions.page(Filters(decision="open", asof=0), size=500).rows] == [
+        r.caption_id for r in before.rows
+    ]
+    assert captions.page(Filters(decision="open")).total == before.total - 1
+    facet = next(f for f in captions.facets(Filters(asof=0)) if f.name == "decision")
+    assert dict(facet.values)["accept"] == 1
+
+
+@pytest.mark.parametrize("sort", ["id", "gates", "edit", "disagreement"])
+def test_pages_hold_every_caption_once_forwards_and_backwards(shared: Served, sort: str) -> None:
+    captions = shared.app.state.desk.captions
+    filters = Filters.read({"sort": sort})
+    whole = [row.caption_id for row in captions.page(filters, size=1000).rows]
+    assert len(set(whole)) == len(whole) == captions.count(filters)
+    forwards, at, backs = [], captions.page(filters, size=7), []
+    while True:
+        forwards += [row.caption_id for row in at.rows]
+        backs.append(at)
+        if at.after is None:
+            break
+        at = captions.page(filters, after=at.after, size=7)
+    assert forwards == whole
+    for earlier in reversed(backs[:-1]):
+        assert at.before is not None
+        at = captions.page(filters, before=at.before, size=7)
+        assert at.rows == earlier.rows
+    assert at.before is None
+
+
+def test_a_newer_version_is_offered_and_marks_what_became_stale(ann: Browser, page: Served, dataset: Path) -> None:
+    changed = "train/drone/0000/view 0.jpeg#0"
+    ann.decide(changed, "accept", 0)
+    ann.decide(FIRST, "accept", 0)
+    assert write_version(dataset, changed=" and a canal") == "v0002"
+    assert "Load v0002" in ann.get("/").text
+    assert ann.post("/reload", {"back": "https://evil.example//x"}).headers["location"] == "/x"
+    overview = ann.get("/").text
+    assert "4 captions changed" in overview
+    states = {c: page.app.state.desk.captions.row(c).state for c in (changed, FIRST)}
+    assert states == {changed: "stale", FIRST: "accept"}
+    assert "kept, and not applied" in ann.get(address(changed)).text
+
+
+def test_decisions_survive_a_restart_and_are_exported(ann: Browser, page: Served, dataset: Path) -> None:
+    ann.decide(FIRST, "edit", 0, "A building — ünï.")
+    lines = [json.loads(line) for line in ann.get("/export.jsonl").text.splitlines()]
+    assert [(e["caption_id"], e["kind"], e["new_text"]) for e in lines] == [(FIRST, "edit", "A building — ünï.")]
+    with served(dataset) as again:
+        bob = again.sign_in()
+        assert "A building — ünï." in bob.get(address(FIRST)).text
+        assert bob.decide(FIRST, "accept", 1).status == 200
+    assert "bob" not in ann.get(address(FIRST)).text  # the other server takes in what was decided elsewhere
+    assert "2 events" in ann.get(address(FIRST)).text
+
+
+def test_distinct_states_say_what_is_the_matter(ann: Browser) -> None:
+    assert "No caption matches" in ann.get("/queue?q=zzzz").text
+    assert ann.get(address("train/none#0")).status == 404
+    filters = "platform=drone&split=train"
+    ann.post("/bulk", {"filters": filters, "count": "20", "decision": "accept"})
+    assert "Queue finished" in ann.get(f"/queue?{filters}&decision=open").text
+
+
+def test_hostile_names_stay_text(reader: Browser) -> None:
+    assert "onerror='window" not in reader.get("/queue").text
+    assert (
+        reader.get("/queue?building=%22%3E%3Cimg%20src%3Dx%20onerror%3D%27window.pwned%3D1%27%3E").text.count(
+            "<article"
+        )
+        == 7
+    )
+    assert HOSTILE[:30] not in reader.get("/").text
