@@ -604,14 +604,14 @@ def _written(raw: str, pieces: Iterable[Piece]) -> str:
     return apply_edits(raw, [Edit(a, b, raw[a:b], new) for a, b, new in pieces])
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _turned(raw: str, style: Style) -> tuple[Orbit, tuple[str, ...]]:
     """What to replace in a sentence, and the sentence, under each symmetry."""
     orbit = _pieces(_read(raw, style), raw)
     return orbit, tuple(_written(raw, pieces) for pieces in orbit)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _closed(raw: str, style: Style) -> bool:
     """Whether turning a sentence twice gives what turning it at once by both gives, whichever the symmetries are."""
     texts = _turned(raw, style)[1]
