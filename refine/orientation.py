@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from refine.orientation_spans import Mention, Tokens, lexicon, read, split
-from schemas.records import Edit, Stripped, apply_edits
+from schemas.records import Edit, Platform, Stripped, apply_edits
 
 OPPOSITE = {
     "left": "right", "right": "left", "top": "bottom", "bottom": "top",
@@ -36,7 +36,8 @@ class _Draft:
     tokens: Tokens
     mentions: list[Mention]
     pieces: list[tuple[int, int, str]] = field(default_factory=list)
-    chosen: dict[str, list[Directions]] = field(default_factory=dict)
+    chosen: dict[str, dict[Directions, str]] = field(default_factory=dict)
+    current: Mention | None = None
     done: set[int] = field(default_factory=set)
     pairs: dict[tuple[int, tuple[str, ...]], bool] = field(default_factory=dict)
 
@@ -48,7 +49,10 @@ class _Draft:
         """Remove tokens first .. last-1 with the blanks and commas that belong to them."""
         t = self.tokens
         before, after = t.code(first - 1), t.code(last)
-        if before == "p" and t.low[first - 1].endswith("ing") and after in ",.;$" and t.code(first - 2) in "^.;,":
+        bare = (before == "p" and t.low[first - 1].endswith("ing")) or (
+            t.word(first - 1) in lexicon().words["participle"]
+        )
+        if bare and after in ",.;$" and t.code(first - 2) in "^.;,":
             first -= 1  # Going clockwise from the top, one sees
             before = t.code(first - 1)
         if after == "B" and before in CLAUSE:
@@ -92,20 +96,41 @@ class _Draft:
 
     def which(self, noun: str, directions: Directions) -> str:
         """One, the other or another: how the editor keeps two sides apart without naming them."""
-        seen = self.chosen.setdefault(noun, [])
-        word = "one"
-        if seen and directions not in seen:
-            only = (
-                len(seen) == 1 and _opposite(directions) == seen[0] and not (noun == "corner" and len(directions) > 1)
-            )
-            word = "the other" if only else "another"
+        seen = self.chosen.setdefault(noun, {})
         if directions not in seen:
-            seen.append(directions)
-        return word
+            only = (
+                len(seen) == 1
+                and _opposite(directions) in seen
+                and not (noun == "corner" and len(directions) > 1)
+                and not self.third(directions)
+            )
+            plain = noun == "side" and len(directions) == 1 and self.third(directions)
+            more = {2: "a third", 3: "a fourth"}.get(len(seen), "another") if plain else "another"
+            seen[directions] = "one" if not seen else "the other" if only else more
+        return seen[directions]
+
+    def third(self, directions: Directions) -> bool:
+        """Whether a third place is told apart in the sentence: to the east, to the west and to the north."""
+        here = self.current
+        if here is None:
+            return False
+        pair = (directions, _opposite(directions))
+        begin = self.tokens.codes.rfind(".", 0, here.first) + 1
+        middle = re.search("tM(?=[w,&]|$)", self.tokens.codes[begin : self.sentence_end(here)])
+        return (middle is not None and "one" in self.tokens.low[begin : self.sentence_end(here)]) or any(
+            other.kind == here.kind and len(other.directions) == 1 and other.directions[0] not in pair
+            for other in self.mentions
+            if self.same_sentence(here, other)
+        )
+
+    def sentence_end(self, mention: Mention) -> int:
+        stop = self.tokens.codes.find(".", mention.last)
+        return len(self.tokens.codes) if stop < 0 else stop
 
     def one_of(self, possessive: str, noun: str, directions: Directions) -> str:
         """One of its sides, another of its sides, the other side."""
         word = self.which(noun, directions)
+        word = "another" if word.startswith("a ") else word
         return f"the other {noun}" if word == "the other" else f"{word} of {possessive} {_plural(noun)}"
 
     def same_noun(self, mention: Mention) -> bool:
@@ -123,6 +148,16 @@ class _Draft:
         begin = max((self.tokens.start[i] for i in range(mention.first) if self.tokens.codes[i] == "."), default=0)
         return any(
             begin <= piece[0] < end and piece[2].startswith("on ") and "side" in piece[2] for piece in self.pieces
+        )
+
+    def after_predicate(self, mention: Mention) -> bool:
+        """Whether an earlier place of the sentence completed its verb: X is north of A and Y (is) to the south."""
+        return any(
+            other.last <= mention.first
+            and other.kind in ("beside", "place")
+            and self.same_sentence(other, mention)
+            and self.tokens.code(other.first - 1) in "BV"
+            for other in self.mentions
         )
 
     def same_sentence(self, one: Mention, two: Mention) -> bool:
@@ -268,6 +303,13 @@ def _centre_follows(t: Tokens, index: int) -> bool:
     return t.code(index) == "M" or (t.code(index) in "tia" and t.code(index + 1) == "M")
 
 
+def _is_distance(t: Tokens, at: int) -> bool:
+    """Whether a length in numbers ends at a token: 200 metres (north of), three kilometres (to the south)."""
+    if t.word(at) not in lexicon().words["distance"]:
+        return False
+    return t.code(at - 1) == "#" or t.word(at - 1).isdigit() or t.word(at - 1) in lexicon().words["many"]
+
+
 def _beside(d: _Draft, m: Mention) -> None:
     """To the left of X, north of X, on the left side of X."""
     t = d.tokens
@@ -277,6 +319,12 @@ def _beside(d: _Draft, m: Mention) -> None:
         last -= 1
     directions = m.directions[0] if m.directions else frozenset()
     word = t.word(p.preposition) if p.preposition >= 0 else ""
+    if _is_distance(t, m.first - 1):
+        d.put(m.first, last + 1, "from")
+        return
+    if t.code(m.first - 1) == "#" and t.code(m.first - 2) == "&" and d.told_apart(m):
+        d.put(m.first, last + 1, f"on {d.which('side', directions)} side of")
+        return
     if (p.landmark >= 0 and _singular(t.low[p.landmark]) in ("side", "part", "hand", "end")) or (
         p.landmark < 0 and any(t.codes[i] == "H" for i in range(m.first, m.last)) and p.preposition >= 0
     ):
@@ -335,6 +383,11 @@ def _beside(d: _Draft, m: Mention) -> None:
     if d.flanked(m):
         d.put(first, last + 1, f"on {d.which('side', directions)} side of")
         return
+    if any(
+        other.kind == "place" and other.directions[:1] == (_opposite(directions),) and d.same_sentence(m, other)
+        for other in d.mentions
+    ):
+        d.which("side", directions)  # to the left of the tower is X, and to the right Y: next to it, on the other side
     d.put(first, last + 1, "next to")
 
 
@@ -379,6 +432,12 @@ def _place(d: _Draft, m: Mention) -> None:
             for part in parts:
                 _place(d, part)
             return
+    if _is_distance(t, m.first - 1) and p.landmark < 0:
+        d.put(m.first, m.last, "away")
+        return
+    if not several and re.match("&#[P2AF]", t.codes[m.last : m.last + 3]) and len(directions) == 1:
+        d.put(m.first, m.last, f"on {d.which('side', directions)} side")  # four on the left and two on the right
+        return
     if p.centre and p.landmark < 0 and not several:
         if preposition == "from":
             d.cut(m.first, m.last)
@@ -481,6 +540,9 @@ def _place(d: _Draft, m: Mention) -> None:
     if opens:
         _opening_place(d, m, p, image, tail)
         return
+    if _gapped(t, m) and d.after_predicate(m):
+        d.put(m.first, tail, "nearby")
+        return
     if image and preposition in ("on", "in", "at"):
         name = noun or "part"
         d.put(p.preposition, tail, f"{'on' if name == 'side' else 'in'} {d.which(name, directions)} {name}")
@@ -521,7 +583,7 @@ def _gapped(t: Tokens, m: Mention) -> bool:
     at = m.first - 1
     while at >= 0 and t.code(at) in "tawx#i" and m.first - at < 6:
         at -= 1
-    return at < m.first - 1 and t.code(at) in ",&;"
+    return at < m.first - 1 and t.code(at) in ",&;" and not t.word(m.first - 1).endswith(("ing", "est"))
 
 
 def _compared(t: Tokens, m: Mention) -> bool:
@@ -754,7 +816,7 @@ def _noun(d: _Draft, m: Mention) -> None:
             d.put(owner, m.last + 1, other if word != "one" else f"one of {whose} {_plural(noun)}")
             return
     of_two = after == "f" and t.code(m.last + 1) == "t" and t.code(m.last + 2) == "#"
-    second = after in ",.;$" and _opposite(directions) in d.chosen.get("one", [])
+    second = after in ",.;$" and _opposite(directions) in d.chosen.get("one", {})
     if determiner == "t" and end not in "LS" and not p.several and (of_two or second):
         d.put(m.first, m.last, d.which("one", directions))
         return
@@ -807,6 +869,9 @@ def _noun(d: _Draft, m: Mention) -> None:
         d.pieces.append((t.start[m.first], t.start[m.last], ""))
     elif bare:
         opens = t.code(m.first - 1) in CLAUSE or (t.code(m.first - 1) in ",&" and d.told_apart(m))
+        if t.code(m.first - 1) == "A" and t.code(m.first - 2) in CLAUSE and after in "BV":
+            d.put(m.first - 1, m.last, "nearby")  # Directly south lies
+            return
         if (after in "BV" and opens) or (after in ",.;&$" and d.told_apart(m) and _gapped(t, m)):
             d.put(m.first, m.last, f"on {d.which('side', directions)} side")
         elif _needs_place(t, m.first - 1):
@@ -885,7 +950,12 @@ def _relation(d: _Draft, m: Mention) -> None:
             return
         d.pieces.append((t.start[m.first], t.start[m.last + 1], ""))
         return
-    first = next((i for i in range(m.first, m.last) if t.codes[i] in "RbPr"), m.first)
+    first = bare = next((i for i in range(m.first, m.last) if t.codes[i] in "RbPr2hvneq"), m.first)
+    while first > m.first and t.low[first - 1] in lexicon().words["faint"]:
+        first -= 1
+    if _is_distance(t, m.first - 1) and t.code(m.last) in "tiawx":
+        d.put(first, m.last, "from")
+        return
     if len(re.findall("R", t.codes[m.first : m.last])) > 1:
         if after in "tiaw#" and t.low[m.last - 1] != "":
             d.put(first, m.last, "next to")
@@ -908,7 +978,7 @@ def _relation(d: _Draft, m: Mention) -> None:
     if t.code(m.last - 1) == "f":
         d.put(first, m.last, "beside")
     elif has_object and _centre_follows(t, m.last):
-        d.put(first, m.last, "off" if first > m.first else "near")
+        d.put(bare, m.last, "off" if bare > m.first else "near")
     elif has_object and d.flanked(m) and t.word(m.last) != "which":
         d.put(m.first, m.last, f"on {d.which('side', m.directions[0])} side of")
     elif has_object:
@@ -917,7 +987,7 @@ def _relation(d: _Draft, m: Mention) -> None:
         d.cut(m.first, m.last)
     elif t.word(m.first - 1) in ("pass", "passes", "passing"):
         d.put(m.first, m.last, "by")
-    elif t.word(m.first - 1) in ("it", "them"):
+    elif t.word(m.first - 1) in ("it", "them") or (t.code(m.first) == "A" and t.code(m.first - 1) == ","):
         d.cut(m.first, m.last)
     else:
         d.put(first, m.last, "nearby")
@@ -932,9 +1002,33 @@ PATH_MAIN = {
 }
 
 
+def _range_adjective(d: _Draft, m: Mention) -> None:
+    """A north-south avenue; the east-west runway ... the north-south one; with an east to west orientation."""
+    t = d.tokens
+    first, noun = m.first - (t.code(m.first) != "a" and t.code(m.first - 1) in "ta"), t.word(m.last)
+    if noun in lexicon().words["range_noun"] and t.code(first) == "a" and t.code(m.last + 1) in ",.;$":
+        if t.word(first - 1) in ("with", "in", "along", "on"):
+            d.cut(first - 1, m.last + 1)
+        else:
+            d.put(first, m.last, "a clear")
+        return
+    ranges = [other for other in d.mentions if other.kind == "axis" and t.code(other.last) in "wxL"]
+    alike = [other for other in ranges if noun == "one" or t.word(other.last) in (noun, "one")]
+    if t.code(first) == "t" and len(alike) > 1 and not noun.endswith("s"):
+        upright = t.code(m.first) in "nv"  # the two axes are told apart as two ends are
+        _attribute(d, first, m.last, frozenset({"top" if upright else "bottom"}))
+    elif t.code(first) == "a":
+        _attribute(d, first, m.last, frozenset())
+    else:
+        d.pieces.append((t.start[m.first], t.start[m.last], ""))
+
+
 def _axis(d: _Draft, m: Mention) -> None:
     """Running north-south, that runs from north to south, tilts from the lower left to the upper right."""
     t = d.tokens
+    if t.code(m.first) in "neqvha" and t.code(m.last) in "wxLSNIM" and t.code(m.first - 1) not in "pVTZ":
+        _range_adjective(d, m)
+        return
     before = t.word(m.first - 1)
     code = t.code(m.first - 1)
     ends = t.code(m.last) in ",.;$&z"
@@ -1017,7 +1111,10 @@ def _vertical(d: _Draft, m: Mention) -> None:
 def _facing(d: _Draft, m: Mention) -> None:
     t = d.tokens
     word = t.low[m.first]
-    if t.codes[m.last - 1] == "K" and m.last - m.first > 1:  # north-facing
+    pair = [other for other in d.mentions if other.kind == "facing" and t.code(other.first - 1) == "t"]
+    if t.codes[m.last - 1] == "K" and t.code(m.first - 1) == "t" and len(pair) > 1:
+        _attribute(d, m.first - 1, m.last, m.directions[0])
+    elif t.codes[m.last - 1] == "K" and m.last - m.first > 1:  # north-facing
         _attribute(d, m.first - (t.code(m.first - 1) == "a"), m.last, frozenset())
     elif word in ("facing", "pointing"):
         d.cut(m.first, m.last)
@@ -1057,7 +1154,10 @@ def _turned(d: _Draft, m: Mention) -> None:
         else:
             d.put(first, m.last, "lies there" if t.low[first].endswith("s") else "lying there")
         return
-    d.cut(first, m.last)
+    if t.code(first - 1) == "B" and t.code(m.last) in ",.;$":
+        d.put(first, m.last, "visible")
+    else:
+        d.cut(first, m.last)
 
 
 def _axis_adjective(d: _Draft, m: Mention) -> None:
@@ -1089,7 +1189,16 @@ def _depth(d: _Draft, m: Mention) -> None:
 
 
 def _clock(d: _Draft, m: Mention) -> None:
-    d.cut(m.first, m.last)
+    """At two o'clock (from the hall), in the 10 o'clock direction."""
+    t = d.tokens
+    if t.code(m.last) in "Ff" and t.code(m.last + 1) in "tia":
+        d.put(m.first, m.last + 1, "near")
+    elif t.code(m.last - 1) == "L":
+        d.put(m.first + 1, m.last, f"{d.which(t.low[m.last - 1], frozenset())} {t.low[m.last - 1]}")
+    elif _needs_place(t, m.first - 1):
+        d.put(m.first, m.last, "nearby")
+    else:
+        d.cut(m.first, m.last)
 
 
 RULES: dict[str, Callable[[_Draft, Mention], None]] = {
@@ -1121,7 +1230,11 @@ def _opens_sentence(raw: str, at: int) -> bool:
     last = at
     while last and raw[last - 1] in " \t\"'“‘(":
         last -= 1
-    return not last or raw[last - 1] in ".!?\n" or (last == at and raw[at - 1].islower())
+    return (
+        not last
+        or raw[last - 1] in ".!?\n"
+        or (last == at and raw[at - 1].islower() and not raw[at : at + 1].isspace())
+    )
 
 
 def _seam(raw: str, begin: int, end: int, text: str, upto: int) -> tuple[int, int, str]:
@@ -1147,10 +1260,13 @@ def _seam(raw: str, begin: int, end: int, text: str, upto: int) -> tuple[int, in
 
 def _edits(raw: str, pieces: list[tuple[int, int, str]]) -> tuple[Edit, ...]:
     merged = _merged(raw, pieces)
+    shouted = raw.isupper()
     edits = []
     for i, piece in enumerate(merged):
         upto = merged[i + 1][0] if i + 1 < len(merged) else len(raw)
         begin, end, text = _seam(raw, *piece, upto)
+        if shouted:
+            text = text.upper()
         if raw[begin:end] != text:
             edits.append(Edit(begin, end, raw[begin:end], text))
     return tuple(edits)
@@ -1205,14 +1321,19 @@ def _is_hollow(t: Tokens, first: int, stop: int, pieces: list[tuple[int, int, st
     return all(hollow.issuperset(text.lower().split()) for _, _, text in pieces)
 
 
-def strip(raw: str) -> Stripped:
+def strip(raw: str, platform: Platform | None = None) -> Stripped:
     """Take orientation out of one caption.
+
+    Args:
+        raw: the caption.
+        platform: where its image was taken from, which decides whether in front, behind, foreground and the like are
+            places in the image (satellite, drone) or facts (ground); without it the caption's words decide.
 
     Returns:
         The stripped text with the edits that make it; no edits and the same text where there is no orientation, empty
         text where there was nothing else.
     """
-    tokens, mentions = read(raw)
+    tokens, mentions = read(raw, None if platform is None else platform == "ground")
     if not tokens.low:
         return Stripped(raw)
     if len(raw) < 60 and _ONLY_DIRECTIONS.fullmatch(raw):
@@ -1222,6 +1343,7 @@ def strip(raw: str) -> Stripped:
     draft = _Draft(tokens, mentions)
     for mention in mentions:
         if mention.first not in draft.done:
+            draft.current = mention
             RULES[mention.kind](draft, mention)
     _drop_hollow(draft)
     edits = _edits(raw, draft.pieces)
@@ -1231,9 +1353,9 @@ def strip(raw: str) -> Stripped:
     return Stripped(text, edits)
 
 
-def strip_many(raws: Iterable[str]) -> Iterator[Stripped]:
+def strip_many(raws: Iterable[str], platform: Platform | None = None) -> Iterator[Stripped]:
     """Strip a stream of captions, in order, in constant memory."""
-    return map(strip, raws)
+    return (strip(raw, platform) for raw in raws)
 
 
 def contains_orientation(text: str) -> list[str]:

@@ -48,11 +48,11 @@ LETTERS: dict[str, str] = {
     "comma": ",", "stop": ".", "semicolon": ";", "hyphen": "-", "there": "y", "subordinate": "z", "be": "B",
     "adverb_of_degree": "A", "far": "J", "near_far": "Y", "most": "d", "number": "#", "place_verb": "V",
     "path_verb": "p",
-    "point_verb": "g", "verb": "O",
+    "point_verb": "g", "verb": "O", "compass_abbreviation": "D", "compass_initial": "D",
 }  # fmt: skip
 """One letter per class of the lexicon; every other word is "w", a direction word that is no orientation here is "x"."""
 
-TRIGGERS = frozenset("hvneqRGrWCXukoTZK@Y")
+TRIGGERS = frozenset("hvneqRGrWCXukoTZK@YD")
 _VIEW_DEPENDENT = frozenset("RGrkuTXY")
 """Letters that are no image positions in a street or ground photograph, where in front and above are facts."""
 _VIEWER = frozenset({"i", "my"})
@@ -178,6 +178,8 @@ def _is_left(low: list[str], codes: list[str], i: int) -> bool:
         return True
     if after in ",.;$" and low[max(i - 1, 0)] in ("other", "then"):
         return _clause_has(low, codes, i, frozenset({"left", "right"}))
+    if after == "f" and before in "B":
+        return not _clause_has(low, codes, i, lexicon().words["remainder"])
     if after in "fLSHN" or (after in "-" and i + 2 < len(low) and low[i + 2] in ("hand", "side", "right", "most")):
         return not (before in "B" and after != "f")
     if after in "hvM" or (after == "-" and i + 2 < len(codes) and codes[i + 2] in "hvM") or before in "v":
@@ -202,10 +204,14 @@ def _is_right(low: list[str], codes: list[str], i: int) -> bool:
     word = low[i + 1] if i + 1 < len(low) else ""
     after = codes[i + 1] if i + 1 < len(codes) else "$"
     second = low[i + 2] if i + 2 < len(low) else ""
+    if before == "p" and low[i - 1].startswith(("turn", "veer", "bend", "curve", "swing")) and after != "a":
+        return True
     if word in lexicon().words["angle_word"] or (after == "-" and second in lexicon().words["angle_word"]):
         return after in "P,&y" and before in "tivhP2F" and word not in ("next", "beside", "behind")
     if after == "f":
         return second != "way"
+    if word in lexicon().words["right_idiom"] or low[i + 1 : i + 3] == ["and", "proper"]:
+        return False
     return _is_left(low, codes, i)
 
 
@@ -221,6 +227,8 @@ def _is_vertical_place(low: list[str], codes: list[str], i: int) -> bool:
     following = low[j] if j < len(low) else ""
     if following in words["object_part"] or (j + 1 < len(low) and after in "w#" and low[j + 1] in words["object_part"]):
         return False
+    if word in ("top", "bottom") and following in words["bottom_idiom"]:
+        return False
     if word in ("top", "bottom") and (after == "-" or following in ("view", "views", "most")):
         return codes[i + 1] == "-" and j < len(codes) and codes[j] in "hvMLn"
     if word == "top" and i and (low[i - 1] == "on" or low[i - 1] in ("flat", "-", "roof", "hill", "mountain", "tree")):
@@ -231,6 +239,8 @@ def _is_vertical_place(low: list[str], codes: list[str], i: int) -> bool:
         return word in ("top", "bottom") and before == "w"
     if after in "LS" and j + 1 < len(codes) and codes[j + 1] == "f" and _tall_after_of(low, codes, j + 1, deep=False):
         return words["roof_like"].intersection(low[j + 2 : j + 6]) != frozenset()
+    if word == "lower" and before in "#" and after == "w" and codes[max(i - 2, 0)] != "t":
+        return _clause_has(low, codes, i, frozenset({"upper", "top"}))  # four lower blocks around a tower
     if word == "lower" and before in "aAB&,wfP" and after not in "hLSM":
         if before == "a" and following in ("one", "ones"):
             return _clause_has(low, codes, i, frozenset({"upper", "top"}))
@@ -246,6 +256,14 @@ def _is_vertical_place(low: list[str], codes: list[str], i: int) -> bool:
         and _clause_has(low, codes, i, frozenset({"with"}))
     ):
         return not _clause_has(low, codes, i, words["topped"]) or after in "hL"
+    if (
+        low[max(i - 2, 0) : i] == ["at", "the"]
+        and re.match("[B&]w$", "".join(codes[max(i - 4, 0) : i - 2]))
+        and after in ",.;$&"
+        and not low[i - 3].endswith("s")
+        and _clause_has(low, codes, i, words["topped"], 16)
+    ):
+        return False  # the chimney is white at the bottom and red at the top
     if word in ("top", "bottom") and before not in "tiP2FaAJMvhb-&^.;,":
         return after in "LhM"
     return True
@@ -265,6 +283,10 @@ def _is_relation(low: list[str], codes: list[str], i: int) -> bool:
         "towering",
         "towers",
         "hovering",
+    ):
+        return False
+    if low[i] != "behind" and (
+        (low[i + 1 : i + 2] and low[i + 1] in words["level_idiom"]) or "level" in low[i + 2 : i + 3]
     ):
         return False
     head = ""
@@ -291,7 +313,7 @@ def _is_up_down(low: list[str], codes: list[str], i: int) -> bool:
         return False
     if before == "g" and low[i] in ("up", "down"):
         return True
-    if before in "A" and low[i - 1] in ("further", "farther") and low[i] in ("up", "down"):
+    if before in "A" and low[i - 1] in ("further", "farther", "lower", "higher", "far") and low[i] in ("up", "down"):
         return True
     if (
         low[i] in ("up", "down")
@@ -304,6 +326,8 @@ def _is_up_down(low: list[str], codes: list[str], i: int) -> bool:
     if before in "hvneqWL" and i and low[i] in ("up", "down"):
         return before != "L" or after == "2"
     if i and low[i - 1] == "way" and after == "t" and low[i] == "down":
+        return True
+    if before in "p" and after == "F" and second in "ti":
         return True
     if before in "p" and (after in "t2i" or (after == "P" and second in "th")):
         return low[i - 1] not in ("go", "goes", "going", "pass") and low[i] in ("up", "down", "upwards", "downwards")
@@ -336,6 +360,8 @@ def _is_axis_adjective(low: list[str], codes: list[str], i: int) -> bool:
     noun = low[j] if j < len(low) else ""
     if low[i] == "diagonal":
         return noun in lexicon().words["road"] - {"path", "paths", "footpath", "footpaths"}
+    if low[i + 1 : i + 2] in (["one"], ["ones"]) or ("&" in codes[i + 1 : i + 2] and "X" in codes[i + 2 : i + 4]):
+        return True
     return noun in lexicon().words["strip"] or low[i - 1 : i] == ["the"]
 
 
@@ -355,7 +381,9 @@ def _is_facing(low: list[str], codes: list[str], i: int) -> bool:
 
 def _is_turned(low: list[str], codes: list[str], i: int) -> bool:
     after = codes[i + 1] if i + 1 < len(codes) else "$"
-    if low[i + 1 : i + 3] == ["so", "that"]:
+    if low[i + 1 : i + 3] == ["so", "that"] or "C" in codes[i + 1 : i + 5]:
+        return True
+    if re.match(r"A*2t?[hneqv]", "".join(codes[i + 1 : i + 6])):
         return True
     if low[i] in ("turned", "oriented"):
         return False
@@ -367,6 +395,13 @@ def _is_turned(low: list[str], codes: list[str], i: int) -> bool:
     return after in ",.;$&WC" or (after == "A" and codes[i + 2 : i + 3] in (["W"], ["C"]))
 
 
+def _is_clock(low: list[str], codes: list[str], i: int) -> bool:
+    """At 3 o'clock as a direction, not as the time of day."""
+    if not any(codes[j] in "P2" or low[j] == "the" for j in range(max(i - 4, 0), i)):
+        return codes[i + 1 : i + 2] in (["N"], ["L"])
+    return lexicon().words["clock_word"].isdisjoint(low)
+
+
 def _is_angle(low: list[str], codes: list[str], i: int) -> bool:
     after = codes[i + 1] if i + 1 < len(codes) else "$"
     return low[max(i - 3, 0) : i] == ["set", "at", "an"] and after != "2"
@@ -374,7 +409,8 @@ def _is_angle(low: list[str], codes: list[str], i: int) -> bool:
 
 CHECKS: dict[str, Callable[[list[str], list[str], int], bool]] = {
     "v": _is_vertical_place, "R": _is_relation, "u": _is_up_down, "T": _is_travel, "W": _is_adverb,
-    "X": _is_axis_adjective, "r": _is_front, "k": _is_back, "K": _is_facing, "Z": _is_turned, "@": _is_angle,
+    "o": _is_clock, "X": _is_axis_adjective, "r": _is_front, "k": _is_back, "K": _is_facing, "Z": _is_turned,
+    "@": _is_angle,
 }  # fmt: skip
 
 
@@ -422,7 +458,7 @@ def _quoted(raw: str) -> list[tuple[int, int]]:
 
 def _shouting(raw: str) -> bool:
     """Whether capitals carry no information: most words begin with one."""
-    words = re.findall(r"[A-Za-z]{4,}", raw)
+    words = re.findall(r"[A-Za-z]{2,}", raw)
     return len(words) > 3 and sum(word[0].isupper() for word in words) > 0.7 * len(words)
 
 
@@ -439,9 +475,14 @@ class _Chunk(NamedTuple):
     """Its words that tell a street photograph from an aerial view."""
 
 
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff]")
+"""Characters that nobody sees; they part words, and spoil no phrase."""
+
+
 def _chunk(text: str) -> _Chunk:
     # spaCy refuses lone surrogates, which broken annotation files contain; the stand-in keeps every offset
     readable = text if text.isascii() else re.sub(r"[\ud800-\udfff]", "\ufffd", text)
+    readable = _CONTROL.sub(" ", readable)
     nlp = language()
     with nlp.memory_zone():  # else spaCy keeps every word that it ever saw
         tokens = [(token.lower_, token.idx, token.idx + len(token)) for token in nlp.make_doc(readable)]
@@ -552,8 +593,11 @@ def _sentence(text: str, ground: bool, chunks: _Chunks) -> _Sentence:
     return _Sentence(tokens.codes, low, start, end, find(tokens), True, depends, view)
 
 
-def read(raw: str) -> tuple[Tokens, list[Mention]]:
-    """A caption's tokens with its orientation expressions, as `tokenise` and `find` give them."""
+def read(raw: str, ground: bool | None = None) -> tuple[Tokens, list[Mention]]:
+    """A caption's tokens with its orientation expressions, as `tokenise` and `find` give them.
+
+    Whether it describes a ground photograph is guessed from its words if `ground` does not say it.
+    """
     parts = raw.split(". ")
     texts = [part + "." for part in parts[:-1]]
     texts.append(parts[-1])
@@ -563,9 +607,11 @@ def read(raw: str) -> tuple[Tokens, list[Mention]]:
         return Tokens(raw, [], [], [], ""), []
     if not all(sentence.codes.endswith(".") for sentence in sentences[:-1]):  # St. Mary's
         texts, sentences = [raw], [_aerial[raw]]
-    if any(sentence.depends for sentence in sentences) and _is_ground_view(
-        frozenset(word for sentence in sentences for word in sentence.view)
-    ):
+    if ground is None:
+        ground = any(sentence.depends for sentence in sentences) and _is_ground_view(
+            frozenset(word for sentence in sentences for word in sentence.view)
+        )
+    if ground:
         _street.trim()
         sentences = [_street[text] for text in texts]
     low: list[str] = []
@@ -603,15 +649,24 @@ def _judge(
     raw: str, low: list[str], codes: list[str], start: list[int], end: list[int], found: list[int], ground: bool
 ) -> None:
     """Take their letters from direction words, at `found`, that are no orientation where they stand."""
+    for i in range(1, len(low)):
+        if low[i] in ("little", "bit") and low[i - 1] == "a" and codes[i + 1 : i + 2] != ["f"]:
+            codes[i - 1] = "A"  # a little to the left
     has_names = not raw.isupper()
     quoted = _quoted(raw) if "'" in raw or '"' in raw or "‘" in raw or "“" in raw else []
     for i in found:
+        if codes[i] == "D":
+            codes[i] = _abbreviated(raw, low, codes, start, i)
         if codes[i] == "Y":
             qualifies = low[i] == "far" or (i > 0 and codes[i - 1] == "t")  # the near left corner
             codes[i] = "v" if _near_side(low, codes, i) and not ground else "J" if qualifies else "P"
             continue
         if low[i] == "down" and _down_side(codes, i):
             codes[i] = "v"
+        if low[i] in ("up", "down") and i and low[i - 1] in ("lower", "higher", "far"):
+            codes[i - 1] = "A"
+            if i > 1 and low[i - 2] in ("much", "even"):
+                codes[i - 2] = "A"
         if (
             (quoted and any(a <= start[i] < b for a, b in quoted))
             or (
@@ -620,6 +675,7 @@ def _judge(
                 and _is_name(raw, low, start, end, codes, i)
             )
             or (ground and codes[i] in _VIEW_DEPENDENT)
+            or _compounded(low, codes, start, end, i)
         ):
             codes[i] = "x"
         elif codes[i] in "rk" and low[i - 1] == "the" and i > 1 and codes[i - 2] in "P2":
@@ -637,6 +693,30 @@ def _judge(
             ok = check is None or check(low, codes, i)
         if not ok:
             codes[i] = "g" if low[i] == "pointing" else "x"
+
+
+def _abbreviated(raw: str, low: list[str], codes: list[str], start: list[int], i: int) -> str:
+    """The letter of NE, SW, N: a compass direction in capitals, a single letter only in a pair such as N-S."""
+    if not raw[start[i]].isupper() or raw.isupper():
+        return "w"
+    if len(low[i]) == 2:
+        return "q" if raw[start[i] + 1].isupper() else "w"
+    paired = any(
+        codes[j : j + 1] == ["-"] and low[k : k + 1] and low[k] in lexicon().words["compass_initial"]
+        for j, k in ((i - 1, max(i - 2, 0)), (i + 1, i + 2))
+    )
+    return ("n" if low[i] in "ns" else "e") if paired else "w"
+
+
+def _compounded(low: list[str], codes: list[str], start: list[int], end: list[int], i: int) -> bool:
+    """Whether a hyphen makes another word of a direction word: top-down, upper-class, above-ground, Western-style."""
+    for dash, other in ((i - 1, i - 2), (i + 1, i + 2)):
+        if dash < 0 or other < 0 or other >= len(codes) or codes[dash] != "-" or low[dash] == "/":
+            continue
+        touching = end[min(dash, other)] == start[max(dash, other)] and end[min(dash, i)] == start[max(dash, i)]
+        if touching and codes[other] in "wuOV&#@I" and low[other] not in lexicon().words["central"]:
+            return True
+    return False
 
 
 def _down_side(codes: list[str], i: int) -> bool:
@@ -669,7 +749,8 @@ def _is_ground_view(words: frozenset[str]) -> bool:
 
 # ---- grammar: phrases over the letters ------------------------------------------------------------------------------
 
-_X = r"(?:[vh]-?[vh]|n-?q|e-?q|n-?e|q|[vhne])(?:-?H|-d)?(?!-K)"  # upper left, lower right-hand, north-east
+_X = r"(?:[vh]-?[vh]|n-?q|e-?q|n-?e|q|[vhne])(?:-?H|-d)?(?!-[Kneqhv])"  # upper left, lower right-hand, north-east
+_R = r"(?:[vh]-?[vh]|n-?q|e-?q|n-?e|q|[vhne])"  # one end of a range: north-south
 _D = rf"(?:M-?{_X}|{_X}-w(?=L)|{_X}-?M|{_X})"  # middle right, upper centre
 _DD = rf"{_D}(?:(?:,(?:{_D}|M)(?=,?[&,]))*,?&[tia]?{_D})?"  # upper and right; left, right and bottom
 _T = r"(?:bt?|[tia])?J?"  # the, its, both the, the far
@@ -678,17 +759,21 @@ _OF_IMAGE = r"(?:ft?I)?"
 
 GRAMMAR: dict[Kind, str] = {
     "axis": rf"F[ti]?{_D}[LS]?u?A*[2P]t?{_D}[LS]?{_OF_IMAGE}"
-    rf"|P[tia]?{_X}(?:2|-){_X}N|P[tia]?{_X}N|{_X}2t?{_X}(?!f)|n-n|e-e|h-h|v-v|q-q"
+    rf"|P[tia]?{_R}(?:2|-){_R}N|P[tia]?{_X}N|a?{_X}2t?{_X}(?!f)|n-n|e-e|h-h|v-v|q-q"
     rf"|(?<=p)(?:n&n|e&e)",
-    "origin": rf"F[ti]?{_D}[LS]?u?(?=[2P])",
+    "origin": rf"u?F[ti]?{_D}[LS]?u?(?=[2P])",
     "beside": rf"A*[P2F]{_T}{_DD}(?:-?[LS])?f(?!t?I)|(?<![tia])A*{_DD}f(?!t?I)",
     "relation": rf"(?=[^.;BVwO]{{0,14}}R)b?(?:A*(?:[P2]{_T})?{_D}f?(?:,(?:[P2]{_T})?{_D})*,?&)?A*R"
     r"(?:,?&R|,R(?=,?&))*|A*Prf?",
     "depth": rf"[P2]?(?:tJ?)?(?:{_D})?G",
     "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:(?:,?&|,)A*(?!F)(?:{_PP}{_OF_IMAGE}(?![LSNf])|PtG))*",
     "facing": rf"KA?(?:{_X})|[neq]-K",
-    "clock": r"Pt?[#w]?oN?|oN?",
-    "turned": r"[B&]?Zwzi[wLSM]{1,3}[KTgBpVx][A2tP]*(?:" + _X + r")|A*ZA*[WC]?|Pa@|TA*C(?:FtX)?&?",
+    "clock": r"Pt?w?[#w]?o[NL]?|oN?",
+    "turned": r"[B&]?Zwzi[wLSM]{1,3}[KTgBpVx][A2tP]*(?:"
+    + _X
+    + r")|A*Z(?:A*2t?"
+    + _X
+    + r"|[Aw#]{0,3}[WC](?:P[Aw#]{1,3}(?=[,.;&$]|$))?)|A*Z[AW]*|Pa@|TA*C(?:FtX)?&?",
     "travel": r"T",
     "vertical": r"A*u|A*k",
     "adverb": r"A*[WC]",
@@ -696,13 +781,17 @@ GRAMMAR: dict[Kind, str] = {
     "noun": rf"{_T}{_DD}(?:-?[LS])?",
 }
 _ONE_PLACE = re.compile(rf"A*u?{_PP}{_OF_IMAGE}")
-_AHEAD = rf"(?=[ABFPtiabJM2&u-]{{0,6}}[w#]?[{''.join(sorted(TRIGGERS - {'Y'}))}])"  # spares the grammar most positions
+_AHEAD = (
+    rf"(?=[ABFPtiabJM2&u-]{{0,6}}[w#]{{0,2}}[{''.join(sorted(TRIGGERS - {'Y'}))}])"  # spares the grammar most positions
+)
 _GRAMMAR = re.compile(_AHEAD + "(?:" + "|".join(f"(?P<{kind}>{pattern})" for kind, pattern in GRAMMAR.items()) + ")")
 
 
 @cache
 def _named(word: str, code: str) -> frozenset[str]:
     """The directions that one word names: north-western -> {north, west}."""
+    if len(word) < 3 and code in "neq":
+        return frozenset({"n": "north", "s": "south", "e": "east", "w": "west"}[letter] for letter in word)
     if code in "vRu":
         high = word in ("above", "up", "far") or word.startswith(("upper", "top"))
         return frozenset({"top" if high else "bottom"})

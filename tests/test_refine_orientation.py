@@ -136,7 +136,7 @@ EDITED = [
     ("The roof is red. It is aligned north-south. A lawn surrounds it.", "The roof is red. A lawn surrounds it."),
     ("The image is oriented with north at the top.", ""),
     ("To the left there is a church, to the right a school, and at the bottom a park.",
-     "On one side there is a church, on the other side a school, and on another side a park."),
+     "On one side there is a church, on another side a school, and on a third side a park."),
     ("the hall has a white roof on the left there is a road and on the right there is a lake",
      "the hall has a white roof on one side there is a road and on the other side there is a lake"),
     ("The mill is at the bottom left, the barn at the top right, and the silo in the middle.",
