@@ -360,6 +360,7 @@ def _said_of_stretch(case: Case, heads: frozenset[str], said: Mention) -> bool:
         return True
     own = {h for m in case.source.of(said.kind) if m.sentence == said.sentence for h in m.heads}
     near = {m.concept for m in case.source.of("object") if m.sentence == said.sentence} - own
+    near |= {concept for _, concept in case.source.things} - own
     return any(related(h, n) for h in heads for n in near)
 
 

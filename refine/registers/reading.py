@@ -252,7 +252,7 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue
             if words[0] in {"lot", "lots"} and tokens[at + 1 : at + 2] == ("of",):
                 continue  # many
-            if words[0] == "door" and at and tokens[at - 1] == "next":
+            if at and (tokens[at - 1], words[0]) in {("next", "door"), ("in", "front")}:
                 continue
             if words[0] in {"plane", "planes"} and not surfaces.isdisjoint(tokens):
                 continue  # of a roof
@@ -491,7 +491,7 @@ def _said_of(w: _Words, start: int, end: int, kind: str) -> tuple[frozenset[str]
     """What the attribute at tokens [start, end) is said of: (likeliest concepts, firm, all it may be said of)."""
     out = _ahead(w, start, end, kind)
     before = start - 1
-    while before >= max(0, start - 10) and w.modifier(before):
+    while before >= max(0, start - 10) and (w.modifier(before) or _lists_colours(w, before)):
         before -= 1
     opener = w.token(before)
     if kind == "material":
@@ -510,6 +510,10 @@ def _said_of(w: _Words, start: int, end: int, kind: str) -> tuple[frozenset[str]
     if opener in {"of", "in"} and not specific and w.noun_at.get(before - 1) is not None:  # a roof of white
         return frozenset(behind), True, frozenset()
     return frozenset(out + behind), False, _nouns_in(w, start)
+
+
+def _lists_colours(w: _Words, at: int) -> bool:
+    return w.token(at) in {",", "and"} and "colour" in w.kinds.get(at - 1, ()) and "colour" in w.kinds.get(at + 1, ())
 
 
 def _nouns_in(w: _Words, start: int) -> frozenset[str]:
@@ -536,6 +540,9 @@ def _numbers_of(w: _Words) -> Iterable[Mention]:
         ):
             at += 1
             continue  # a shape
+        if w.token(at - 1) in DEFINITE | {"all"} and not _ahead(w, at, at + 1, "number"):
+            at += 1
+            continue  # "the two" are things named before
         end = at + 1
         if value in TENS and w.token(end) == "-" and (ones := number(w.token(end + 1))):
             value, end = value + ones, end + 2
@@ -637,7 +644,14 @@ def _things(
     things: list[tuple[int, str]] = []
     strangers: list[str] = []
     for at, token in enumerate(tokens):
-        if at in covered or not token[0].isalpha() or len(token) < 3 or plain(token) or token in NUMBERS:
+        if (
+            at in covered
+            or not token[0].isalpha()
+            or len(token) < 3
+            or plain(token)
+            or token in NUMBERS
+            or token in lexicon().denied
+        ):
             continue
         after = tokens[at + 1] if at + 1 < len(tokens) else "."
         start = at - 1
