@@ -165,7 +165,10 @@ def write_table(path: Path, table: pa.Table) -> WrittenFile:
                 writer.write_table(rows.slice(start, ROW_GROUP[name]).combine_chunks())
 
     write_in_one_step(path, write)
-    return WrittenFile(rows.num_rows, Path(path).stat().st_size, sha256_file(path))
+    try:
+        return WrittenFile(rows.num_rows, Path(path).stat().st_size, sha256_file(path))
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read back ({error.strerror}): run the same command again.") from error
 
 
 def shard_path(table: str, split: Split | None, platform: Platform | None, part: int) -> str:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from itertools import chain
 from pathlib import Path
 
@@ -308,14 +309,15 @@ def clean(work: Path, shards: Set[str], answers: Set[str]) -> None:
     """
     for name in (BUILD, TRASH):
         shutil.rmtree(work / name, ignore_errors=True)
-    for folder in _entries(work / "shards"):
+    results = _entries(work / "shards")
+    for folder in results:
         with suppress(OSError):
             # A file of a version is a hard link to the step's result: both go for the price of one.
-            if folder.name not in shards and not any(f.stat().st_nlink > 1 for f in folder.glob("*.parquet")):
+            if folder.name not in shards and not any(f.stat().st_nlink > 1 for f in _entries(folder)):
                 shutil.rmtree(folder, ignore_errors=True)
     unused = [path for path in _entries(work / "answers") if path.name not in answers]
-    unfinished = [work.parent.glob(TEMPORARY), work.glob(TEMPORARY), work.glob(f"shards/*/{TEMPORARY}")]
-    for path in [*unused, *chain.from_iterable(unfinished)]:
+    beside = chain.from_iterable(_entries(folder) for folder in (work.parent, work, *results))
+    for path in [*unused, *(path for path in beside if fnmatch(path.name, TEMPORARY))]:
         with suppress(OSError):
             path.unlink()
 

@@ -439,7 +439,6 @@ def build_shard(job: ShardJob, key: str) -> ShardResult:
     copies = _refuse_copies(images, rows)
     _fill(job, [image for image in images if image.source.path not in copies], copies, rows)
     folder = _folder(job, key)
-    folder.mkdir(parents=True, exist_ok=True)
     files: dict[Table, Shard] = {}
     for table in TABLES:
         if values := getattr(rows, table):
