@@ -77,7 +77,7 @@
       close(area);
     }
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || event.isComposing) return;
-    if (event.target.closest("input, textarea, select, dialog, [contenteditable]")) return;
+    if (event.target.closest("input:not([type=checkbox]), textarea, select, dialog, [contenteditable]")) return;
     if (!keysOn() || !Object.hasOwn(acts, event.key)) return;
     event.preventDefault();
     acts[event.key]();
