@@ -206,7 +206,7 @@ def test_a_server_that_is_gone_for_good_ends_every_ask_with_one_sentence() -> No
         return list(await asyncio.gather(*(client.ask(REQUEST) for _ in range(9)), return_exceptions=True))
 
     errors = use([url], many)
-    assert 1 <= time.monotonic() - start < 3
+    assert 1 <= time.monotonic() - start < 10
     assert {type(error) for error in errors} == {ServersGoneError}
     assert f"({url}: Connection refused): start it and repeat the command" in str(errors[0])
     assert "No vLLM server has answered since" in str(errors[0])
@@ -220,7 +220,7 @@ def test_a_server_that_hangs_is_noticed_before_its_requests_time_out(monkeypatch
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         with pytest.raises(ServersGoneError, match="no answer in time"):
             use([url], lambda client: client.ask(REQUEST), ServerConfig(timeout=60, patience=1))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15
 
 
 def test_a_slow_but_healthy_server_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
