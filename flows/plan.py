@@ -18,7 +18,8 @@ from typing import Any
 from data.hashes import Hashes
 from data.shards import atomic_write
 from flows.jobs import ShardJob
-from flows.steps import ShardResult, stored_result
+from flows.steps import ShardResult, stored_result, was_finished
+from flows.wording import variants
 from schemas.config import config_dict
 from schemas.records import Split
 
@@ -43,6 +44,8 @@ CODE_OF_TRAIN = (  # val and test pass through unchanged, so nothing here concer
 DATA = (".py", ".yaml", ".tsv", ".gz", ".txt")
 LIBRARIES = ("albumentations", "numpy", "opencv-python-headless", "pillow", "pyarrow", "spacy")
 PLAN = "plan.json"
+TEXT_GROWTH = 4  # bytes in a shard for a character of the source: raw, stripped, refined, final, replies, compressed
+MARGIN = 64 * 2**20  # for manifest, card, hashes and what is on its way
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Planned:
         parts: kind of input -> hash of it; the key is the hash of them all.
         stored: the result of an earlier run under this key, or None.
         reason: why it has to be made, in words; empty when it is stored.
+        damaged: an earlier run finished it, but its files are not what they were.
     """
 
     job: ShardJob
@@ -60,6 +64,7 @@ class Planned:
     parts: dict[str, str]
     stored: ShardResult | None
     reason: str
+    damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,20 @@ class Plan:
         tally.update((name.split("platform=")[1].split("/")[0], "dropped") for name in self.dropped)
         what = ("reused", "recomputed", "dropped")
         return {p: {w: tally[p, w] for w in what} for p in sorted({platform for platform, _ in tally})}
+
+    def damaged(self) -> list[str]:
+        """Names of the shards of which .work holds a damaged result."""
+        return [shard.job.name for shard in self.shards if shard.damaged]
+
+    def space(self) -> int:
+        """Bytes on disk, roughly and not less, that the shards to be made will take."""
+        total = 0
+        for job in (shard.job for shard in self.shards if not shard.stored):
+            copies = 1 + len(variants(job.config, job.split, job.platform))
+            images = sum(image.bytes for image in job.images)
+            texts = sum(len(caption.raw) for caption in job.captions) + sum(len(r.sentence) for r in job.regions)
+            total += copies * (images + TEXT_GROWTH * texts)
+        return total + MARGIN * (total > 0)
 
 
 @cache
@@ -133,7 +152,9 @@ def plan_shard(job: ShardJob, hashes: Hashes, before: Mapping[str, Any]) -> Plan
     parts = key_parts(job)
     key = _hash([job.split, job.platform, parts])
     stored = stored_result(job, key, hashes)
-    return Planned(job, key, parts, stored, "" if stored else _reason(job, parts, before))
+    damaged = stored is None and was_finished(job, key)
+    reason = "its stored result is damaged" if damaged else "" if stored else _reason(job, parts, before)
+    return Planned(job, key, parts, stored, reason, damaged)
 
 
 def _reason(job: ShardJob, parts: Mapping[str, str], before: Mapping[str, Any]) -> str:
@@ -146,7 +167,7 @@ def _reason(job: ShardJob, parts: Mapping[str, str], before: Mapping[str, Any]) 
         "replies": "the model's replies",
         "decisions": "decisions of reviewers",
     }
-    return "; ".join(said.get(kind, kind) for kind in changed) or "its stored result is missing or damaged"
+    return "; ".join(said.get(kind, kind) for kind in changed) or "its stored result is missing"
 
 
 def _difference(old: object, new: object, key: str = "") -> str:
@@ -172,8 +193,9 @@ def remember(planned: Plan, work: Path) -> None:
 def _last(work: Path) -> dict[str, Any]:
     try:
         kept = json.loads((work / PLAN).read_text(encoding="utf-8"))
-        return {str(n): v for n, v in kept.items() if isinstance(v["parts"], dict) and isinstance(v["config"], dict)}
-    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+        whole = {n: v for n, v in kept.items() if isinstance(v["parts"], dict) and isinstance(v["config"], dict)}
+        return {name: value for name, value in whole.items() if "/platform=" in name}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
         return {}
 
 

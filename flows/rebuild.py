@@ -27,7 +27,7 @@ from data.hashes import Hashes, remembered
 from data.partition import PARTS
 from data.readers import Source, read_source
 from data.shards import write_table
-from data.versions import WORK, Published, clean, lock, prune, publish, tables
+from data.versions import WORK, Published, check_space, clean, lock, prune, publish, tables
 from flows.jobs import ShardJob, deal, decided, hashed
 from flows.plan import Plan, lines, plan, remember, step_version
 from flows.progress import report
@@ -211,15 +211,16 @@ def rebuild(
         rehash: read every file again instead of trusting its size, time and inode.
 
     Returns:
-        version, new, shards, reused, plan, accounts, counts, gates, decisions (of reviewers: applied, stale, unknown),
-        ignored, notes, refining (what the model was asked; empty without one), removed (versions), and train: the
-        scores.
+        version, new, shards, reused, plan, damaged (shards made again because their stored result was), accounts,
+        counts, gates, decisions (of reviewers: applied, stale, unknown), ignored, notes, refining (what the model was
+        asked; empty without one), removed (versions), and train: the scores.
     """
     settings, dataset = _settings(source, out, config)
     with lock(dataset), remembered(dataset / WORK / "hashes.sqlite", rehash=rehash) as hashes:
         found, planned, refining, unknown = _planned(source, dataset, settings, hashes, finish_with_what_we_have)
         results = {shard.job.name: shard.stored for shard in planned.shards if shard.stored}
         missing = [shard for shard in planned.shards if not shard.stored]
+        check_space(dataset, planned.space())
         report("shards", len(results), len(planned.shards), f"{len(results)} reused")
         with _pool(runner) if missing else nullcontext() as pool:
             futures = [_shard.submit(s.job.name, _opaque(s.job), s.key, _opaque(pool)) for s in missing]
@@ -236,7 +237,7 @@ def rebuild(
         removed = prune(dataset, keep) if keep else []
         answers = {Path(shard.job.answers).name for shard in planned.shards if shard.job.answers}
         clean(dataset / WORK, {shard.key for shard in planned.shards}, answers)
-        result |= {"refining": refining, "plan": planned.counts(), "removed": removed}
+        result |= {"refining": refining, "plan": planned.counts(), "damaged": planned.damaged(), "removed": removed}
     if train_run and result["new"]:
         from flows.train import train
 
@@ -262,6 +263,8 @@ def _planned(
     jobs, unknown = decided(jobs, standing_decisions(dataset / REVIEWS))
     refining: dict[str, Any] = {}
     if settings.refine.refiner == "vllm":
+        answered_before, _ = with_answers(jobs, settings, dataset / WORK, hashes, step_version("train"))
+        check_space(dataset, plan(answered_before, hashes, dataset / WORK).space())  # not after hours of asking
         jobs, refining = _refine(_opaque(jobs), settings, dataset / WORK, _opaque(hashes), only_stored)
     return found, plan(jobs, hashes, dataset / WORK), refining, unknown
 

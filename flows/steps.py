@@ -416,8 +416,13 @@ def stored_result(job: ShardJob, key: str, hashes: Hashes) -> ShardResult | None
             rejects=tuple(Reject(**reject) for reject in values["rejects"]),
             notes=tuple(values["notes"]),
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def was_finished(job: ShardJob, key: str) -> bool:
+    """Whether an earlier run finished the shard; if `stored_result` gives None then, its files were damaged since."""
+    return (_folder(job, key) / RESULT).exists()
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

@@ -87,7 +87,7 @@ def test_changed_code_and_damage_are_named(source: Path, tmp_path: Path, monkeyp
     damaged = planned(source, work).shards[0]
     assert damaged.stored is not None
     (Path(damaged.stored.folder) / "images.parquet").write_bytes(b"")
-    assert reasons(planned(source, work)) == {damaged.job.name: "its stored result is missing or damaged"}
+    assert reasons(planned(source, work)) == {damaged.job.name: "its stored result is damaged"}
     monkeypatch.setattr(module, "step_version", lambda split: "other")
     assert set(reasons(planned(source, work)).values()) == {"georefine or a library is another version"}
 
