@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -295,6 +297,30 @@ def test_a_server_gone_for_good_is_one_sentence_and_the_replies_are_kept(store: 
         rows, tally = run(todo, [server.url], store)
     assert len(rows) == 60
     assert (tally.stored, tally.sent) == (done, 60 - done)
+
+
+REFINER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_refine_vllm import run, some
+run(some(60), [sys.argv[1]], Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_after_kill_9_only_what_was_under_way_is_asked_again(store: Path) -> None:
+    with ScriptedServer(lambda request, number: replace(echo(request, number), delay=0.02)) as server:
+        killed = subprocess.Popen([sys.executable, "-c", REFINER, server.url, str(store), str(Path(__file__).parent)])
+        while len(server.requests) < 20 and killed.poll() is None:
+            time.sleep(0.01)
+        killed.kill()
+        assert killed.wait() == -9
+        rows, tally = run(some(60), [server.url], store)
+        undisturbed, _ = run(some(60), [server.url], store.with_name("other.sqlite"))
+    assert rows == undisturbed
+    assert tally.stored >= 20 - 2 * SERVER.in_flight
+    assert tally.stored + tally.sent == 60
 
 
 def test_captions_are_read_as_they_are_wanted(store: Path) -> None:
