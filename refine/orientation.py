@@ -370,6 +370,9 @@ def _beside(d: _Draft, m: Mention) -> None:
     if word in ("in", "at", "within", "on", "across", "along") and (
         word in ("in", "within", "across", "along") or t.word(last - 1) in ("top", "bottom")
     ):
+        if word == "at" and t.word(last - 1) in ("top", "bottom"):
+            d.put(p.preposition + 1, last, f"{d.which('end', directions)} end")
+            return
         noun = "side" if word in ("along", "across") else "part"
         preposition = word if word in ("along", "across") else "in"
         d.put(p.preposition, last, f"{preposition} {d.which(noun, directions)} {noun}")
@@ -675,7 +678,7 @@ def _opening_place(d: _Draft, m: Mention, p: _Phrase, image: bool, tail: int) ->
     after = t.code(m.last)
     if t.word(m.first - 1) == ";" and after == "," and t.code(m.last + 1) in "a#wt" and not d.paired(m):
         d.put(m.first, m.last, "elsewhere")
-    elif d.paired(m):
+    elif d.paired(m) or _opposite(m.directions[0]) in d.chosen.get("side", {}):
         first = m.first if t.word(m.first) in ("further", "farther") else p.preposition
         d.put(first, tail, f"on {d.which('side', m.directions[0])} side")
     elif after in "Bpg" or (
@@ -901,6 +904,8 @@ def _noun(d: _Draft, m: Mention) -> None:
     else:
         preposition = t.word(m.first - 1)
         noun = {"along": "side", "across": "side", "around": "edge"}.get(preposition, "part")
+        if _opposite(directions) in d.chosen.get("side", {}):
+            noun = "side"
         if p.several:
             d.put(m.first, m.last, f"{_how_many(t, m)} {noun}s")
         else:
@@ -1228,7 +1233,7 @@ def _merged(raw: str, pieces: list[tuple[int, int, str]]) -> list[tuple[int, int
 
 def _opens_sentence(raw: str, at: int) -> bool:
     last = at
-    while last and raw[last - 1] in " \t\"'“‘(":
+    while last and raw[last - 1] in " \t\"'“‘(\ufeff\u200b":
         last -= 1
     return (
         not last

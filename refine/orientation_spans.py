@@ -239,6 +239,10 @@ def _is_vertical_place(low: list[str], codes: list[str], i: int) -> bool:
         return word in ("top", "bottom") and before == "w"
     if after in "LS" and j + 1 < len(codes) and codes[j + 1] == "f" and _tall_after_of(low, codes, j + 1, deep=False):
         return words["roof_like"].intersection(low[j + 2 : j + 6]) != frozenset()
+    if after == "L" and any(
+        codes[k] == "x" and low[k] in words["vertical"] and low[k + 1] == following for k in range(max(i - 20, 0), i)
+    ):
+        return False  # the upper half of the facade is yellow and the lower half grey
     if word == "lower" and before in "#" and after == "w" and codes[max(i - 2, 0)] != "t":
         return _clause_has(low, codes, i, frozenset({"upper", "top"}))  # four lower blocks around a tower
     if word == "lower" and before in "aAB&,wfP" and after not in "hLSM":
@@ -259,7 +263,7 @@ def _is_vertical_place(low: list[str], codes: list[str], i: int) -> bool:
     if (
         low[max(i - 2, 0) : i] == ["at", "the"]
         and re.match("[B&]w$", "".join(codes[max(i - 4, 0) : i - 2]))
-        and after in ",.;$&"
+        and "".join(codes[i + 1 : i + 2]) in ",.;$&"
         and not low[i - 3].endswith("s")
         and _clause_has(low, codes, i, words["topped"], 16)
     ):

@@ -2,17 +2,23 @@
 
 import io
 import json
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refine.orientation import contains_orientation, strip, strip_lines, strip_many
-from refine.orientation_spans import find, tokenise
+from refine.orientation_spans import find, forget_sentences, tokenise
 from schemas.records import apply_edits
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+ROOT = Path(__file__).resolve().parents[1]
+REAL = ROOT.parent / "shared" / "real"
 
 EDITED = [
     # an opening phrase goes where the sentence stands without it
@@ -164,6 +170,51 @@ EDITED = [
     ("Two roads cross, one vertically and one horizontally.",
      "Two roads cross, one in one direction and one in another direction."),
     ("The building is aligned along a north-south axis.", "The building is visible."),
+    # ranges and pairs before a noun; compass abbreviations
+    ("A north-south avenue crosses the park.", "An avenue crosses the park."),
+    ("The blocks are laid out in east-west rows.", "The blocks are laid out in rows."),
+    ("The east/west runway is longer than the north/south one.", "One runway is longer than another."),
+    ("Its NE-SW axis follows the river.", "Its axis follows the river."),
+    ("A pond lies in the SE corner. The N-S road is wide.", "A pond lies in one corner. The road is wide."),
+    ("The west-facing wall has doors, the east-facing one none.", "One wall has doors, the other none."),
+    ("A vertical lane meets a horizontal one.", "A lane meets one."),
+    # clock faces, distances, degrees
+    ("A tower stands at two o'clock from the hall.", "A tower stands near the hall."),
+    ("A crane stands in the 10 o'clock direction.", "A crane stands nearby."),
+    ("200 metres north of the farm is a pond.", "200 metres from the farm is a pond."),
+    ("Three miles to the south there is a dam.", "Three miles away there is a dam."),
+    ("A kiosk stands next to it, slightly below.", "A kiosk stands next to it."),
+    ("A shed stands a little further to the left.", "A shed stands nearby."),
+    ("A barn lies slightly below the road.", "A barn lies next to the road."),
+    ("Much lower down, a harbour can be seen.", "A harbour can be seen."),
+    ("Directly south lies a pitch.", "Nearby lies a pitch."),
+    ("Rotated about 30 degrees clockwise, the gym has a blue roof.", "The gym has a blue roof."),
+    ("Tilted slightly to the left, the mill has a red roof.", "The mill has a red roof."),
+    ("Looking north, the camera shows a lake.", "The camera shows a lake."),
+    ("A cyclist turns right at the crossing.", "A cyclist turns at the crossing."),
+    ("A path leads up from the bottom to the gate.", "A path leads to the gate."),
+    # the second half leans on the first; three places are more than one and the other
+    ("There are four tanks on the left and two on the right of the road.",
+     "There are four tanks on one side and two on the other side of the road."),
+    ("The lake is to the south of the village and the quarry to the north-east.",
+     "The lake is next to the village and the quarry nearby."),
+    ("To the left of the tower there is a slide, and to the right there is a row of garages.",
+     "Next to the tower there is a slide, and on the other side there is a row of garages."),
+    ("The park is bounded by a canal to the east, a road to the west and a hedge to the north.",
+     "The park is bounded by a canal on one side, a road on another side and a hedge on a third side."),
+    ("Left, right and below the building there are trees.", "Next to the building there are trees."),
+    ("At the top of the three pitches is a hall.", "At one end of the three pitches is a hall."),
+    # British and American spelling
+    ("In the upper centre of the image stands a grey tower.", "In the centre of the image stands a grey tower."),
+    ("In the upper center of the image stands a gray tower.", "In the center of the image stands a gray tower."),
+    ("A footpath leads towards the left.", "A footpath leads in one direction."),
+    ("A footpath leads toward the left.", "A footpath leads in one direction."),
+    # characters that nobody sees
+    ("On the left side,\x00 there is a pond.", "There is a pond."),
+    ("\ufeffOn the left, there is a pond.", "\ufeffThere is a pond."),
+    ("A pond is on the left\x07", "A pond is nearby\x07"),
+    ("A pond\tis on\tthe left side of\tthe hall.", "A pond\tis on\tone side of\tthe hall."),
+    ("ON THE LEFT SIDE OF THE HALL IS A TREE.", "ON ONE SIDE OF THE HALL IS A TREE."),
     # without capitals, stops or blanks
     ("boats in the lower left part", "boats"),
     ("On the left down side , there is a hut", "There is a hut"),
@@ -191,6 +242,19 @@ UNTOUCHED = [
     "The trees were left and lower branches were cut.",
     "I am on a road. In front of this house, there is a hedge; behind it rises a tower.",
     "spire in the center of image",
+    "It is the right choice for a café, in the right place at the right time.",
+    "The right and proper place for a statue is the square.",
+    "This is all that is left of the brewery, and hardly anything is left of the mill.",
+    "The bottom line is that the site is small.",
+    "Taxis wait at the bottom of a ramp.",
+    "The clock on the tower shows ten o'clock.",
+    "Above all, the roof is striking; the yard lies below sea level.",
+    "A top-down view of a harbour with an above-ground pool in an upper-class suburb of Western-style villas.",
+    "Between Southbank Tower and the Northern Quarter Library, the tram crosses Upper Mill Road.",
+    "A tall tower stands here. There are four lower blocks around it.",
+    "The chimney is white at the bottom and red at the top.",
+    "The upper half of the facade is yellow and the lower half is faced with granite.",
+    "The front entrance is next to a courtyard with trees all around, between two roads.",
     "",
 ]
 
@@ -238,6 +302,27 @@ def test_mentions_carry_kind_direction_and_frame() -> None:
     ]
 
 
+BEHIND = "A yard lies behind the mill."
+
+
+def test_a_platform_says_whether_behind_is_a_place_in_the_image() -> None:
+    assert strip(BEHIND, "ground").text == BEHIND
+    assert strip(BEHIND, "satellite").text == strip(BEHIND, "drone").text == "A yard lies next to the mill."
+    street = "I am on a road. In front of this house is a hedge."
+    assert strip(street).text == street
+    assert strip(street, "drone").text == "I am on a road. Beside this house is a hedge."
+    assert strip("On the left is a hedge.", "ground").text == "Nearby is a hedge."
+
+
+@given(st.lists(st.sampled_from([raw for raw, _ in EDITED] + UNTOUCHED), max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_what_was_read_before_changes_nothing(raws: list[str]) -> None:
+    raw = " ".join(raws)
+    seen = strip(raw)
+    forget_sentences()
+    assert strip(raw) == seen
+
+
 def test_strip_many_streams_in_order() -> None:
     def endless() -> object:
         while True:
@@ -251,6 +336,36 @@ def test_filter_keeps_one_line_per_line() -> None:
     out = io.StringIO()
     strip_lines(["On the left, there is a hut.\n", "\n", "No direction\r\n", "On the left.\n"], out.write)
     assert out.getvalue() == "There is a hut.\n\nNo direction\n\n"
+
+
+def test_the_filter_answers_each_line_before_the_next_is_sent() -> None:
+    command = [sys.executable, "-m", "georefine", "strip"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True) as filter_:
+        assert filter_.stdin
+        assert filter_.stdout
+        for _ in range(3):
+            filter_.stdin.write("On the left, there is a hut.\n")
+            filter_.stdin.flush()
+            assert filter_.stdout.readline() == "There is a hut.\n"
+        filter_.stdin.close()
+        assert filter_.wait() == 0
+
+
+def test_memory_stays_flat_over_many_different_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refine.orientation_spans._Sentences.limit", 200)
+
+    def lines(count: int) -> Iterator[str]:
+        return (f"On the left of hall{random.random()}, there is a hut. Its sign reads {i}.\n" for i in range(count))
+
+    random = Random(0)
+    strip_lines(lines(800), len)
+    tracemalloc.start()
+    strip_lines(lines(600), len)
+    begin = tracemalloc.get_traced_memory()[0]
+    strip_lines(lines(2400), len)
+    grown = tracemalloc.get_traced_memory()[0] - begin
+    tracemalloc.stop()
+    assert grown < 500_000, f"{grown} bytes more after 2,400 lines"
 
 
 def test_broken_unicode_passes() -> None:
@@ -369,11 +484,25 @@ def _real(name: str) -> Path:
     return path
 
 
+NAME_FRAMES = [
+    "On the left of {}, there is a pond.",
+    "To the north of {} is a road.",
+    "In the top right corner, {} has a red roof.",
+    "the building on the left is {} and the one on the right is a church",
+    "Students of {} park at the bottom of the image.",
+    "The roof of {} is on the lower left.",
+]
+
+
 def test_names_stay_whole() -> None:
     for line in _real("names_with_direction_words.txt").read_text(encoding="utf-8").splitlines():
         name = line.split(" ", 1)[1]
         for raw in (f"{name} stands beside a lawn.", f"A lawn lies next to {name}.", f"The image shows {name}.", name):
             assert strip(raw).text == raw
+        for frame in NAME_FRAMES:
+            done = strip(frame.format(name))
+            assert name in done.text
+            assert done.edits
 
 
 def test_real_captions_come_out_clean_and_stable() -> None:
