@@ -67,8 +67,10 @@ WHOLE, PART = words_of("all every each entire whole"), words_of("most some half 
 SIDES = words_of("side sides end ends edge edges flank flanks margin margins hand")
 EVERY = ("both", "either", "every", "each", "all")
 # Words of a source that let a reply say "on both sides" or "on all sides".
-ALL_ROUND = words_of(
-    "both either each two every all surround enclose ring encircle flank frame opposite around pair other"
+ALL_ROUND = words_of("both either each every all surround enclose ring encircle flank frame opposite around")
+ONE_SIDE = re.compile(r"\bone (?:of (?:its|the|their) )?(?:\w+ )?(?:side|end|edge|flank|margin)s?\b")
+TWO_SIDES = re.compile(
+    r"\btwo (?:of (?:its|the|their) )?(?:\w+ )?(?:sides|ends|edges|flanks)\b|\bother (?:side|end|edge)\b"
 )
 HEIGHTS = words_of("above below over under beneath upper lower top base foot roof crown overhead atop")
 ACROSS = words_of("across beyond opposite past behind other over")
@@ -258,17 +260,20 @@ def _markup(case: Case) -> str:
     return f"markup: {_list(found)}" if found else ""
 
 
-def _english(case: Case) -> str:
-    for reading in case.texts:
-        pairs = zip(reading.tokens, reading.sentences, strict=True)
-        for _, sentence in groupby(pairs, key=lambda pair: pair[1]):
-            words = [token for token, _ in sentence if token[0].isalpha()]
-            if not words:
-                continue
-            share = sum(known(w) or bool(case.source.stems.intersection(stems(w))) for w in words) / len(words)
-            if share < ENGLISH_SHARE or any(ord(c) > 0x24F for w in words for c in w):
-                return f"not English: {' '.join(words[:6])}"
+def _foreign(case: Case, reading: Reading) -> str:
+    """The start of a sentence of another language; "" when all are English."""
+    pairs = zip(reading.tokens, reading.sentences, strict=True)
+    for _, sentence in groupby(pairs, key=lambda pair: pair[1]):
+        words = [token for token, _ in sentence if token[0].isalpha()]
+        share = sum(known(w) or bool(case.source.stems.intersection(stems(w))) for w in words) / max(len(words), 1)
+        if words and (share < ENGLISH_SHARE or any(ord(c) > 0x24F for w in words for c in w)):
+            return " ".join(words[:6])
     return ""
+
+
+def _english(case: Case) -> str:
+    found = [words for reading in case.texts if (words := _foreign(case, reading))]
+    return f"not English: {_list(found)}" if found else ""
 
 
 # --- the facts ------------------------------------------------------------------------------------
@@ -286,18 +291,25 @@ def _at_same_word(reading: Reading, kind: str) -> Iterator[tuple[str, list[Menti
 def _objects(case: Case) -> str:
     new: list[str] = []
     for reading in case.texts:
-        for _, mentions in _at_same_word(reading, "object"):
-            words = reading.words_at(mentions[0])
-            if f" {words} " in case.source.words or any(m.concept in case.supported for m in mentions):
-                continue
-            if any(_denied_fairly(case, m) for m in mentions) or _meant(case.source, words):
-                continue
-            new.append(words)
-        for word, concept in reading.things:
-            if concept not in case.supported and not _meant(case.source, word):
-                new.append(word)
-        new += [s for s in reading.strangers if s.islower() and not case.source.stems.intersection(stems(s))]
+        found = _new_things(case, reading)
+        new += [] if found and _foreign(case, reading) else found
     return f"not in the source: {_list(new)}" if new else ""
+
+
+def _new_things(case: Case, reading: Reading) -> list[str]:
+    """The nouns of one text that name a thing the source neither has, nor implies, nor denies."""
+    new: list[str] = []
+    for _, mentions in _at_same_word(reading, "object"):
+        words = reading.words_at(mentions[0])
+        if f" {words} " in case.source.words or any(m.concept in case.supported for m in mentions):
+            continue
+        if not any(_denied_fairly(case, m) for m in mentions) and not _meant(case.source, words):
+            new.append(words)
+    for word, concept in reading.things:
+        if concept not in case.supported and not _meant(case.source, word):
+            new.append(word)
+    strange = (word for word in reading.strangers if word.islower())
+    return new + [word for word in strange if not case.source.stems.intersection(stems(word))]
 
 
 def _meant(source: Reading, word: str) -> bool:
@@ -454,13 +466,15 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
 
 
 def _all_round(source: Reading, reading: Reading, at: int) -> bool:
-    """Whether the source has the last thing named before that token on more than one side."""
+    """Whether the source may have the last thing named before that token on more than one side."""
     named = max((m for m in reading.of("object") if m.at < at), key=lambda m: m.at, default=None)
     if named is None or any(f" {word} {side} " in source.words for word in EVERY for side in SIDES):
         return True
     near = {m.sentence for m in source.of("object") if related(m.concept, named.concept)}
     words = [w for w, sentence in zip(source.tokens, source.sentences, strict=True) if sentence in near]
-    return not near or any(stem in ALL_ROUND for word in words for stem in stems(word))
+    if not ONE_SIDE.search(" ".join(words)) or TWO_SIDES.search(" ".join(words)):
+        return True
+    return any(stem in ALL_ROUND for word in words for stem in stems(word))
 
 
 def _counts(source: Reading, concept: str, words: frozenset[str]) -> bool:

@@ -132,24 +132,31 @@ def mostly(word: str, part: str) -> bool:
     return uses(word, part) * 2 >= sum(uses(word, other) for other in PARTS) > 0
 
 
+def _verb(word: str) -> bool:
+    """Whether the word is a noun so seldom that its noun meanings are not meant: "runs" is no stream."""
+    return uses(word, "v") > 4 * uses(word, "n")
+
+
 @lru_cache(maxsize=50_000)
 def akin(one: str, other: str) -> bool:
     """Whether two nouns share a common meaning, or one word is derived from the other: curb and kerb, glass and glazed.
 
     Only the two commonest meanings count, and only words of one root: "viewed" shall not name spectators.
     """
-    if set(senses(one, "n")[:2]) & set(senses(other, "n")[:2]) and not mostly(one, "v"):
+    if set(senses(one, "n")[:2]) & set(senses(other, "n")[:2]) and not _verb(one):
         return True
     if one[:3] != other[:3]:
         return False
-    mine, yours = ({s for part in PARTS for s in senses(word, part)[:2]} for word in (one, other))
+    mine, yours = ({s for part in PARTS for s in senses(word, part)[:3]} for word in (one, other))
+    if mine & yours:
+        return True
     return any(yours & set(_column(s, 4)) for s in mine) or any(mine & set(_column(s, 4)) for s in yours)
 
 
 @lru_cache(maxsize=50_000)
 def is_kind_of(narrow: str, broad: str) -> bool:
     """Whether the first noun is a kind of the second in their commonest meanings: car of vehicle."""
-    if mostly(narrow, "v"):
+    if _verb(narrow):
         return False
     return any(kind in above(s) for s in senses(narrow, "n")[:1] for kind in senses(broad, "n")[:2])
 

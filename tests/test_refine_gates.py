@@ -43,56 +43,49 @@ def test_honest_paraphrase_passes_every_gate() -> None:
     assert passed(check("drone", SOURCE, json.dumps(reply())))
 
 
-@pytest.mark.parametrize(
-    ("gate", "caption", "queries"),
-    [
-        ("well-formed", "", None),
-        ("finished", CAPTION.removesuffix("brown field.") + "brown field and the", None),
-        ("orientation", CAPTION.replace("at one side", "on the left side"), None),
-        ("orientation", CAPTION, [*QUERIES[:2], "A gravel path runs south of the sheds."]),
-        ("colour", CAPTION.replace("narrow river", "narrow turquoise river"), None),
-        ("colour", CAPTION.replace("brown field", "red field"), None),
-        ("number", CAPTION.replace("Two red", "Three red"), None),
-        ("number", CAPTION.replace("thick line of trees", "thick line of six trees"), None),
-        ("material", CAPTION.replace("rectangular hall", "rectangular brick hall"), None),
-        ("object", CAPTION.replace("narrow river", "narrow river with a fountain"), None),
-        ("object", CAPTION, [*QUERIES[:2], "A bandstand stands beside the hall."]),
-        ("name", CAPTION.replace("narrow river", "narrow river at Ashworth Row"), None),
-        ("contradiction", CAPTION.replace("No car stands", "A car stands"), None),
-        ("contradiction", CAPTION.replace("big rectangular hall", "tiny rectangular hall"), None),
-        ("coverage", "No car stands on the brown field.", None),
-        ("length", " ".join([CAPTION] * 2), None),
-        ("hedging", CAPTION.replace("stands a big", "stands what is perhaps a big"), None),
-        ("meta", "Here is the new text. " + CAPTION, None),
-        ("meta", CAPTION.upper(), [query.upper() for query in QUERIES]),
-        ("markup", CAPTION.replace("Two red sheds", "**Two red sheds**"), None),
-        ("markup", CAPTION.replace("Two red sheds", "Two <b>red</b> sheds"), None),
-        ("english", CAPTION, [*QUERIES[:2], "Un sentier longe les hangars rouges."]),
-        ("queries", CAPTION, []),
-        ("queries", CAPTION, [*QUERIES[:2], "Beside the hall two red sheds lie."]),
-        ("queries", CAPTION, [*QUERIES[:2], "A narrow river flows around the sheds."]),
-        ("register", CAPTION.replace("Next to", "Seen at eye level, next to"), None),
-    ],
-)
-def test_each_gate_refuses_its_own_fault(gate: str, caption: str, queries: list[str] | None) -> None:
-    assert gate in failed("drone", SOURCE, reply(caption, queries))
+BROKEN: list[tuple[str, str, list[str] | None]] = [
+    ("well-formed", "", None),
+    ("finished", CAPTION.removesuffix("brown field.") + "brown field and the", None),
+    ("orientation", CAPTION.replace("at one side", "on the left side"), None),
+    ("orientation", CAPTION, [*QUERIES[:2], "A gravel path runs south of the sheds."]),
+    ("colour", CAPTION.replace("narrow river", "narrow turquoise river"), None),
+    ("colour", CAPTION.replace("brown field", "red field"), None),
+    ("number", CAPTION.replace("Two red", "Three red"), None),
+    ("number", CAPTION.replace("thick line of trees", "thick line of six trees"), None),
+    ("number", CAPTION.replace("at one side of it", "on both sides of it"), None),
+    ("material", CAPTION.replace("rectangular hall", "rectangular brick hall"), None),
+    ("object", CAPTION.replace("narrow river", "narrow river with a fountain"), None),
+    ("object", CAPTION.replace("narrow river", "narrow river with swans"), None),
+    ("object", CAPTION, [*QUERIES[:2], "A bandstand stands beside the hall."]),
+    ("name", CAPTION.replace("narrow river", "narrow river at Ashworth Row"), None),
+    ("contradiction", CAPTION.replace("No car stands", "A car stands"), None),
+    ("contradiction", CAPTION.replace("big rectangular hall", "tiny rectangular hall"), None),
+    ("contradiction", CAPTION.replace("flat and gray", "steep and gray"), None),
+    ("coverage", "No car stands on the brown field.", ["No car stands on the brown field."]),
+    ("length", CAPTION + " " + CAPTION, None),
+    ("hedging", CAPTION.replace("stands a big", "stands perhaps a big"), None),
+    ("meta", "Here is the new text. " + CAPTION, None),
+    ("meta", "Caption: " + CAPTION, None),
+    ("meta", CAPTION.upper(), [query.upper() for query in QUERIES]),
+    ("markup", CAPTION.replace("Two red sheds", "**Two red sheds**"), None),
+    ("markup", CAPTION.replace("Two red sheds", "Two <b>red</b> sheds"), None),
+    ("english", CAPTION, [*QUERIES[:2], "Un sentier longe les hangars rouges."]),
+    ("queries", CAPTION, []),
+    ("queries", CAPTION, [*QUERIES[:2], "Beside the hall two red sheds lie."]),
+    ("queries", CAPTION, [*QUERIES[:2], "A narrow river flows around the sheds."]),
+    ("register", CAPTION.replace("Next to", "Seen at eye level, next to"), None),
+]
 
 
-@pytest.mark.parametrize(
-    ("gate", "caption"),
-    [
-        ("orientation", CAPTION.replace("at one side", "on the left side")),
-        ("colour", CAPTION.replace("narrow river", "narrow turquoise river")),
-        ("number", CAPTION.replace("Two red", "Three red")),
-        ("material", CAPTION.replace("rectangular hall", "rectangular brick hall")),
-        ("object", CAPTION.replace("narrow river", "narrow river with a fountain")),
-        ("contradiction", CAPTION.replace("No car stands", "A car stands")),
-        ("hedging", CAPTION.replace("stands a big", "stands perhaps a big")),
-        ("register", CAPTION.replace("Next to", "Seen at eye level, next to")),
-    ],
-)
-def test_one_fault_fails_one_gate(gate: str, caption: str) -> None:
-    assert failed("drone", SOURCE, reply(caption)) == {gate}
+@pytest.mark.parametrize(("gate", "caption", "queries"), BROKEN)
+def test_each_gate_refuses_its_own_fault_and_no_other_gate_does(
+    gate: str, caption: str, queries: list[str] | None
+) -> None:
+    assert failed("drone", SOURCE, reply(caption, queries)) == {gate}
+
+
+def test_every_gate_has_a_reply_that_breaks_it() -> None:
+    assert {gate for gate, _, _ in BROKEN} == {"well-formed", *(name for name, _ in GATES)}
 
 
 def test_what_a_platform_cannot_see_is_refused_there_only() -> None:
@@ -101,6 +94,75 @@ def test_what_a_platform_cannot_see_is_refused_there_only() -> None:
     assert failed("satellite", source, answer) == {"register"}
     assert failed("ground", source, answer) == {"register"}
     assert failed("drone", source, answer) == set()
+
+
+HARBOUR = (
+    "A harbour basin is lined with brick warehouses. Two red cranes stand on the quay, and several small boats lie at "
+    "a wooden jetty. Farther out, a grey ferry passes a lighthouse with white and red bands."
+)
+SHOP = (
+    "A narrow shop of dark green tiles stands between two taller brick houses. Its window is full of books, a striped "
+    "awning shades the door, and a man with a dog waits outside. A bare tree and an iron lamp post rise from the "
+    "cobbled pavement. No cars are parked in the street."
+)
+SCHOOL = (
+    "The L-shaped school has a flat brown roof with solar panels. Its courtyard is paved in pale stone and holds one "
+    "round flower bed. A hedge borders the site on all sides, and a yellow bus waits at the kerb."
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (HARBOUR, "Brick-built warehouses surround a harbor."),
+        (HARBOUR, "A pair of red cranes rises on the wharf."),
+        (HARBOUR, "The cranes on the quay are red."),
+        (HARBOUR, "A number of little boats are moored at a jetty of wood."),
+        (HARBOUR, "A ferry of grey colour goes by a lighthouse banded in white and red."),
+        (SHOP, "A slim shop, clad in tiles of dark green, is squeezed between a pair of higher houses of brick."),
+        (SHOP, "Books fill the window and a man waits outside with his dog."),
+        (SHOP, "A leafless tree and a lamppost made of iron stand on the cobbles."),
+        (SHOP, "The street is empty of cars."),
+        (SHOP, "Not far from the tree, someone waits with an animal."),
+        (SCHOOL, "A school laid out as an L is roofed in brown and carries solar panels."),
+        (SCHOOL, "Pale stone paves the yard, which has a single circular bed of flowers."),
+        (SCHOOL, "Hedging encloses the site, and at the curb a yellow vehicle is waiting."),
+    ],
+)
+def test_honest_wording_of_one_fact_is_believed(source: str, says: str) -> None:
+    answer = {"caption": source + " " + says, "queries": [says]}
+    assert failed("ground" if source is SHOP else "drone", source, answer) - {"length"} == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (HARBOUR, "Stone warehouses line a harbour basin."),
+        (HARBOUR, "Three red cranes stand on the quay."),
+        (HARBOUR, "Two yellow cranes stand on the quay."),
+        (HARBOUR, "Five small boats lie at a wooden jetty."),
+        (HARBOUR, "Huge boats lie at a wooden jetty."),
+        (HARBOUR, "A red ferry passes a lighthouse."),
+        (HARBOUR, "Containers are stacked on the quay."),
+        (SHOP, "A wide shop of dark green tiles stands between two houses."),
+        (SHOP, "A narrow shop of dark blue tiles stands between two houses."),
+        (SHOP, "A shop stands between two wooden houses."),
+        (SHOP, "A woman with a dog waits outside."),
+        (SHOP, "A man with a parrot waits outside."),
+        (SHOP, "A leafy tree rises from the pavement."),
+        (SHOP, "Several cars are parked in the street."),
+        (SCHOOL, "A U-shaped school has a flat brown roof."),
+        (SCHOOL, "The school has a pitched brown roof."),
+        (SCHOOL, "The courtyard holds one square flower bed."),
+        (SCHOOL, "The courtyard holds a pair of round flower beds."),
+        (SCHOOL, "The courtyard is paved in pale brick."),
+        (SCHOOL, "A yellow taxi waits at the kerb."),
+    ],
+)
+def test_one_false_statement_is_refused(source: str, says: str) -> None:
+    platform: Platform = "ground" if source is SHOP else "drone"
+    assert failed(platform, source, {"caption": source, "queries": [says]})
+    assert failed(platform, source, {"caption": source + " " + says, "queries": [says]}) - {"length"}
 
 
 @pytest.mark.parametrize(
