@@ -428,6 +428,9 @@ def _place(d: _Draft, m: Mention) -> None:
     after = t.code(m.last)
     opens = _clause_start(t, m.first) or (t.code(m.first - 1) in ",&" and after in "By" and len(m.directions) == 1)
     opens = opens or (after == "y" and d.paired(m) and not _introduces(t, m.first))
+    opens = opens or (
+        after == "B" and re.search(r"[By][^.;,&z]*[wM]$", t.codes[: m.first]) is not None
+    )  # no stop between
     several = len(m.directions) > 1 or "G" in codes
     if several and any(t.codes[i] in "LS" and t.low[i] not in PLAIN for i in range(m.first, m.last)):
         parts = split(t, m)
@@ -735,7 +738,12 @@ def _attribute(d: _Draft, first: int, last: int, directions: Directions) -> None
     noun = t.word(last)
     if t.code(first) == "t" and t.code(last) in "wIOpxK" and noun:
         plural = noun.endswith("s") and not noun.endswith("ss")
-        if plural:
+        if noun == "ones" and t.code(first - 1) == "," and t.code(last + 1) == ",":
+            d.cut(first, last + 1)  # two of the towers, the upper ones, are linked
+        elif noun == "ones":
+            word = d.which("one", directions)
+            d.put(first, last + 1, {"one": "some", "the other": "the others"}.get(word, "others"))
+        elif plural:
             d.pieces.append((t.start[first + 1], t.start[last], ""))
         elif noun in ("one", "ones"):
             d.put(first, last + 1, d.which("one", directions))

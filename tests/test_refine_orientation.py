@@ -170,6 +170,11 @@ EDITED = [
     ("Two roads cross, one vertically and one horizontally.",
      "Two roads cross, one in one direction and one in another direction."),
     ("The building is aligned along a north-south axis.", "The building is visible."),
+    ("on the upper right is a pond on the lower left is a field",
+     "on one side is a pond on the other side is a field"),
+    ("The left ones are white, the right ones grey.", "Some are white, the others grey."),
+    ("Two of the towers, the upper ones, are linked.", "Two of the towers are linked."),
+    ("A hall is seen. The image was taken facing north.", "A hall is seen."),
     # ranges and pairs before a noun; compass abbreviations
     ("A north-south avenue crosses the park.", "An avenue crosses the park."),
     ("The blocks are laid out in east-west rows.", "The blocks are laid out in rows."),
