@@ -283,7 +283,7 @@ def create_app(
                 ("Length of the final caption", "words", WORD_WIDTH, captions.histogram("words", WORD_WIDTH, BINS)),
                 ("Size of the edit", "words that differ", EDIT_WIDTH, captions.histogram("edit", EDIT_WIDTH, BINS)),
             ]
-        facets = {facet.name: dict(facet.values) for facet in captions.facets(Filters(split="train"))}
+        states = captions.decisions()
         return show(
             request,
             "overview.html",
@@ -294,7 +294,7 @@ def create_app(
             changes=captions.changes(),
             previous=captions.previous.name if captions.previous else None,
             progress=captions.progress(Filters()),
-            decisions=[(state, facets["decision"].get(state, 0)) for state in STATES if state != "evidence"],
+            decisions=[(state, states.get(state, 0)) for state in STATES if state != "evidence"],
             orphans=captions.orphans,
             notes=manifest.notes,
             accounts=manifest.accounts,

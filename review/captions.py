@@ -180,6 +180,8 @@ class Captions:
         self._lock = threading.Lock()
         self._searches: OrderedDict[tuple[str, ...], str] = OrderedDict()
         self._searched = 0
+        self._facets: dict[tuple[int, Filters], tuple[Facet, ...]] = {}
+        self._plots: dict[str, dict[str, list[int]]] = {}
         self._db = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
         try:
             self._load()
@@ -327,11 +329,11 @@ class Captions:
             table = f"found_{self._searched}"
             self._searched += 1
             postings = index.left if column == "raw" else index.right
-            rows = np.arange(len(self._places), dtype=np.int32)
+            held = np.ones(len(self._places), np.bool_)
             for word in words:
-                rows = np.intersect1d(rows, index.candidates(postings, word), assume_unique=True)
+                held &= index.candidates(postings, word)
             db = self._db.cursor()
-            db.register("candidates", pa.table({"pos": self._places[rows]}))
+            db.register("candidates", pa.table({"pos": self._places[held]}))
             # Never LIKE: in a search, % and _ are what they are.
             phrases = [word for word in words if " " in word]
             each = " AND ".join([f"contains(lower(t.{column}), ?)"] * len(phrases)) or "true"
@@ -369,7 +371,7 @@ class Captions:
         conditions = []
         for name in ("platform", "split", "status", "tile", "change"):
             if (value := getattr(filters, name)) and name != but:
-                conditions.append(f"c.{name} = ?")
+                conditions.append(f"c.{name}::VARCHAR = ?")
                 values.append(value)
         if filters.building:
             conditions.append("c.building_id = ?")
@@ -378,13 +380,15 @@ class Captions:
             conditions.append("list_contains(c.failed, ?)")
             values.append(filters.gate)
         if filters.decision and but != "decision":
-            conditions.append(f"{state} = ?")
+            conditions.append(f"{state}::VARCHAR = ?")
             values.append(filters.decision)
         return f"FROM {joins} WHERE {' AND '.join(conditions) or 'true'}", values
 
     def facets(self, filters: Filters) -> tuple[Facet, ...]:
         """Every filter with the counts of its values as they are now, under all the other filters."""
         now = filters.with_(asof=None, sort="id")
+        if kept := self._facets.get((self.seq, now)):
+            return kept
         found = []
         for name, order in FACETS.items():
             where, values = self._where(now, but=name)
@@ -397,6 +401,9 @@ class Captions:
             if (chosen := getattr(filters, name)) and chosen not in names:
                 names.append(chosen)
             found.append(Facet(name, tuple((v, counts.get(v, 0)) for v in names)))
+        if len(self._facets) >= SEARCHES_KEPT:
+            self._facets.clear()
+        self._facets[self.seq, now] = tuple(found)
         return tuple(found)
 
     def count(self, filters: Filters) -> int:
@@ -566,6 +573,11 @@ class Captions:
         rows = self._rows("SELECT change, count(*) AS n FROM captions WHERE change <> '' GROUP BY change")
         return {**{row["change"]: row["n"] for row in rows}, "removed": self.removed}
 
+    def decisions(self) -> dict[str, int]:
+        """How many captions of the train split are in each state."""
+        rows = self._rows("SELECT decision, count(*) AS n FROM captions WHERE split = 'train' GROUP BY decision")
+        return {row["decision"]: row["n"] for row in rows}
+
     def gates(self) -> list[tuple[str, int]]:
         """Gates by how many captions fail them, most first."""
         rows = self._rows(
@@ -576,6 +588,8 @@ class Captions:
 
     def histogram(self, column: Literal["words", "edit"], width: int, bins: int) -> dict[str, list[int]]:
         """Per platform how many captions of the train split have a size in each bin; the last bin takes the rest."""
+        if column in self._plots:
+            return self._plots[column]
         rows = self._rows(
             f"SELECT c.platform, least(s.{column} // {width}, {bins - 1})::INT AS bin, count(*) AS n FROM captions c "
             "JOIN sizes s ON s.pos = c.pos WHERE c.split = 'train' GROUP BY ALL"
@@ -585,6 +599,7 @@ class Captions:
             counts = {row["bin"]: row["n"] for row in rows if row["platform"] == platform}
             if counts:
                 found[platform] = [counts.get(i, 0) for i in range(bins)]
+        self._plots[column] = found
         return found
 
 
@@ -594,7 +609,16 @@ _SOURCE = (
     "JOIN shards n ON n.path = t.filename"
 )
 _PLACE = "(n.number << 32) + t.file_row_number"
-TABLES = """
+
+
+def _enum(name: str, values: Sequence[str]) -> str:
+    """Five times faster to count by than text."""
+    return f"CREATE TYPE {name} AS ENUM ({', '.join(repr(value) for value in values)});"
+
+
+TABLES = f"""
+{_enum("PLATFORM", PLATFORMS)} {_enum("SPLIT", SPLITS)} {_enum("STATUS", STATUSES)}
+{_enum("TILE", TILES)} {_enum("CHANGE", ("", *CHANGES))} {_enum("STATE", STATES)}
 CREATE TABLE shards (of VARCHAR, path VARCHAR, number BIGINT);
 CREATE TABLE loaded (pos BIGINT, caption_id VARCHAR, image_id VARCHAR, building_id VARCHAR, platform VARCHAR,
   split VARCHAR, status VARCHAR, failed VARCHAR[]);
@@ -604,7 +628,7 @@ CREATE TABLE images (pos BIGINT, image_id VARCHAR, building_id VARCHAR, platform
 CREATE TABLE regions (region_id VARCHAR, image_id VARCHAR, sentence VARCHAR, stripped VARCHAR, bbox FLOAT[4]);
 CREATE TABLE before (caption_id VARCHAR, final VARCHAR);
 CREATE TABLE changes (caption_id VARCHAR, change VARCHAR);
-CREATE TABLE earlier (pos BIGINT, seq BIGINT, state VARCHAR, opinions INT);
+CREATE TABLE earlier (pos BIGINT, seq BIGINT, state STATE, opinions INT);
 """
 # Equal texts are kept once: most captions differ from the stage before in one stage only.
 INSERTS = {
@@ -634,9 +658,13 @@ WHERE b.caption_id IS NULL OR b.final IS DISTINCT FROM n.final"""
 REMOVED = f"SELECT count(*) FROM before b ANTI JOIN {_NEW} n ON n.caption_id = b.caption_id"
 CAPTIONS = """
 CREATE TABLE captions AS
-SELECT (row_number() OVER (ORDER BY l.caption_id))::INT AS rank, l.*, len(l.failed)::INT AS failures,
-  CASE WHEN i.parent_image_id IS NULL THEN 'original' ELSE 'augmented' END AS tile, coalesce(h.change, '') AS change,
-  CASE WHEN l.split = 'train' THEN 'open' ELSE 'evidence' END AS decision, 0::INT AS opinions, 0::INT AS revision
+SELECT (row_number() OVER (ORDER BY l.caption_id))::INT AS rank, l.* REPLACE (
+    l.platform::PLATFORM AS platform, l.split::SPLIT AS split, l.status::STATUS AS status),
+  len(l.failed)::INT AS failures,
+  CASE WHEN i.parent_image_id IS NULL THEN 'original' ELSE 'augmented' END::TILE AS tile,
+  coalesce(h.change, '')::CHANGE AS change,
+  CASE WHEN l.split = 'train' THEN 'open' ELSE 'evidence' END::STATE AS decision,
+  0::INT AS opinions, 0::INT AS revision
 FROM loaded l LEFT JOIN images i ON i.image_id = l.image_id LEFT JOIN changes h ON h.caption_id = l.caption_id;
 DROP TABLE loaded; DROP TABLE changes; DROP TABLE before;
 """
@@ -646,7 +674,7 @@ FROM captions c JOIN moved m ON m.caption_id = c.caption_id"""
 MOVED = """
 UPDATE captions SET decision = m.state, opinions = m.opinions, revision = m.revision
 FROM (SELECT m.caption_id, m.opinions, m.revision, CASE WHEN c.split <> 'train' THEN 'evidence'
-    WHEN m.source IS NOT NULL AND m.source <> sha256(t.raw) THEN 'stale' ELSE m.state END AS state
+    WHEN m.source IS NOT NULL AND m.source <> sha256(t.raw) THEN 'stale' ELSE m.state END::STATE AS state
   FROM moved m JOIN captions c ON c.caption_id = m.caption_id JOIN texts t ON t.pos = c.pos) m
 WHERE m.caption_id = captions.caption_id"""
 ROWS = """

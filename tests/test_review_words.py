@@ -24,8 +24,7 @@ def test_finds_what_a_plain_search_finds(texts: list[tuple[str, str]], needle: s
     index = index_words(chunks(lefts, rights, size))
     for side, found in ((lefts, index.left), (rights, index.right)):
         truth = [i for i, text in enumerate(side) if needle in lower(text)]
-        rows = index.candidates(found, needle).tolist()
-        assert rows == sorted(set(rows))
+        rows = [i for i, held in enumerate(index.candidates(found, needle).tolist()) if held]
         assert [row for row in rows if needle in lower(side[row])] == truth
         if " " not in needle:
             assert rows == truth
