@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import combinations, groupby, pairwise
 
 from refine.orientation import contains_orientation
@@ -25,6 +26,7 @@ from refine.registers.reading import (
     known,
     mend_stops,
     plain,
+    plain_words,
     read,
     related,
     stems,
@@ -176,7 +178,7 @@ def _orientation(case: Case) -> str:
     before: set[str] | None = None
     sentences = dict.fromkeys(part for reading in case.texts for part in SENTENCE.split(reading.text))
     for sentence in sentences:
-        if _verbatim(case.source, read(sentence)):
+        if plain_words(sentence) in case.source.words:
             continue
         for found in contains_orientation(sentence):
             if before is None:
@@ -705,11 +707,12 @@ def _content(reading: Reading) -> frozenset[str]:
     return frozenset(facts or words)
 
 
-def _units(source: Reading) -> list[tuple[frozenset[str], frozenset[str]]]:
+@lru_cache(maxsize=256)
+def _units(source: str) -> list[tuple[frozenset[str], frozenset[str]]]:
     """Clauses of the source as (objects, relation classes); one with a pronoun is read together with the one before."""
     units: list[tuple[frozenset[str], frozenset[str]]] = []
     previous: frozenset[str] = frozenset()
-    for clause in CLAUSE.split(source.text):
+    for clause in CLAUSE.split(source):
         if not clause.strip():
             continue
         reading = read(clause)
@@ -726,7 +729,7 @@ def _verbatim(source: Reading, query: Reading) -> bool:
     return query.words in source.words
 
 
-def _false_relation(query: Reading, units: list[tuple[frozenset[str], frozenset[str]]]) -> str:
+def _false_relation(query: Reading, source: Reading) -> str:
     breaks = [i for i, t in enumerate(query.tokens) if t in {",", ";", ":", "."}]
     named = sorted(query.of("object"), key=lambda m: m.at)
     for at, token in enumerate(query.tokens):
@@ -739,7 +742,7 @@ def _false_relation(query: Reading, units: list[tuple[frozenset[str], frozenset[
         after = [m.concept for m in named if at < m.at < high][:2]
         if not before or not after:
             continue
-        for stated, classes in units:
+        for stated, classes in _units(source.text):
             ends = all(any(related(end, s) for end in side for s in stated) for side in (before, after))
             if ends and classes & ALLOWS.get(claim, frozenset({claim})):
                 break
@@ -761,8 +764,7 @@ def _queries(case: Case) -> str:
         texts.add(plainly)
         seen.append(content)
     reworded = [query for query in case.queries if not _verbatim(case.source, query)]
-    units = _units(case.source) if reworded else []
-    return next((why for query in reworded if (why := _false_relation(query, units))), "")
+    return next((why for query in reworded if (why := _false_relation(query, case.source))), "")
 
 
 def _register(case: Case) -> str:

@@ -229,10 +229,14 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
         if not tokens[at][0].isalnum():
             at += 1
             continue
+        longest = lex.phrases.get(tokens[at], 1)
+        phrase = _named_pair(tokens[at], tokens[at + 1] if at + 1 < len(tokens) else "")
+        if longest == 1 and not phrase and not _senses(tokens[at]):
+            at += 1
+            continue
         words: list[str] = []
         ends: list[int] = []
         look = at
-        longest = lex.phrases.get(tokens[at], 1)
         while look < len(tokens) and len(words) < longest:
             if tokens[look] == "-":
                 look += 1
@@ -242,7 +246,7 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
             words.append(tokens[look])
             look += 1
             ends.append(look)
-        if phrase := _named_pair(tokens[at], tokens[at + 1] if at + 1 < len(tokens) else ""):
+        if phrase:
             found.append((at, at + 2, "thing", f"thing:{phrase}"))
             at += 2
             continue
@@ -330,6 +334,12 @@ def _generic(word: str) -> bool:
     """A noun that names a stretch or a shape, in either number."""
     listed = lexicon().generic
     return word in listed or any(base in listed for base in bases(word, "n"))
+
+
+def plain_words(text: str) -> str:
+    """The words of a text in lower case, one blank apart and around: what `Reading.words` holds."""
+    pieces = (piece.lower().replace("’", "'") for piece in WORD.findall(text))
+    return f" {' '.join(piece for piece in pieces if piece[0].isalnum())} "
 
 
 def mend_stops(text: str) -> str:
