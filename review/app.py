@@ -382,8 +382,7 @@ def create_app(
         assert now is not None
         if row.caption_id in saved.conflicts:
             return _conflict(request, form, now, drafts[0])
-        copies = [desk.captions.row(d.caption_id) for d in drafts[1:]]
-        return _answer(request, desk, form, [now, *(copy for copy in copies if copy)])
+        return _answer(request, desk, form, now, [d.caption_id for d in drafts[1:]])
 
     @app.post("/undo")
     def undo(request: Request, desk: AtDesk, form: Posted) -> Response:
@@ -398,7 +397,7 @@ def create_app(
                 409, "Nothing of this is left to undo: it was undone before, or somebody has decided since."
             )
         if row is not None:
-            return _answer(request, desk, form, [row])
+            return _answer(request, desk, form, row, [event.caption_id for event in undone.events])
         return RedirectResponse(_back(form), 303)
 
     @app.get("/bulk")
@@ -447,16 +446,22 @@ def create_app(
                 before.close()
         return RedirectResponse(_back(form), 303)
 
-    def _answer(request: Request, desk: Desk, form: Form, rows: list[Row]) -> Response:
-        """After a decision on one caption: its card with the counts made anew, or, without script, the page again."""
+    def _answer(request: Request, desk: Desk, form: Form, row: Row, also: list[str]) -> Response:
+        """After a decision on a caption: its card with the counts made anew, or, without script, the page again.
+
+        The cards of other captions that were decided on with it are sent too, where the page shows them.
+        """
         if not form.partial:
             return RedirectResponse(_back(form), 303)
         if form.get("view") == "caption":
-            return show(request, "_decision.html", row=rows[0], **_deciding(desk, rows[0]))
+            return show(request, "_decision.html", row=row, **_deciding(desk, row))
         filters = Filters.read(dict(parse_qsl(form.get("filters"))))
+        shown = set(form.get("shown").split())
+        others = [other for name in also[:BATCHES] if name != row.caption_id and (other := desk.captions.row(name))]
+        copies = [other for other in others if f"c{other.number}" in shown]
         now = filters.with_(asof=None)
         counts = _counts(desk, now)
-        return show(request, "_saved.html", row=rows[0], copies=rows[1:], filters=now, held=filters, oob=True, **counts)
+        return show(request, "_saved.html", row=row, copies=copies, filters=now, held=filters, oob=True, **counts)
 
     def _conflict(request: Request, form: Form, now: Row, mine: Draft) -> Response:
         return show(

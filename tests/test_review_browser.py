@@ -270,6 +270,20 @@ def test_the_caption_page_shows_boxes_and_decides(tab: Any, page: Served, datase
     assert errors == []
 
 
+def test_copies_on_the_same_page_change_with_their_original(tab: Any, page: Served, errors: list[str]) -> None:
+    tab.goto(f"{page.url}/queue?platform=satellite&q=number+2.")
+    original, copy = cards(tab).nth(0), cards(tab).nth(1)
+    playwright_api.expect(copy).to_contain_text("augmented")
+    original.get_by_role("button", name="Accept").click()
+    playwright_api.expect(copy).to_have_attribute("data-state", "accept")
+    original.get_by_role("button", name="Undo").click()
+    playwright_api.expect(copy).to_have_attribute("data-state", "open")
+    tab.goto(f"{page.url}/queue?platform=satellite&q=number+2.&tile=original")
+    original.get_by_role("button", name="Accept").click()
+    playwright_api.expect(original).to_have_attribute("data-state", "accept")
+    assert errors == []
+
+
 def test_an_image_that_fails_to_load_says_so(tab: Any, page: Served) -> None:
     tab.route("**/thumb?*", lambda route: route.fulfill(status=500))
     tab.goto(f"{page.url}/queue")

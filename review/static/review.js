@@ -121,6 +121,10 @@
     });
   }
 
+  // The server sends what else has changed of what is shown.
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (event.detail.verb === "post") event.detail.parameters.set("shown", cards().map((card) => card.id).join(" "));
+  });
   document.addEventListener("htmx:afterSettle", (event) => {
     if (advance) {
       advance = false;
