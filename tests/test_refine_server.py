@@ -542,11 +542,18 @@ def tiny(real_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def rows_of(
-    asks: Iterable[Ask], store: Path, tally: Tally, *, model: Model, urls: list[str], **settings: float
+    asks: Iterable[Ask],
+    store: Path,
+    tally: Tally,
+    *,
+    model: Model,
+    urls: list[str],
+    config: RefineConfig = CONFIG,
+    patience: float = 20,
 ) -> Iterator[tuple[Ask, Refined]]:
-    config = dataclasses.replace(ServerConfig(patience=20, in_flight=8), **settings)
+    server = ServerConfig(patience=patience, in_flight=8)
     return refine_all(
-        asks, model=model, config=CONFIG, server=config, urls=urls, store=store, report=silent, tally=tally
+        asks, model=model, config=config, server=server, urls=urls, store=store, report=silent, tally=tally
     )
 
 
@@ -592,15 +599,16 @@ def test_random_weights_lose_no_caption_and_kill_9_leaves_nothing_but_the_replie
     processes = vllm_processes(psutil.Process(holder.pid))
     assert len(processes) >= 3, processes
 
+    once = dataclasses.replace(CONFIG, attempts=1)  # such a model always talks up to the length limit
     tally = Tally()
-    rows = dict(rows_of(asks[:8], store, tally, model=tiny.model, urls=[url]))
-    assert rows.keys() == set(asks[:8])
-    assert [row.status for row in rows.values()] == ["fallback"] * 8
-    assert [row.final == row.refined != "" for row in rows.values()] == [True] * 8
+    rows = dict(rows_of(asks[:6], store, tally, model=tiny.model, urls=[url], config=once))
+    assert rows.keys() == set(asks[:6])
+    assert [row.status for row in rows.values()] == ["fallback"] * 6
+    assert [row.final == row.refined != "" for row in rows.values()] == [True] * 6
     assert tally.accepted == 0
 
-    done = rows_of(asks, store, Tally(), model=tiny.model, urls=[url])
-    for _ in range(12):
+    done = rows_of(asks, store, Tally(), model=tiny.model, urls=[url], config=once)
+    for _ in range(10):
         next(done)
     holder.kill()
     killed = time.monotonic()
@@ -613,10 +621,10 @@ def test_random_weights_lose_no_caption_and_kill_9_leaves_nothing_but_the_replie
 
     with ReplyStore(store) as kept:
         before = len(kept)
-    assert before >= 12
+    assert before >= 10
     tally = Tally()
     assert dict(rows_of(asks, store, tally, model=tiny.model, urls=tiny.urls())).keys() == set(asks)
-    assert tally.stored >= 12, "the next run goes on from there"
+    assert tally.stored >= 10, "the next run goes on from there"
 
 
 @pytest.mark.slow
