@@ -295,12 +295,13 @@ class Client:
         return _NoAnswerError(trouble)
 
     async def _watch(self) -> None:
-        """Visit servers that failed or fell silent while something is asked, for as long as there is hope."""
+        """Visit servers that failed, or fell silent while something is asked, for as long as there is hope."""
         while not self._given_up:
-            if self._asking:
+            if self._asking or not all(server.up for server in self.servers):
                 try:
                     await asyncio.gather(*(self._visit(server) for server in self.servers))
-                    self._judge()
+                    if self._asking:
+                        self._judge()
                 except Exception as error:  # without a watch an ask might wait for ever
                     self._give_up(f"Watching over the servers failed ({error!r}): please report this")
             with contextlib.suppress(TimeoutError):
