@@ -653,8 +653,8 @@ def _judge(
     raw: str, low: list[str], codes: list[str], start: list[int], end: list[int], found: list[int], ground: bool
 ) -> None:
     """Take their letters from direction words, at `found`, that are no orientation where they stand."""
-    for i in range(1, len(low)):
-        if low[i] in ("little", "bit") and low[i - 1] == "a" and codes[i + 1 : i + 2] != ["f"]:
+    for word in ("little", "bit"):
+        if word in low and (i := low.index(word)) and low[i - 1] == "a" and codes[i + 1 : i + 2] != ["f"]:
             codes[i - 1] = "A"  # a little to the left
     has_names = not raw.isupper()
     quoted = _quoted(raw) if "'" in raw or '"' in raw or "‘" in raw or "“" in raw else []
