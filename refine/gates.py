@@ -68,6 +68,8 @@ ALONE = frozenset({"single"})
 WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
 SIDES = words_of("side sides end ends edge edges flank flanks margin margins hand")
 EVERY = ("both", "either", "every", "each", "all")
+# What a word may end in that names no more than the place of a thing: lakeside, ploughland.
+PLACES = ("side", "land", "front", "ground", "work")
 # Words of a source that let a reply say "on both sides" or "on all sides".
 ALL_ROUND = words_of("both either each every all surround enclose ring encircle flank frame opposite around")
 ONE_SIDE = re.compile(r"\bone (?:of (?:its|the|their) )?(?:\w+ )?(?:side|end|edge|flank|margin)s?\b")
@@ -318,6 +320,8 @@ def _meant(source: Reading, word: str) -> bool:
     """Whether a noun is the source's own, in the same or a broader or a derived word."""
     if source.stems.intersection(stems(word)):
         return True
+    if any(word == own + end for own in source.stems if len(own) > 3 for end in PLACES):
+        return True
     listed = _listed(word)
     return any(akin(own, word) or (is_kind_of(own, word) and not (listed and _listed(own))) for own in source.content)
 
@@ -563,7 +567,7 @@ def _contradiction(case: Case) -> str:
         for concept in sorted(reading.denied):
             against = any(related(concept, a) for a in asserted) and not any(related(concept, d) for d in source.denied)
             invented = not source.denied and concept not in asserted and not _emptied(source, concept)
-            if against or invented:
+            if (against and not _emptied(source, concept)) or invented:
                 wrong.append(f"denies {_name(concept)}")
         claimed = {m.concept for m in reading.of("object")} - reading.denied
         wrong += [f"affirms {_name(c)}" for c in sorted(claimed & source.denied) if c not in asserted]
@@ -649,6 +653,8 @@ def _emptied(source: Reading, concept: str) -> bool:
     """Whether the source denies the thing in other words: a clear sky has no clouds, an empty car park no cars."""
     if concept == "object:cloud":
         return bool(source.stems & {"clear", "sunny", "blue"})
+    if concept == "object:water" and "dry" in source.stems:
+        return True
     return bool(source.stems & {"empty", "vacant", "deserted", "bare"})
 
 
@@ -708,18 +714,18 @@ def _content(reading: Reading) -> frozenset[str]:
 
 
 @lru_cache(maxsize=256)
-def _units(source: str) -> list[tuple[frozenset[str], frozenset[str]]]:
-    """Clauses of the source as (objects, relation classes); one with a pronoun is read together with the one before."""
+def _units(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], frozenset[str]]]:
+    """Parts of the source as (objects, relation classes); one with a pronoun is read together with the one before."""
     units: list[tuple[frozenset[str], frozenset[str]]] = []
     previous: frozenset[str] = frozenset()
-    for clause in CLAUSE.split(source):
-        if not clause.strip():
+    for part in parts.split(source):
+        if not part.strip():
             continue
-        reading = read(clause)
+        reading = read(part)
         classes = frozenset(c for t in reading.tokens for s in stems(t) for c in lexicon().relations.get(s, ()))
         if any("enclosing" in lexicon().relations.get(s, ()) for s in reading.stems - LOOSELY):
             classes |= {"around"}
-        units.append((reading.objects | (previous if PRONOUN.search(clause) else frozenset()), classes))
+        units.append((reading.objects | (previous if PRONOUN.search(part) else frozenset()), classes))
         previous = units[-1][0]
     return units
 
@@ -742,7 +748,7 @@ def _false_relation(query: Reading, source: Reading) -> str:
         after = [m.concept for m in named if at < m.at < high][:2]
         if not before or not after:
             continue
-        for stated, classes in _units(source.text):
+        for stated, classes in _units(source.text, CLAUSE if claim in ("vertical", "around") else SENTENCE):
             ends = all(any(related(end, s) for end in side for s in stated) for side in (before, after))
             if ends and classes & ALLOWS.get(claim, frozenset({claim})):
                 break

@@ -193,7 +193,13 @@ def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
         return True
     if not before[0].isalnum() or after in ARTICLES or (tokens[at].endswith("ed") and after in PREPOSITIONS):
         return False
-    if before in DETERMINERS or before in BE - _LINKS or number(before) is not None or before.endswith("'s"):
+    if (
+        before in DETERMINERS
+        or before == "whose"
+        or before in BE - _LINKS
+        or number(before) is not None
+        or before.endswith("'s")
+    ):
         return True
     if before in PREPOSITIONS:
         return after not in DETERMINERS
@@ -211,12 +217,15 @@ def _mainly_noun(word: str) -> bool:
 
 
 def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
-    """Whether a noun in -s is the verb of the noun before it: "a front with silver panels towers over …"."""
+    """Whether a noun is the verb of the noun before it: "a front with silver panels towers over", "boats dock at"."""
     word, before = tokens[at], tokens[at - 1] if at else ""
     after = tokens[at + 1] if at + 1 < len(tokens) else "."
-    if word[-1] != "s" or not uses(word, "v") or after not in PREPOSITIONS | ARTICLES or not before.isalpha():
+    if not uses(word, "v") or after not in PREPOSITIONS | ARTICLES or not before.isalpha():
         return False
-    return any(kind == "object" for kind, _ in _senses(before))
+    own = _senses(before)
+    named = any(kind == "object" for kind, _ in own) if own else names_thing(before)
+    plural = before[-1] == "s" and before not in bases(before, "n")
+    return named and (word[-1] == "s" or plural)
 
 
 def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
@@ -486,7 +495,13 @@ def _behind(w: _Words, start: int) -> list[str]:
             for look in range(at - 1, max(low, at - 12) - 1, -1):
                 if w.tokens[look] in {",", "and", "but", "while", "which", "that", "whose", "where"}:
                     break
-                subject = look if w.noun_at.get(look) is not None or _generic(w.tokens[look]) else subject
+                if w.noun_at.get(look) is not None or _generic(w.tokens[look]):
+                    subject = w.noun_at.get(look, look)
+                    opener = subject - 1
+                    while opener >= low and (w.modifier(opener) or w.tokens[opener] in DETERMINERS):
+                        opener -= 1
+                    if w.token(opener) not in PREPOSITIONS:
+                        break  # "the crane on the quay is red": on past what a preposition opens
             if subject in w.noun_at and w.is_object(w.noun_at[subject]):
                 return w.nouns[w.noun_at[subject]]
         found = w.noun_at.get(at)
