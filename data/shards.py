@@ -294,12 +294,19 @@ def _first_line(error: BaseException) -> str:
 
 
 def complete_versions(dataset: Path) -> list[str]:
-    """Names of the versions of a data set whose manifest exists, oldest first; empty where there is no data set."""
+    """Names of the versions of a data set whose manifest exists, oldest first; empty where there is no data set.
+
+    Raises:
+        DatasetError: the folder is there, but cannot be listed.
+    """
     try:
         names = [entry.name for entry in os.scandir(dataset) if VERSION_NAME.fullmatch(entry.name)]
-    except OSError:
+        names = [name for name in names if (Path(dataset) / name / MANIFEST).is_file()]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted((n for n in names if (Path(dataset) / n / MANIFEST).is_file()), key=lambda n: (int(n[1:]), n))
+    except OSError as error:
+        raise DatasetError(f"{dataset} cannot be listed ({error.strerror}): mend its permissions.") from error
+    return sorted(names, key=lambda n: (int(n[1:]), n))
 
 
 def open_version(dataset: Path) -> Version:
