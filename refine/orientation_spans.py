@@ -653,6 +653,8 @@ def _judge(
     raw: str, low: list[str], codes: list[str], start: list[int], end: list[int], found: list[int], ground: bool
 ) -> None:
     """Take their letters from direction words, at `found`, that are no orientation where they stand."""
+    if "due" in low and low[(due := low.index("due")) + 1 : due + 2] == ["to"]:
+        codes[due] = "w"  # closed due to the northern tower's repair
     for word in ("little", "bit"):
         if word in low and (i := low.index(word)) and low[i - 1] == "a" and codes[i + 1 : i + 2] != ["f"]:
             codes[i - 1] = "A"  # a little to the left

@@ -186,6 +186,9 @@ EDITED = [
     # clock faces, distances, degrees
     ("A tower stands at two o'clock from the hall.", "A tower stands near the hall."),
     ("A crane stands in the 10 o'clock direction.", "A crane stands nearby."),
+    ("The image shows a tower at 3 o'clock.", "The image shows a tower."),
+    ("Three blocks to the left of the park are white.", "Three blocks next to the park are white."),
+    ("It is closed due to the northern wing.", "It is closed due to one wing."),
     ("200 metres north of the farm is a pond.", "200 metres from the farm is a pond."),
     ("Three miles to the south there is a dam.", "Three miles away there is a dam."),
     ("A kiosk stands next to it, slightly below.", "A kiosk stands next to it."),
