@@ -283,7 +283,7 @@ def create_app(
                 ("Length of the final caption", "words", WORD_WIDTH, captions.histogram("words", WORD_WIDTH, BINS)),
                 ("Size of the edit", "words that differ", EDIT_WIDTH, captions.histogram("edit", EDIT_WIDTH, BINS)),
             ]
-        states = captions.decisions()
+        states = captions.states()
         return show(
             request,
             "overview.html",

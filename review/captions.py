@@ -8,7 +8,7 @@ What only one caption's page shows (gates, replies, image bytes) is read from it
 import glob
 import re
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -180,7 +180,7 @@ class Captions:
         self._lock = threading.Lock()
         self._searches: OrderedDict[tuple[str, ...], str] = OrderedDict()
         self._searched = 0
-        self._facets: dict[tuple[int, Filters], tuple[Facet, ...]] = {}
+        self._counts: dict[tuple[int, Filters], list[tuple[dict[str, str], int]]] = {}
         self._plots: dict[str, dict[str, list[int]]] = {}
         self._db = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
         try:
@@ -384,42 +384,60 @@ class Captions:
             values.append(filters.decision)
         return f"FROM {joins} WHERE {' AND '.join(conditions) or 'true'}", values
 
+    def _crossed(self, filters: Filters) -> list[tuple[dict[str, str], int]]:
+        """How many captions there are of every combination of values now, under the filters that are not crossed."""
+        others = Filters(gate=filters.gate, building=filters.building, q=filters.q, within=filters.within)
+        key = (self.seq, others)
+        if (kept := self._counts.get(key)) is not None:
+            return kept
+        where, values = self._where(others)
+        names = ", ".join(f"c.{name}" for name in CROSSED)
+        rows = self._rows(f"SELECT {names}, count(*) AS n {where} GROUP BY ALL", values)
+        found = [({name: row[name] for name in CROSSED}, cast(int, row["n"])) for row in rows]
+        if len(self._counts) >= SEARCHES_KEPT:
+            self._counts.clear()
+        self._counts[key] = found
+        return found
+
+    def _passing(self, filters: Filters, but: str = "") -> list[tuple[dict[str, str], int]]:
+        """The combinations that the crossed filters let through, all but one of these."""
+        chosen = {name: value for name in CROSSED if name != but and (value := getattr(filters, name))}
+        return [(v, n) for v, n in self._crossed(filters) if all(v[name] == value for name, value in chosen.items())]
+
     def facets(self, filters: Filters) -> tuple[Facet, ...]:
         """Every filter with the counts of its values as they are now, under all the other filters."""
-        now = filters.with_(asof=None, sort="id")
-        if kept := self._facets.get((self.seq, now)):
-            return kept
         found = []
         for name, order in FACETS.items():
-            where, values = self._where(now, but=name)
-            column = {"gate": "unnest(c.failed)", "decision": "c.decision"}.get(name, f"c.{name}")
-            rows = self._rows(
-                f"SELECT value, count(*) AS n FROM (SELECT {column} AS value {where}) GROUP BY value", values
-            )
-            counts = {row["value"]: row["n"] for row in rows if row["value"]}
-            names = [v for v in order if v in counts] if order else sorted(counts, key=lambda v: (-counts[v], v))
+            counts: Counter[str] = Counter()
+            if name == "gate":
+                counts.update(self._gates(filters))
+            else:
+                for values, n in self._passing(filters, but=name):
+                    counts[values[name]] += n
+            names = [v for v in order if counts[v]] if order else sorted(counts, key=lambda v: (-counts[v], v))
             if (chosen := getattr(filters, name)) and chosen not in names:
                 names.append(chosen)
-            found.append(Facet(name, tuple((v, counts.get(v, 0)) for v in names)))
-        if len(self._facets) >= SEARCHES_KEPT:
-            self._facets.clear()
-        self._facets[self.seq, now] = tuple(found)
+            found.append(Facet(name, tuple((v, counts[v]) for v in names)))
         return tuple(found)
+
+    def _gates(self, filters: Filters) -> dict[str, int]:
+        """How many captions fail each gate now, under all filters but the one by gate."""
+        where, values = self._where(filters.with_(asof=None, sort="id"), but="gate")
+        failed = f"SELECT unnest(c.failed) AS gate {where} AND c.failures > 0"
+        rows = self._rows(f"SELECT gate, count(*) AS n FROM ({failed}) GROUP BY gate", values)
+        return {row["gate"]: row["n"] for row in rows}
 
     def count(self, filters: Filters) -> int:
         """How many captions the filters let through."""
+        if filters.asof is None or filters.asof >= self.seq or not filters.decision:
+            return sum(n for _, n in self._passing(filters))
         where, values = self._where(filters.with_(sort="id"))
         return cast(int, self._rows(f"SELECT count(*) AS n {where}", values)[0]["n"])
 
     def progress(self, filters: Filters) -> Progress:
         """How far the captions under these filters are decided, now; the filter by decision is left out."""
-        where, values = self._where(filters.with_(asof=None, sort="id"), but="decision")
-        rows = self._rows(
-            "SELECT count(*) FILTER (c.split = 'train') AS total, "
-            f"count(*) FILTER (c.decision IN ('accept', 'edit', 'reject')) AS decided {where}",
-            values,
-        )
-        return Progress(rows[0]["total"], rows[0]["decided"])
+        train = [(v["decision"], n) for v, n in self._passing(filters, but="decision") if v["split"] == "train"]
+        return Progress(sum(n for _, n in train), sum(n for state, n in train if state in ("accept", "edit", "reject")))
 
     def page(self, filters: Filters, after: str = "", before: str = "", size: int = PAGE) -> Page:
         """The captions that follow a key, or that stand before one; keys are those of rows, or of pages beside.
@@ -568,23 +586,18 @@ class Captions:
 
     # --- at a glance -------------------------------------------------------------------------------------------------
 
+    def states(self) -> dict[str, int]:
+        """How many captions of the train split are in each state of decision."""
+        return dict(next(facet.values for facet in self.facets(Filters(split="train")) if facet.name == "decision"))
+
     def changes(self) -> dict[str, int]:
         """How many captions are new or changed since the version before, and how many are gone."""
-        rows = self._rows("SELECT change, count(*) AS n FROM captions WHERE change <> '' GROUP BY change")
-        return {**{row["change"]: row["n"] for row in rows}, "removed": self.removed}
-
-    def decisions(self) -> dict[str, int]:
-        """How many captions of the train split are in each state."""
-        rows = self._rows("SELECT decision, count(*) AS n FROM captions WHERE split = 'train' GROUP BY decision")
-        return {row["decision"]: row["n"] for row in rows}
+        found = next(facet.values for facet in self.facets(Filters()) if facet.name == "change")
+        return {**dict(found), "removed": self.removed}
 
     def gates(self) -> list[tuple[str, int]]:
         """Gates by how many captions fail them, most first."""
-        rows = self._rows(
-            "SELECT gate, count(*) AS n FROM (SELECT unnest(failed) AS gate FROM captions) "
-            "GROUP BY gate ORDER BY n DESC, gate"
-        )
-        return [(row["gate"], row["n"]) for row in rows]
+        return sorted(self._gates(Filters()).items(), key=lambda pair: (-pair[1], pair[0]))
 
     def histogram(self, column: Literal["words", "edit"], width: int, bins: int) -> dict[str, list[int]]:
         """Per platform how many captions of the train split have a size in each bin; the last bin takes the rest."""
@@ -682,6 +695,7 @@ SELECT c.*, t.raw, coalesce(t.stripped, t.raw) AS stripped, coalesce(t.refined, 
   sha256(t.raw) AS source FROM captions c JOIN texts t ON t.pos = c.pos
 WHERE c.pos IN ({marks}) AND t.pos IN ({marks})"""
 DETAILS = "edits, queries, gates, refiner, prompt_version, reply_key, reply"
+CROSSED = ("platform", "split", "status", "decision", "tile", "change")
 FACETS: dict[str, Sequence[str]] = {
     "platform": PLATFORMS,
     "split": SPLITS,
