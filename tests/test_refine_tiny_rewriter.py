@@ -143,8 +143,8 @@ def test_the_model_is_small_and_of_a_known_architecture() -> None:
 
 
 def chat_template() -> jinja2.Template:
-    config = json.loads((MODEL / "tokenizer_config.json").read_text(encoding="utf-8"))
-    return jinja2.Template(config["chat_template"])
+    config: dict[str, str] = json.loads((MODEL / "tokenizer_config.json").read_text(encoding="utf-8"))
+    return jinja2.Environment(autoescape=False).from_string(config["chat_template"])
 
 
 def test_only_the_last_user_message_reaches_the_model() -> None:
