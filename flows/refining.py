@@ -9,6 +9,7 @@ made of them. Both are kept, so that a rebuild that changes nothing neither asks
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -58,8 +59,9 @@ def _write_answers(folder: Path, key: str, answers: Answers) -> Path:
 def _stored(folder: Path, key: str, hashes: Hashes) -> Path | None:
     """The answers of an earlier run under the same key, if they are undamaged."""
     for path in sorted(folder.glob(f"{key}-*.json")):
-        if hashes.of(path) == path.stem.partition("-")[2]:
-            return path
+        with suppress(OSError):  # as good as damaged
+            if hashes.of(path) == path.stem.partition("-")[2]:
+                return path
     return None
 
 
@@ -153,7 +155,8 @@ def answered(
             are not kept for the next run.
 
     Returns:
-        The jobs, and what was sent, accepted and refused (refine.vllm.Tally as a dict; empty when nothing was missing).
+        The jobs, and what was sent, accepted and refused (refine.vllm.Tally as a dict; empty when nothing was missing),
+        with the number of damaged files of answers where there were some.
 
     Raises:
         RefinerError: no server can be used; every reply that came is kept.
@@ -168,6 +171,7 @@ def answered(
     pending.sort(key=lambda pair: pair[1].name)  # one platform after the other, for the server's prefix cache
     model = model_of(config.refine, config.server.urls)
     keys = {number: _key(job, model, code) for number, job in pending}
+    damaged = sum(any((work / "answers").glob(f"{key}-*.json")) for key in keys.values())
     if config.server.batch and not only_stored:
         answer_in_batches(
             lambda: _asks(pending, {}, {}),
@@ -184,6 +188,7 @@ def answered(
     else:
         with serving(model, config.server, work / "vllm.log", report) as urls:
             done, tally = _ask(pending, model, config, urls, work, keys, report, only_stored=False, is_partial=False)
+    tally |= {"damaged_answers": damaged} if damaged else {}
     return [done.get(number, job) for number, job in enumerate(jobs)], tally
 
 

@@ -323,6 +323,23 @@ def test_damaged_files_of_earlier_steps_are_found_made_anew_and_named(damage: st
     assert seen(out) == expected
 
 
+def test_damaged_answers_of_a_model_are_found_and_counted(tmp_path: Path) -> None:
+    """The replies are in the reply store; what the gates made of them is judged again."""
+    source, out = write_source(tmp_path / "source", train_drone=2), tmp_path / "out"
+    config = {**SMALL, "refine": {"refiner": "vllm", "model": "a-model", "revision": "1"}}
+
+    def asked() -> dict[str, Any]:
+        result: dict[str, Any] = rebuild_here(source, out, config=config, finish_with_what_we_have=True)["refining"]
+        return result
+
+    assert "damaged_answers" not in asked()
+    partial = next((out / ".work" / "answers").iterdir())
+    whole = partial.rename(partial.with_name(partial.name.removeprefix("partial")))
+    assert asked() == {}, "the answers are there"
+    whole.write_bytes(whole.read_bytes()[:-9])
+    assert asked()["damaged_answers"] == 1
+
+
 def test_a_refused_source_leaves_no_folder_and_a_full_disk_is_told_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
