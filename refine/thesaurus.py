@@ -24,6 +24,7 @@ ENDINGS = {
 # Lexicographer files of things that an image shows: animals, artefacts, bodies of things, people, plants, substances.
 # Substances, food and phenomena are seen only as part of something; a word of another file names no thing.
 _SEEN = frozenset({5, 6, 13, 17, 18, 20})
+_SHAPE = 25
 _STEPS = 14  # no chain of hypernyms is longer
 
 
@@ -119,11 +120,24 @@ def is_word(word: str) -> bool:
 
 
 @lru_cache(maxsize=50_000)
-def names_thing(word: str) -> bool:
-    """Whether the commonest meaning of a noun is something that an image shows: bench, swan; not hue or height."""
+def is_seen(word: str) -> bool:
+    """Whether the commonest meaning of a noun is something that an image shows: bench and slit, but not hue."""
     found = senses(word, "n")
     likely = found[:1] if uses(word, "n") > 1 else found[:2]  # without counts their order says nothing
     return any(_file(sense) in _SEEN for sense in likely)
+
+
+@lru_cache(maxsize=50_000)
+def names_thing(word: str) -> bool:
+    """Whether a noun names a thing of its own that an image shows: a bench or a swan, but no mere slit or hue."""
+    found = senses(word, "n")
+    return is_seen(word) and not any(_file(sense) == _SHAPE or above(sense) & _parts() for sense in found)
+
+
+@cache
+def _parts() -> frozenset[str]:
+    """What says how a thing is built rather than what else is there: joints, openings, surfaces, layers."""
+    return frozenset(senses(word, "n")[0] for word in ("connector", "opening", "surface", "layer"))
 
 
 @lru_cache(maxsize=50_000)

@@ -12,7 +12,7 @@ from functools import cache, cached_property, lru_cache
 from itertools import accumulate
 
 from refine.registers import english, lexicon
-from refine.thesaurus import above, akin, bases, is_kind_of, is_word, mostly, names_thing, senses, uses
+from refine.thesaurus import above, akin, bases, is_kind_of, is_seen, is_word, mostly, names_thing, senses, uses
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]", re.UNICODE)
 BREAKS = frozenset(".;:!?")
@@ -300,7 +300,7 @@ def _named_pair(first: str, second: str) -> str:
     """Two words that name one thing which is no kind of what the second word names: a baby carriage is no train."""
     base = next(iter(bases(second, "n")), "")
     phrase = f"{first} {base}"
-    if not base or not names_thing(phrase) or phrase in lexicon().senses:
+    if not base or not is_seen(phrase) or phrase in lexicon().senses:
         return ""
     last = {concept for _, concept in _senses(base)}
     return phrase if last and not last & broader(f"thing:{phrase}") else ""
@@ -313,7 +313,7 @@ def _named() -> dict[str, frozenset[str]]:
     for words, places in lexicon().senses.items():
         meant = senses(words, "n")[:1]
         for kind, concept in places:
-            if kind == "object" and meant and names_thing(words):
+            if kind == "object" and meant and is_seen(words):
                 found.setdefault(meant[0], set()).add(concept)
     return {sense: frozenset(concepts) for sense, concepts in found.items()}
 
