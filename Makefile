@@ -36,7 +36,7 @@ $(VLLM)/.ready: | $(READY)
 demo: $(READY)  ## sample world -> rebuild -> verify -> train -> scores, in ./demo (about three minutes)
 	$(BIN)/georefine demo --out demo
 
-test: lint  ## every test, the slow ones too
+test: lint $(VLLM)/.ready  ## every test, the slow ones too; those of the model run against a real vLLM
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 fast: $(READY)  ## the tests that take less than five seconds

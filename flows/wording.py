@@ -43,7 +43,10 @@ def _wordings(texts: list[tuple[str, str, str]], platform: Platform, config: Con
     copies = variants(config, "train", platform)
     bare: dict[str, Stripped] = {}
     if mode == "strip" or (mode == "keep" and copies):
-        bare = {key: done for (key, _, _), done in zip(texts, strip_many(raw for _, _, raw in texts), strict=True)}
+        bare = {
+            key: done
+            for (key, _, _), done in zip(texts, strip_many((raw for _, _, raw in texts), platform), strict=True)
+        }
     said: Wordings = {}
     for key, image_id, raw in texts:
         said[key, ORIGINAL] = bare[key] if mode == "strip" else Stripped(raw)

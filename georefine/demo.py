@@ -36,9 +36,9 @@ def _sample(folder: Path, buildings: int, seed: int) -> dict[str, Any]:
 
 def tiny_model() -> str:
     """Folder of the tiny rewriting model that comes with georefine; it knows the sample world and nothing else."""
-    from refine.tiny_rewriter import model_folder
+    from refine.tiny_rewriter import MODEL
 
-    return str(model_folder())
+    return str(MODEL)
 
 
 def _command() -> str:

@@ -32,7 +32,7 @@ from refine.server import (
     running,
     vllm_python,
 )
-from refine.vllm import Ask, Gates, Tally, _Asker, _Outcome, _refine
+from refine.vllm import Ask, Asker, Gates, Outcome, Tally, refine_one
 from schemas.config import RefineConfig, ServerConfig
 from schemas.errors import ConfigError, RefinerError
 
@@ -60,20 +60,20 @@ class BatchTally:
     unknown: int = 0
 
 
-class _Wants(_Asker):
+class _Wants(Asker):
     """Answers from the store, and remembers the first request that it lacks."""
 
     def __init__(self, store: ReplyStore, revision: str) -> None:
         super().__init__(store, None, revision, Tally())
         self.wanted: tuple[str, bytes] | None = None
 
-    async def outcome(self, request: bytes, gates_of: Callable[[Answer], Gates]) -> _Outcome | None:
+    async def outcome(self, request: bytes, gates_of: Callable[[Answer], Gates]) -> Outcome | None:
         key = reply_key(request, self.revision)
         stored = self.store.get(key)
         if stored is None or stored.finish == "failed":
             self.wanted = key, request
             return None
-        return _Outcome(stored, gates_of(stored))
+        return Outcome(stored, gates_of(stored))
 
 
 def wanted(
@@ -84,7 +84,7 @@ def wanted(
     for ask in asks:
         asker = _Wants(store, model.revision)
         with contextlib.suppress(StopIteration):  # it never waits for anything, so it needs no event loop
-            _refine(asker, ask, model, config).send(None)
+            refine_one(asker, ask, model, config).send(None)
         if asker.wanted is None or bytes.fromhex(asker.wanted[0]) in seen:
             continue
         key, request = asker.wanted

@@ -66,7 +66,7 @@ def refine_captions(raws: Sequence[str], platform: Platform, *, mode: Mode) -> l
     Args:
         mode: strip removes orientation expressions, keep leaves the captions as they are.
     """
-    stripped = strip_many(raws) if mode == "strip" else [Stripped(raw) for raw in raws]
+    stripped = strip_many(raws, platform) if mode == "strip" else [Stripped(raw) for raw in raws]
     return [refine_stripped(one, platform) for one in stripped]
 
 
@@ -88,7 +88,7 @@ def refine_lines(
     def stripped() -> Iterator[Stripped]:
         for line in lines:
             raws.append(line.rstrip("\r\n"))
-            yield strip(raws[-1]) if mode == "strip" else Stripped(raws[-1])
+            yield strip(raws[-1], platform) if mode == "strip" else Stripped(raws[-1])
 
     rows = (refine_stripped(one, platform) for one in stripped()) if refiner == "rules" else refiner(stripped())
     for row in rows:

@@ -85,14 +85,14 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class Outcome:
     """An answer and what the gates say of it."""
 
     answer: Answer
     gates: Gates
 
 
-class _Asker:
+class Asker:
     """Answers to requests: from the store, from a request under way, or from a server."""
 
     def __init__(self, store: ReplyStore, client: Client | None, revision: str, tally: Tally) -> None:
@@ -100,15 +100,15 @@ class _Asker:
         self.client = client
         self.revision = revision
         self.tally = tally
-        self._under_way: dict[str, asyncio.Future[_Outcome]] = {}
+        self._under_way: dict[str, asyncio.Future[Outcome]] = {}
 
-    async def outcome(self, request: bytes, gates_of: Callable[[Answer], Gates]) -> _Outcome | None:
+    async def outcome(self, request: bytes, gates_of: Callable[[Answer], Gates]) -> Outcome | None:
         """What came of a request; None when there is no client and the store does not know it."""
         key = reply_key(request, self.revision)
         stored = self.store.get(key)
         if stored is not None and (self.client is None or stored.finish != "failed"):
             self.tally.stored += 1
-            return _Outcome(stored, gates_of(stored))
+            return Outcome(stored, gates_of(stored))
         if self.client is None:
             return None
         if key in self._under_way:
@@ -122,7 +122,7 @@ class _Asker:
             del self._under_way[key]
         return outcome
 
-    async def _ask(self, client: Client, key: str, request: bytes, gates_of: Callable[[Answer], Gates]) -> _Outcome:
+    async def _ask(self, client: Client, key: str, request: bytes, gates_of: Callable[[Answer], Gates]) -> Outcome:
         answer = await client.ask(request)
         await asyncio.sleep(0)  # the next request leaves before this reply is judged
         self.tally.retries += len(answer.retries)
@@ -130,7 +130,7 @@ class _Asker:
         self.tally.completion_tokens += answer.completion_tokens
         gates = gates_of(answer)
         kept = self.store.put(key, request, replace(answer, refused=reasons(gates)))
-        return _Outcome(kept, gates if kept.text == answer.text else gates_of(kept))
+        return Outcome(kept, gates if kept.text == answer.text else gates_of(kept))
 
 
 def _gates(platform: Platform, source: str, answer: Answer) -> Gates:
@@ -142,7 +142,7 @@ def _gates(platform: Platform, source: str, answer: Answer) -> Gates:
     return check(platform, source, answer.text)
 
 
-async def _refine(asker: _Asker, ask: Ask, model: Model, config: RefineConfig) -> Refined:
+async def refine_one(asker: Asker, ask: Ask, model: Model, config: RefineConfig) -> Refined:
     """One caption: attempts until a reply passes, then the rules."""
     source = ask.stripped.text
     if not source.strip():
@@ -183,7 +183,7 @@ async def _refine(asker: _Asker, ask: Ask, model: Model, config: RefineConfig) -
     return replace(row, status="fallback", refined=rules.refined, final=rules.final, queries=rules.queries)
 
 
-async def _verdict(asker: _Asker, model: Model, source: str, reply: str, config: RefineConfig) -> GateResult:
+async def _verdict(asker: Asker, model: Model, source: str, reply: str, config: RefineConfig) -> GateResult:
     """What the model itself says of a reply that the other gates let pass."""
     request = judge.body(model.name, source, reply, config)
     outcome = await asker.outcome(request, lambda answer: (judge.gate(answer),))
@@ -199,9 +199,9 @@ async def _opened(
         replies = stack.enter_context(ReplyStore(store))
         client = await stack.enter_async_context(Client(urls, server)) if urls else None
         before = await client.metrics() if client else {}
-        asker = _Asker(replies, client, model.revision, tally)
+        asker = Asker(replies, client, model.revision, tally)
         try:
-            yield lambda ask: _refine(asker, ask, model, config)
+            yield lambda ask: refine_one(asker, ask, model, config)
         except ServersGoneError as error:
             raise RefinerError(f"{error}; the {len(replies):,} replies in {store} are kept.") from error
         finally:
