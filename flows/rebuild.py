@@ -1,38 +1,32 @@
 """The rebuild as a Prefect flow: read the source, make every shard, publish a version.
 
-`georefine rebuild SOURCE --out DATASET`. One task per shard, never per caption. Python is slow at pixels and words, so
-a task hands its shard to a pool of processes of our own (Prefect's process runner needs a minute and a half to start).
+`georefine rebuild SOURCE --out DATASET`. Where the shards are made is flows/engines.py's.
 """
 
 import hashlib
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, cast
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import FlowRun
 from prefect.futures import PrefectFuture, as_completed
+from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from prefect.utilities.annotations import quote
+from prefect.utilities.urls import url_for
 
 from data.hashes import Hashes, remembered
 from data.partition import PARTS
 from data.readers import Source, read_source
 from data.shards import write_table
 from data.versions import WORK, Published, check_space, clean, lock, prune, publish, tables
+from flows.engines import WORKERS, Runner, check, engine, opaque
 from flows.jobs import ShardJob, deal, decided, hashed
 from flows.plan import Plan, lines, plan, remember, step_version
 from flows.progress import report
 from flows.refining import answered, with_answers
-from flows.steps import ShardResult, build_shard
+from flows.steps import ShardResult
 from flows.totals import (
     decision_notes,
     rejects_table,
@@ -47,70 +41,13 @@ from schemas.config import Config, build, config_dict
 from schemas.errors import UsageError
 from schemas.manifest import FORMAT_VERSION, Manifest, Shard
 
-Runner = Literal["threads", "processes"]
-WORKERS = os.cpu_count() or 1
+UNTRAINED = "untrained"  # lies in .work while a version that was asked to be trained on may be published and is not
 TASKS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=WORKERS))
-T = TypeVar("T")
-
-
-def _end_with_parent() -> None:
-    """Let a pool's process end, without a word, when the rebuild is interrupted or killed.
-
-    Left alone it would print a traceback, or wait for work for ever and hold our output open.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def _opaque(value: T) -> T:
-    """Keep Prefect from walking through an argument in search of futures."""
-    return cast(T, quote(value))
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Let processes started inside ignore Ctrl-C until they are up: they import for seconds."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _pool(runner: Runner) -> Iterator[ProcessPoolExecutor | None]:
-    if runner == "threads":
-        yield None
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_end_with_parent)
-    try:
-        with _without_interrupts():
-            for _ in range(WORKERS):
-                pool.submit(os.getpid)  # a process is started for each while none is idle
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 @task(name="read source", cache_policy=NO_CACHE)
 def _read(source: str, config: Config) -> Source:
     return read_source(Path(source), config.partition)
-
-
-@task(name="shard", task_run_name="{name}", cache_policy=NO_CACHE)
-def _shard(name: str, job: ShardJob, key: str, pool: ProcessPoolExecutor | None) -> ShardResult:
-    return pool.submit(build_shard, job, key).result() if pool else build_shard(job, key)
 
 
 @task(name="refine", cache_policy=NO_CACHE)
@@ -194,9 +131,11 @@ def rebuild(
     config: dict[str, Any] | None = None,
     runner: Runner = "processes",
     train_run: str | None = None,
+    train_deployment: str | None = None,
     finish_with_what_we_have: bool = False,
     keep: int | None = None,
     rehash: bool = False,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Turn a University-1652 / GeoText-1652 folder into a new version of a data set.
 
@@ -204,17 +143,21 @@ def rebuild(
         source: the folder with train/ and test/.
         out: the data set; a version vNNNN is added when something changed.
         config: nested mapping of schemas.config.Config.
-        runner: where shards are made: in a pool of processes, or in threads of this one.
-        train_run: if given and a new version was made, train into a folder of its name in there afterwards.
+        runner: where shards are made: in threads of this process, in a pool of processes, on a Dask or Ray cluster.
+        train_run: if given and a new version was made, train into a folder of its name in there afterwards. A training
+            that was not begun, because the rebuild was killed or failed after it had published, is made up for.
+        train_deployment: deployment that shall train, such as "train/campus"; None: this process does.
         finish_with_what_we_have: ask no model; captions without an accepted reply fall back to the rules.
         keep: remove all but so many of the newest versions afterwards; none that a run beside the data set names.
         rehash: read every file again instead of trusting its size, time and inode.
+        cluster: address of the Dask scheduler or the Ray head; None starts a small cluster on this machine.
 
     Returns:
         version, new, shards, reused, plan, damaged (shards made again because their stored result was), accounts,
         counts, gates, decisions (of reviewers: applied, stale, unknown), ignored, notes, refining (what the model was
         asked; empty without one), removed (versions), and train: the scores.
     """
+    check(runner, cluster)
     settings, dataset = _settings(source, out, config)
     with lock(dataset), remembered(dataset / WORK / "hashes.sqlite", rehash=rehash) as hashes:
         found, planned, refining, unknown = _planned(source, dataset, settings, hashes, finish_with_what_we_have)
@@ -222,27 +165,58 @@ def rebuild(
         missing = [shard for shard in planned.shards if not shard.stored]
         check_space(dataset, planned.space())
         report("shards", len(results), len(planned.shards), f"{len(results)} reused")
-        with _pool(runner) if missing else nullcontext() as pool:
-            futures = [_shard.submit(s.job.name, _opaque(s.job), s.key, _opaque(pool)) for s in missing]
-            for future in as_completed(futures):
-                made = future.result()
-                results[made.name] = made
-                for table, shard in made.files.items():
-                    hashes.learn(Path(made.folder) / f"{table}.parquet", shard.sha256)
-                report("shards", len(results), len(planned.shards), made.name)
+        if missing:
+            with engine(runner, cluster) as submit:
+                for future in as_completed([submit(shard) for shard in missing]):
+                    made = future.result()
+                    results[made.name] = made
+                    for table, shard in made.files.items():
+                        hashes.learn(Path(made.folder) / f"{table}.parquet", shard.sha256)
+                    report("shards", len(results), len(planned.shards), made.name)
+        untrained = dataset / WORK / UNTRAINED
+        due = bool(train_run) and untrained.exists()
+        if train_run:
+            untrained.touch()
         result: dict[str, Any] = _publish(
-            str(dataset), _opaque(found), _opaque([results[name] for name in sorted(results)]), settings, unknown
+            str(dataset), opaque(found), opaque([results[name] for name in sorted(results)]), settings, unknown
         )
         remember(planned, dataset / WORK)
         removed = prune(dataset, keep) if keep else []
         answers = {Path(shard.job.answers).name for shard in planned.shards if shard.job.answers}
         clean(dataset / WORK, {shard.key for shard in planned.shards}, answers)
         result |= {"refining": refining, "plan": planned.counts(), "damaged": planned.damaged(), "removed": removed}
-    if train_run and result["new"]:
+    if train_run:
+        if result["new"] or due:
+            version = dataset / result["version"]
+            result["train"] = _train(version, Path(train_run) / version.name, config, train_deployment)
+        untrained.unlink(missing_ok=True)
+    return result
+
+
+def _train(version: Path, run: Path, config: dict[str, Any] | None, deployment: str | None) -> dict[str, Any]:
+    """Train on a version, here and now, or by a deployment, whose worker may be on another machine.
+
+    Returns:
+        The scores, or the flow run of the deployment: {"flow_run": id, "deployment": its name}.
+    """
+    if deployment is None:
         from flows.train import train
 
-        result["train"] = train(str(dataset), str(Path(train_run) / result["version"]), config)
-    return result
+        return train(str(version), str(run), config, resume=True)
+    from prefect.deployments import run_deployment
+
+    launched = cast(
+        FlowRun,
+        run_deployment(
+            deployment,
+            parameters={"dataset": str(version), "run": str(run), "config": config, "resume": True},
+            timeout=0,
+            idempotency_key=f"{flow_run.id} {version.name}",  # a rebuild that is tried again launches no second one
+        ),
+    )
+    if link := url_for("flow-run", obj_id=launched.id):
+        create_link_artifact(link, key="training", link_text=f"training on {version.name}", description=str(run))
+    return {"flow_run": str(launched.id), "deployment": deployment}
 
 
 def _settings(source: str, out: str, config: dict[str, Any] | None) -> tuple[Config, Path]:
@@ -265,7 +239,7 @@ def _planned(
     if settings.refine.refiner == "vllm":
         answered_before, _ = with_answers(jobs, settings, dataset / WORK, hashes, step_version("train"))
         check_space(dataset, plan(answered_before, hashes, dataset / WORK).space())  # not after hours of asking
-        jobs, refining = _refine(_opaque(jobs), settings, dataset / WORK, _opaque(hashes), only_stored)
+        jobs, refining = _refine(opaque(jobs), settings, dataset / WORK, opaque(hashes), only_stored)
     return found, plan(jobs, hashes, dataset / WORK), refining, unknown
 
 

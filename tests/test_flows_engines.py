@@ -1,0 +1,176 @@
+"""Where shards are made: the same bytes whichever engine made them, and one sentence when an engine cannot be used."""
+
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.shards import open_version
+from data.verify import verify
+from flows.engines import _shard_elsewhere, check
+from flows.jobs import ShardJob
+from flows.plan import step_version
+from schemas.config import Config
+from schemas.errors import GeorefineError, UsageError
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENT = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "300s"}  # a loaded machine stalls for half a minute
+# Every engine in a process of its own, as the command runs it: clusters leave threads, sockets and signal handlers.
+REBUILD = """
+import json, sys, flows
+from flows.rebuild import rebuild
+from flows.server import prefect_api
+if __name__ == "__main__":
+    source, out, runner, cluster = sys.argv[1:]
+    with prefect_api():
+        result = rebuild(source, out, {"shards": {"buildings": 3}}, runner, cluster=cluster or None)
+    json.dump({"shards": result["shards"], "reused": result["reused"], "accounts": result["accounts"]}, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small world of three platforms, with a file that is no image and captions full of orientation."""
+    root = tmp_path_factory.mktemp("source")
+    noise = np.random.default_rng(5)
+    records: dict[str, list[dict[str, object]]] = {"train": [], "test": []}
+    for split, prefix in (("train", ""), ("test", "gallery_")):
+        for building in range(10):
+            number = f"{building + 100 * (split == 'test'):04d}"
+            for folder, name in (("satellite", f"{number}.jpg"), ("drone", "image-01.jpeg"), ("street", "1.jpg")):
+                path = root / split / f"{prefix}{folder}" / number / name
+                path.parent.mkdir(parents=True)
+                Image.fromarray(noise.integers(0, 255, (48, 48, 3), dtype=np.uint8)).save(path)
+                text = f"On the left, there is a building with {building} cars in the upper right corner."
+                records[split].append({"image": path.relative_to(root).as_posix(), "caption": [text, "A grey roof."]})
+        (root / f"{split}.json").write_text(json.dumps(records[split]), encoding="utf-8")
+    (root / "train" / "drone" / "0003" / "image-02.jpeg").write_bytes(b"no image at all")
+    return root
+
+
+def build(source: Path, out: Path, runner: str, cluster: str = "") -> subprocess.CompletedProcess[str]:
+    script = out.with_suffix(".py")
+    script.write_text(REBUILD, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, str(script), str(source), str(out), runner, cluster],
+        cwd=ROOT,
+        env=PATIENT | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+
+
+def checksums(dataset: Path) -> dict[str, str]:
+    return {shard.path: shard.sha256 for shard in open_version(dataset).manifest.shards}
+
+
+@pytest.fixture(scope="module")
+def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What threads of one process make."""
+    out = tmp_path_factory.mktemp("threads") / "dataset"
+    done = build(source, out, "threads")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+def same(dataset: Path, expected: Path) -> bool:
+    """Whether two data sets hold the same bytes, manifests included."""
+    version, other = dataset / "v0001", expected / "v0001"
+    return (version / "manifest.json").read_bytes() == (other / "manifest.json").read_bytes() and checksums(
+        dataset
+    ) == checksums(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["processes", "dask", "ray"])
+def test_every_engine_writes_the_same_bytes(runner: str, source: Path, expected: Path, tmp_path: Path) -> None:
+    if runner in ("dask", "ray"):
+        pytest.importorskip(f"prefect_{runner}", reason=f"prefect-{runner} is not installed")
+    out = tmp_path / "dataset"
+    done = build(source, out, runner)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout)
+    assert result["shards"] == len(list((out / ".work" / "shards").iterdir())) > 6
+    assert result["accounts"]["images"]["rejected"] == 1
+    assert same(out, expected)
+    assert [finding for finding in verify(out) if finding.check != "leak"] == []
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[str]:
+    """Address of a Dask scheduler with one worker, both processes of their own."""
+    pytest.importorskip("prefect_dask", reason="prefect-dask is not installed")
+    log = (tmp_path / "dask.log").open("wb")
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
+    command += ["--host", "127.0.0.1", "--scheduler-file", str(tmp_path / "scheduler.json")]
+    head = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=PATIENT)
+    worker = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny", "--no-dashboard"),
+            *("--scheduler-file", str(tmp_path / "scheduler.json")),
+        ],
+        stdout=log,
+        stderr=log,
+        cwd=ROOT,
+        env=PATIENT,
+    )
+    try:
+        while not (tmp_path / "scheduler.json").exists():
+            assert head.poll() is None, (tmp_path / "dask.log").read_text()
+        yield re.search(r"tcp://[\d.:]+", (tmp_path / "scheduler.json").read_text(encoding="utf-8"))[0]  # type: ignore[index]
+    finally:
+        for process in (worker, head):
+            process.terminate()
+            process.wait(timeout=30)
+        log.close()
+
+
+@pytest.mark.slow
+def test_a_running_dask_cluster_is_used(scheduler: str, source: Path, expected: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dataset"
+    done = build(source, out, "dask", scheduler)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert same(out, expected)
+
+
+def job(folder: Path) -> bytes:
+    return pickle.dumps(ShardJob(str(folder), str(folder), "train", "satellite", 0, (), (), (), Config()))
+
+
+def test_a_worker_with_other_code_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(GeorefineError, match="another version of georefine"):
+        _shard_elsewhere.fn("part", "train", job(tmp_path), "key", "0" * 64)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_sees_other_folders_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(GeorefineError, match="does not see"):
+        _shard_elsewhere.fn("part", "train", job(tmp_path / "elsewhere"), "key", step_version("train"))
+
+
+@pytest.mark.parametrize(
+    ("runner", "cluster", "said"),
+    [
+        ("spark", None, "unknown: use one of threads, processes, dask, ray"),
+        ("threads", "tcp://head:8786", "--cluster is for"),
+    ],
+)
+def test_wrong_use_is_told_before_any_work(runner: str, cluster: str | None, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        check(runner, cluster)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.engines.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=re.escape("pip install 'georefine[ray]'")):
+        check("ray", None)
