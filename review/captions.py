@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 import duckdb
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from data.shards import Version, complete_versions, open_version
 from review.decisions import Decision, DecisionLog, Draft, Event, Kind, fold
@@ -36,6 +37,7 @@ PAGE = 25
 SEARCHES_KEPT = 8
 LONGEST_SEARCH = 200
 ROWS_PER_STEP = 10_000
+Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,8 @@ class Captions:
                     self._db.execute(statement, [paths])
         self._compare()
         self._db.execute(CAPTIONS)
-        self._places = self._db.execute("SELECT pos FROM texts ORDER BY pos").fetchnumpy()["pos"].astype(np.int64)
+        places = self._db.execute("SELECT pos FROM texts ORDER BY pos").fetchnumpy()["pos"]
+        self._places: Places = np.asarray(places, np.int64)
 
     def _paths(self, table: str) -> list[str]:
         return [str(self.version.path / shard.path) for shard in self.version.shards(table)]
@@ -331,22 +334,40 @@ class Captions:
             postings = index.left if column == "raw" else index.right
             held = np.ones(len(self._places), np.bool_)
             for word in words:
-                held &= index.candidates(postings, word)
+                held &= index.candidates(postings, word) | self._in_ids(word)
+            places = self._holding(self._places[held], column, [word for word in words if " " in word])
             db = self._db.cursor()
-            db.register("candidates", pa.table({"pos": self._places[held]}))
-            # Never LIKE: in a search, % and _ are what they are.
-            phrases = [word for word in words if " " in word]
-            each = " AND ".join([f"contains(lower(t.{column}), ?)"] * len(phrases)) or "true"
-            places = "SELECT c.pos FROM candidates c" + (" JOIN texts t ON t.pos = c.pos" if phrases else "")
-            db.execute(f"CREATE TABLE {table} AS {places} WHERE {each}", phrases)
-            if ids := [word for word in words if "/" in word]:
-                each = " AND ".join(["contains(lower(caption_id), ?)"] * len(ids))
-                db.execute(f"INSERT INTO {table} SELECT pos FROM captions WHERE {each}", ids)
-            db.unregister("candidates")
+            db.register("found", pa.table({"pos": places}))
+            db.execute(f"CREATE TABLE {table} AS SELECT pos FROM found")
+            db.unregister("found")
             self._searches[key] = table
             if len(self._searches) > SEARCHES_KEPT:
                 self._db.cursor().execute(f"DROP TABLE {self._searches.popitem(last=False)[1]}")
             return table
+
+    def _in_ids(self, word: str) -> NDArray[np.bool_]:
+        """Which captions have a word with a slash in their id."""
+        held = np.zeros(len(self._places), np.bool_)
+        if "/" in word and " " not in word:
+            rows = self._rows("SELECT pos FROM captions WHERE contains(lower(caption_id), ?)", [word])
+            held[np.searchsorted(self._places, np.array([row["pos"] for row in rows], np.int64))] = True
+        return held
+
+    def _holding(self, places: Places, column: str, phrases: Sequence[str]) -> Places:
+        """Of these places, those whose text holds all the phrases."""
+        if not phrases or not len(places):
+            return places
+        # Never LIKE: in a search, % and _ are what they are.
+        each = " AND ".join([f"contains(lower({column}), ?)"] * len(phrases))
+        within = [places[i : i + 1000].tolist() for i in range(0, len(places), 1000)]
+        if len(within) > 5:  # reading everything is faster then
+            rows = self._rows(f"SELECT pos FROM texts WHERE {each}", phrases)
+            return np.intersect1d(places, np.array([row["pos"] for row in rows], np.int64))
+        rows = []
+        for part in within:
+            marks = ", ".join("?" * len(part))
+            rows += self._rows(f"SELECT pos FROM texts WHERE pos IN ({marks}) AND {each}", [*part, *phrases])
+        return np.array(sorted(row["pos"] for row in rows), np.int64)
 
     def _where(self, filters: Filters, but: str = "") -> tuple[str, list[Any]]:
         """The FROM and WHERE of some filters, all but one; captions are `c`, their state in the queue is `state`."""

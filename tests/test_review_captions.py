@@ -103,6 +103,8 @@ def test_a_phrase_is_found_as_it_stands_and_raw_texts_by_choice(captions: Captio
     assert captions.count(Filters(q="left", split="train")) == 0
     assert captions.count(Filters(q="left", within="raw")) == 46
     assert captions.count(Filters(q="drone/0001")) == 2
+    assert captions.count(Filters(q="drone/0001 number")) == 1
+    assert captions.count(Filters(q='drone/0001 "number 2"')) == 0
     assert captions.count(Filters(q="   ")) == captions.count(Filters())
 
 
