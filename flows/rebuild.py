@@ -116,7 +116,11 @@ def summary(published: Published) -> str:
     """What a version holds, as the Markdown of an artifact."""
     manifest = published.version.manifest
     what = "published" if published.new else "nothing changed, still"
-    return "\n".join([f"# {what} {manifest.version}", "", *tables(manifest), "", *(f"- {n}" for n in manifest.notes)])
+    gates = [f"| {gate} | {n['passed']} | {n['failed']} |" for gate, n in manifest.gates.items()]
+    if gates:
+        gates = ["", "| gate | passed | failed |", "|---|--:|--:|", *gates]
+    notes = [f"- {note}" for note in manifest.notes]
+    return "\n".join([f"# {what} {manifest.version}", "", *tables(manifest), *gates, "", *notes])
 
 
 @flow(
@@ -163,6 +167,8 @@ def rebuild(
         found, planned, refining, unknown = _planned(source, dataset, settings, hashes, finish_with_what_we_have)
         results = {shard.job.name: shard.stored for shard in planned.shards if shard.stored}
         missing = [shard for shard in planned.shards if not shard.stored]
+        planned_lines = "\n".join(["```", *lines(planned), "```"])
+        create_markdown_artifact(planned_lines, key="rebuild-plan", description=str(dataset))
         check_space(dataset, planned.space())
         report("shards", len(results), len(planned.shards), f"{len(results)} reused")
         if missing:

@@ -117,7 +117,11 @@ def _decode(job: ShardJob, read: Mapping[str, bytes | str], rows: _Rows) -> list
     accepted: list[_Image] = []
     for image in job.images:
         data = read[image.path]
-        found = inspect(data, job.config.partition.max_pixels) if isinstance(data, bytes) else f"unreadable: {data}"
+        found = (
+            inspect(data, job.config.partition.max_pixels, job.digests[image.path])  # _read has checked it
+            if isinstance(data, bytes)
+            else f"unreadable: {data}"
+        )
         if isinstance(found, str) or isinstance(data, str):
             reason, _, detail = str(found).partition(": ")
             rows.rejects.append(Reject("images", image.path, 0, "image", reason, detail))
@@ -224,7 +228,7 @@ def _decide(
                 rows.stale.append(own.caption_id)
 
 
-def _image_row(job: ShardJob, image: SourceImage, data: bytes, width: int, height: int) -> dict[str, Any]:
+def _image_row(job: ShardJob, image: SourceImage, data: bytes, size: tuple[int, int], sha256: str) -> dict[str, Any]:
     return {
         "image_id": image.path,
         "building_id": image.building_id,
@@ -232,9 +236,9 @@ def _image_row(job: ShardJob, image: SourceImage, data: bytes, width: int, heigh
         "split": job.split,
         "role": image.role,
         "image": {"bytes": data, "path": image.path},
-        "width": width,
-        "height": height,
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "width": size[0],
+        "height": size[1],
+        "sha256": sha256,
         "parent_image_id": None,
         "transform": None,
     }
@@ -296,7 +300,7 @@ def _augmented(
             symmetries_only=job.config.orientation.satellite == "remap",
         )
         copy = replace(image.source, path=copy_id(image.source.path, variant))
-        row = _image_row(job, copy, tile.data, tile.width, tile.height)
+        row = _image_row(job, copy, tile.data, (tile.width, tile.height), hashlib.sha256(tile.data).hexdigest())
         rows.add("images", [{**row, "parent_image_id": image.source.path, "transform": tile.transform}], derived=True)
         rows.add(
             "captions",
@@ -333,7 +337,8 @@ def _fill(job: ShardJob, images: Sequence[_Image], copies: Mapping[str, str], ro
 
     for image in images:
         own_captions, own_regions = captions_of[image.source.path], regions_of[image.source.path]
-        rows.add("images", [_image_row(job, image.source, image.data, image.info.width, image.info.height)])
+        size = image.info.width, image.info.height
+        rows.add("images", [_image_row(job, image.source, image.data, size, image.info.sha256)])
         rows.add(
             "captions", [_caption_row(job, image.source, c, refined[c.caption_id, ORIGINAL]) for c in own_captions]
         )
