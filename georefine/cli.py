@@ -67,6 +67,25 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Status(StrEnum):
+    """What became of a caption."""
+
+    refined = "refined"
+    fallback = "fallback"
+    kept = "kept"
+    empty = "empty"
+    edited = "edited"
+    rejected = "rejected"
+
+
+class AnySplit(StrEnum):
+    """A part of the data set."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+
+
 class Split(StrEnum):
     """A part of the data set that is scored."""
 
@@ -256,6 +275,38 @@ def verify(dataset: Dataset, as_json: Json = False) -> None:
             print(f"{dataset}: every check passed.")
     if findings:
         raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    dataset: Dataset,
+    platform: Annotated[Platform | None, typer.Option(help="Captions of this platform only.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Captions of this status only.")] = None,
+    split: Annotated[AnySplit | None, typer.Option(help="Captions of this split only; default: train first.")] = None,
+    number: Annotated[int, typer.Option("-n", min=1, help="How many captions.")] = 10,
+) -> None:
+    """Captions from raw to stripped to refined, with what was removed, in the terminal or down a pipe."""
+    from georefine.inspect import show
+
+    name, state, part = platform and platform.value, status and status.value, split and split.value
+    if not show(dataset, name, state, number, split=part):
+        print("no caption is like that.", file=sys.stderr)
+
+
+@app.command()
+def review(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set; its newest version is reviewed.")],
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="RUN", help="A trained run: shows what the model makes of a caption."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")] = 8652,
+) -> None:
+    """Inspect and correct refined captions on a web page; the next rebuild honours every decision."""
+    from review.server import serve as run_review
+
+    run_review(dataset, run, host, port)
 
 
 @app.command()

@@ -103,7 +103,17 @@ def show_rebuild(result: Mapping[str, Any]) -> None:
 
 def refining_line(tally: Mapping[str, Any]) -> str:
     """What the model was asked in this run, and what became of it, in one line."""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in tally.items())
+    fallbacks = ", ".join(
+        f"{gate} {n}" for gate, n in sorted(tally["fallbacks"].items(), key=lambda kv: (-kv[1], kv[0]))
+    )
+    fell = sum(tally["fallbacks"].values())
+    rate = tally["prefix_hit_rate"]
+    return (
+        f"model: {tally['captions']} wordings, {tally['accepted']} accepted, {fell} left to the rules"
+        f"{f' ({fallbacks})' if fell else ''}; {tally['sent']} requests sent ({tally['retries']} repeated), "
+        f"{tally['stored']} replies from the store"
+        f"{'' if rate is None else f', {100 * rate:.0f} % of the prompts in the prefix cache'}"
+    )
 
 
 def show_diff(changes: Iterable["Change"]) -> None:
@@ -152,6 +162,7 @@ def show_demo(report: Mapping[str, Any]) -> None:
         counts_table(rebuild["counts"]),
         accounts_table(rebuild["accounts"]),
         gates_table(rebuild["gates"]),
+        *([refining_line(rebuild["refining"]), ""] if rebuild["refining"] else []),
         scores_table(report["scores"], report["beside"]),
         sep="\n",
     )

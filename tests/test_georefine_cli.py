@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = (
-    "demo sample rebuild verify diff train evaluate search strip refine-text check-replies serve config".split()  # noqa: SIM905
+    "demo sample rebuild verify diff inspect review train evaluate search strip refine-text check-replies serve config".split()  # noqa: SIM905
 )
 
 
