@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -190,8 +191,11 @@ def measure(client: Client, server: psutil.Process) -> dict[str, tuple[float, fl
         fields = {"csrf": client.csrf, "caption": next(ids), "decision": "accept", "revision": "0", "view": "queue"}
         return client.ask("/decide", urlencode(fields))[0]
 
+    def page(path: Callable[[], str]) -> float:
+        return client.ask(path())[0]
+
     asks: dict[str, Callable[[], float]] = {
-        **{name: lambda path=path: client.ask(path())[0] for name, path in pages.items()},
+        **{name: partial(page, path) for name, path in pages.items()},
         "decide": decide,
     }
     found = {}
@@ -215,7 +219,10 @@ def main() -> None:
         ) as process:
             try:
                 assert process.stdout is not None
-                start, start_cpu, port = process.stdout.readline().split()
+                line = process.stdout.readline()
+                if not line:
+                    raise SystemExit(f"The server did not start: it ended with {process.wait()}.")
+                start, start_cpu, port = line.split()
                 ready = float(process.stdout.readline())
                 memory = psutil.Process(process.pid)
                 loaded = memory.memory_info().rss / 2**20

@@ -35,6 +35,7 @@ TILES = ("original", "augmented")
 CHANGES = ("added", "changed")
 PAGE = 25
 SEARCHES_KEPT = 8
+SHORTLIST = 1000  # candidates of a phrase that are looked at one by one
 LONGEST_SEARCH = 200
 ROWS_PER_STEP = 10_000
 Places = NDArray[np.int64]
@@ -357,17 +358,15 @@ class Captions:
         """Of these places, those whose text holds all the phrases."""
         if not phrases or not len(places):
             return places
-        # Never LIKE: in a search, % and _ are what they are.
-        each = " AND ".join([f"contains(lower({column}), ?)"] * len(phrases))
-        within = [places[i : i + 1000].tolist() for i in range(0, len(places), 1000)]
-        if len(within) > 5:  # reading everything is faster then
+        if len(places) > SHORTLIST:  # reading everything is faster then
+            # Never LIKE: in a search, % and _ are what they are.
+            each = " AND ".join([f"contains(lower({column}), ?)"] * len(phrases))
             rows = self._rows(f"SELECT pos FROM texts WHERE {each}", phrases)
             return np.intersect1d(places, np.array([row["pos"] for row in rows], np.int64))
-        rows = []
-        for part in within:
-            marks = ", ".join("?" * len(part))
-            rows += self._rows(f"SELECT pos FROM texts WHERE pos IN ({marks}) AND {each}", [*part, *phrases])
-        return np.array(sorted(row["pos"] for row in rows), np.int64)
+        marks = ", ".join("?" * len(places))
+        rows = self._rows(f"SELECT pos, {column} AS text FROM texts WHERE pos IN ({marks})", places.tolist())
+        found = [row["pos"] for row in rows if all(phrase in lower(row["text"]) for phrase in phrases)]
+        return np.array(sorted(found), np.int64)
 
     def _where(self, filters: Filters, but: str = "") -> tuple[str, list[Any]]:
         """The FROM and WHERE of some filters, all but one; captions are `c`, their state in the queue is `state`."""
