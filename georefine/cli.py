@@ -288,9 +288,13 @@ def inspect(
     """Captions from raw to stripped to refined, with what was removed, in the terminal or down a pipe."""
     from georefine.inspect import show
 
-    name, state, part = platform and platform.value, status and status.value, split and split.value
-    if not show(dataset, name, state, number, split=part):
-        print("no caption is like that.", file=sys.stderr)
+    show(
+        dataset,
+        platform.value if platform else None,
+        status.value if status else None,
+        number,
+        split=split.value if split else None,
+    )
 
 
 @app.command()
