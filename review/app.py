@@ -9,7 +9,7 @@ import hashlib
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -501,6 +501,18 @@ def _deciding(desk: Desk, row: Row) -> dict[str, Any]:
     return {"copies": desk.captions.same_words(row), "history": desk.log.history(row.caption_id)}
 
 
+def _request(desk: Desk, reply_key: str) -> str:
+    """The request that a reply answered, from the reply store; empty where there was none or the store is gone."""
+    path = desk.captions.dataset / ".work" / "replies.sqlite"
+    if not reply_key or not path.is_file():
+        return ""
+    from refine.replies import ReplyStore
+
+    with suppress(GeorefineError), ReplyStore(path) as store:
+        return (store.request(reply_key) or b"").decode("utf-8", "replace")
+    return ""
+
+
 def _caption(desk: Desk, row: Row) -> dict[str, Any]:
     captions = desk.captions
     details = captions.details(row.caption_id)
@@ -508,6 +520,7 @@ def _caption(desk: Desk, row: Row) -> dict[str, Any]:
     return {
         "row": row,
         "details": details,
+        "request_body": _request(desk, details["reply_key"]),
         "gates": gates,
         "steps": _steps(row, details["edits"]),
         "image": captions.image(row.image_id),

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 from review_dataset import HOSTILE, Browser, Served, address, served, write_version
 
+from refine.replies import Answer, ReplyStore
 from review.captions import Filters
 from review.decisions import REVIEWS, standing_decisions
 
@@ -303,6 +304,16 @@ def test_decisions_survive_a_restart_and_are_exported(ann: Browser, page: Served
         assert bob.decide(FIRST, "accept", 1).status == 200
     assert "bob" not in ann.get(address(FIRST)).text  # the other server takes in what was decided elsewhere
     assert "2 events" in ann.get(address(FIRST)).text
+
+
+def test_the_request_behind_a_reply_is_shown_while_the_store_has_it(ann: Browser, page: Served, dataset: Path) -> None:
+    assert "The request" not in ann.get(address(FIRST)).text
+    key = page.app.state.desk.captions.details(FIRST)["reply_key"]
+    with ReplyStore(dataset / ".work" / "replies.sqlite") as store:
+        store.put(key, b'{"messages": "<script>hostile"}', Answer("{}", "stop"))
+    text = ann.get(address(FIRST)).text
+    assert "The request, as it was sent" in text
+    assert "&lt;script&gt;hostile" in text
 
 
 def test_distinct_states_say_what_is_the_matter(ann: Browser) -> None:
