@@ -8,9 +8,10 @@ sentence is repaired afterwards is none of this module's business: see `orientat
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -91,8 +92,7 @@ def language() -> Language:
     return nlp
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(NamedTuple):
     """A caption in tokens. `codes` has one letter per token; `start` and `end` are code point offsets into `raw`."""
 
     raw: str
@@ -418,11 +418,11 @@ CHECKS: dict[str, Callable[[list[str], list[str], int], bool]] = {
 }  # fmt: skip
 
 
-def _is_name(raw: str, low: list[str], start: list[int], end: list[int], codes: list[str], i: int) -> bool:
+def _is_name(raw: str, low: list[str], steps: list[int], capitals: str, codes: list[str], i: int) -> bool:
     """Whether a direction word belongs to a name: capitalised, with another such word beside it."""
 
     def capital(j: int) -> bool:
-        return 0 <= j < len(low) and raw[start[j]].isupper()
+        return 0 <= j < len(low) and capitals[j] == "A"
 
     def bears_name(j: int) -> bool:
         return capital(j) and (codes[j] in "wxOMIgVp" or (codes[j] in "LSNH" and not _shouting(raw)))
@@ -437,9 +437,7 @@ def _is_name(raw: str, low: list[str], start: list[int], end: list[int], codes: 
             and i + 1 < len(low)
             and low[i + 1] in ("stands", "stand", "wing", "tower", "gate", "campus", "building", "hall")
         )
-    first = (
-        i == 0 or codes[i - 1] in ".;" or (end[i - 1] == start[i] and codes[i - 1] == "w" and raw[start[i]].isupper())
-    )
+    first = i == 0 or codes[i - 1] in ".;" or (not steps[2 * i] and codes[i - 1] == "w")
     j = i + 1
     while j < len(low) and capital(j) and codes[j] in "hvneqX":
         j += 1
@@ -467,14 +465,14 @@ def _shouting(raw: str) -> bool:
 
 
 class _Chunk(NamedTuple):
-    """What stands between two blanks, tokenised: the words, a letter for each, and where they lie in it."""
+    """What stands between two blanks, tokenised: the words, a letter for each, and how far apart their edges lie."""
 
     codes: str
     low: tuple[str, ...]
-    start: tuple[int, ...]
-    end: tuple[int, ...]
-    whole: bool
-    """Whether it is one token."""
+    steps: tuple[int, ...]
+    """For each word the characters that part it from the word before, the blank among them, and its length."""
+    capitals: str
+    """For each word "A" if it begins with a capital, else "a"."""
     view: tuple[str, ...]
     """Its words that tell a street photograph from an aerial view."""
 
@@ -492,36 +490,61 @@ def _chunk(text: str) -> _Chunk:
         tokens = [(token.lower_, token.idx, token.idx + len(token)) for token in nlp.make_doc(readable)]
     # a line break parts like a semicolon, other blanks are no tokens
     kept = [token for token in tokens if not token[0].isspace() or "\n" in token[0]]
-    low, start, end = zip(*kept, strict=True) if kept else ((), (), ())
+    low = tuple(token[0] for token in kept)
     letter = lexicon().letter
     codes = "".join(";" if word.isspace() else letter.get(word, "w") for word in low)
-    return _Chunk(
-        codes, low, start, end, start == (0,) and end == (len(text),), tuple(lexicon().view.intersection(low))
-    )
+    steps: list[int] = []
+    at = -1
+    for _, start, end in kept:
+        steps += (start - at, end - start)
+        at = end
+    capitals = "".join("A" if text[token[1]].isupper() else "a" for token in kept)
+    return _Chunk(codes, low, tuple(steps), capitals, tuple(lexicon().view.intersection(low)))
 
 
 class _Chunks(dict[str, _Chunk]):
     """Chunks by their text, filled as they are met: text repeats its words, and spaCy sees each of them once."""
 
+    def __init__(self) -> None:
+        self.plain: set[str] = set()
+        """Those without a direction word."""
+        self.viewing: set[str] = set()
+        """Those that tell a street photograph from an aerial view."""
+
     def __missing__(self, text: str) -> _Chunk:
         chunk = self[text] = _chunk(text)
+        if not _TRIGGER.search(chunk.codes):
+            self.plain.add(text)
+        if chunk.view:
+            self.viewing.add(text)
         return chunk
+
+    def view(self, texts: list[str]) -> frozenset[str]:
+        """The words of texts that were read which tell a street photograph from an aerial view."""
+        return frozenset(
+            word for text in texts for found in self.viewing.intersection(text.split(" ")) for word in self[found].view
+        )
+
+    def forget(self) -> None:
+        self.clear()
+        self.plain.clear()
+        self.viewing.clear()
 
 
 class _Sentence(NamedTuple):
     """A sentence in tokens, and what it says of orientation; one without a direction word is two tokens, its edges."""
 
     codes: str
-    low: list[str]
-    start: list[int]
-    end: list[int]
+    low: tuple[str, ...]
+    steps: tuple[int, ...]
     mentions: list[Mention]
     directed: bool
     """Whether it holds a direction word, orientation or not."""
     depends: bool
     """Whether what it says is orientation only in an aerial view."""
-    view: list[str]
-    """Its words that tell a street photograph from an aerial view."""
+
+
+_chunks = _Chunks()
 
 
 class _Sentences(dict[str, _Sentence]):
@@ -532,69 +555,68 @@ class _Sentences(dict[str, _Sentence]):
 
     def __init__(self, ground: bool) -> None:
         self.ground = ground
-        self.chunks = _Chunks()
 
     def __missing__(self, text: str) -> _Sentence:
-        sentence = self[text] = _sentence(text, self.ground, self.chunks)
+        sentence = self[text] = _sentence(text, self.ground)
         return sentence
 
     def trim(self) -> None:
-        if len(self) > self.limit or len(self.chunks) > 8 * self.limit:
+        if len(self) > self.limit:
             self.clear()
-            self.chunks.clear()
+        if len(_chunks) > 8 * self.limit:
+            _chunks.forget()
 
 
 _aerial, _street = _Sentences(ground=False), _Sentences(ground=True)
 _TRIGGER = re.compile(f"[{re.escape(''.join(sorted(TRIGGERS)))}]")
+_DEPENDS = re.compile(f"[{''.join(sorted(_VIEW_DEPENDENT))}]")
 
 
-def _edges(text: str, words: list[str], parts: list[_Chunk], view: list[str]) -> _Sentence:
-    """A sentence without a direction word."""
-    first, last = parts[0], parts[-1]
+def _joined(texts: list[str], parts: Sequence[_Chunk | _Sentence]) -> list[int]:
+    """The steps of texts that one blank parts."""
+    steps = list(chain.from_iterable([part.steps for part in parts]))
+    if sum(steps) == sum(map(len, texts)) + len(texts):
+        return steps
+    # two blanks in a row, or characters that nobody sees at the end of a text: what follows lies further on
+    steps = []
+    gap = 0
+    for text, part in zip(texts, parts, strict=True):
+        if part.steps:
+            steps += (part.steps[0] + gap, *part.steps[1:])
+            gap = 0
+        gap += len(text) + 1 - sum(part.steps)
+    return steps
+
+
+def _edges(text: str, words: list[str]) -> _Sentence:
+    """A sentence without a direction word: its first and its last token."""
+    first, last = _chunks[words[0]], _chunks[words[-1]]
     if not first.low or not last.low:
-        return _Sentence("", [], [], [], [], False, False, view)
-    at = len(text) - len(words[-1])
-    letters = (first.codes[0] if len(words) > 1 else "") + last.codes[-1]
-    low, start, end = (
-        [first.low[0], last.low[-1]],
-        [first.start[0], at + last.start[-1]],
-        [first.end[0], at + last.end[-1]],
-    )
-    return _Sentence(
-        letters, low[-len(letters) :], start[-len(letters) :], end[-len(letters) :], [], False, False, view
-    )
+        return _Sentence("", (), (), [], False, False)
+    end = sum(last.steps) - last.steps[-1]
+    if len(words) == 1:
+        return _Sentence(last.codes[-1], last.low[-1:], (end, last.steps[-1]), [], False, False)
+    lead, length = first.steps[:2]
+    steps = (lead, length, len(text) - len(words[-1]) + end - lead - length, last.steps[-1])
+    return _Sentence(first.codes[0] + last.codes[-1], (first.low[0], last.low[-1]), steps, [], False, False)
 
 
-def _sentence(text: str, ground: bool, chunks: _Chunks) -> _Sentence:
+def _sentence(text: str, ground: bool) -> _Sentence:
     words = text.split(" ")
-    parts = [chunks[word] for word in words]
-    view = [word for part in parts if part.view for word in part.view]
-    found = [match.start() for match in _TRIGGER.finditer("".join([part.codes for part in parts]))]
+    if _chunks.plain.issuperset(words):
+        return _edges(text, words)
+    parts = [_chunks[word] for word in words]
+    letters = "".join([part.codes for part in parts])
+    found = [match.start() for match in _TRIGGER.finditer(letters)]
     if not found:
-        return _edges(text, words, parts, view)
-    low: list[str] = []
-    codes: list[str] = []
-    start: list[int] = []
-    end: list[int] = []
-    at = 0
-    for word, (letters, lows, starts, ends, whole, _) in zip(words, parts, strict=True):
-        if whole:  # nearly all
-            start.append(at)
-            at += len(word)
-            end.append(at)
-            low.append(lows[0])
-            codes.append(letters)
-        else:
-            start += [at + offset for offset in starts]
-            end += [at + offset for offset in ends]
-            at += len(word)
-            low += lows
-            codes += letters
-        at += 1
-    depends = any(codes[i] in _VIEW_DEPENDENT for i in found)
-    _judge(text, low, codes, start, end, found, ground)
-    tokens = Tokens(text, low, start, end, "".join(codes))
-    return _Sentence(tokens.codes, low, start, end, find(tokens), True, depends, view)
+        return _edges(text, words)
+    low = list(chain.from_iterable([part.low for part in parts]))
+    steps = _joined(words, parts)
+    judged = list(letters)
+    _judge(text, low, judged, steps, "".join([part.capitals for part in parts]), found, ground)
+    codes = "".join(judged)
+    depends = _DEPENDS.search(letters) is not None
+    return _Sentence(codes, tuple(low), tuple(steps), _mentions(low, codes), True, depends)
 
 
 def read(raw: str, ground: bool | None = None) -> tuple[Tokens, list[Mention]]:
@@ -612,26 +634,20 @@ def read(raw: str, ground: bool | None = None) -> tuple[Tokens, list[Mention]]:
     if not all(sentence.codes.endswith(".") for sentence in sentences[:-1]):  # St. Mary's
         texts, sentences = [raw], [_aerial[raw]]
     if ground is None:
-        ground = any(sentence.depends for sentence in sentences) and _is_ground_view(
-            frozenset(word for sentence in sentences for word in sentence.view)
-        )
+        ground = any(sentence.depends for sentence in sentences) and _is_ground_view(_chunks.view(texts))
     if ground:
         _street.trim()
         sentences = [_street[text] for text in texts]
-    low: list[str] = []
-    start: list[int] = []
-    end: list[int] = []
     mentions: list[Mention] = []
-    at = 0
-    for text, sentence in zip(texts, sentences, strict=True):
+    n = 0
+    for sentence in sentences:
         if sentence.mentions:
-            n = len(low)
             mentions += [Mention(m.kind, m.first + n, m.last + n, m.directions, m.frame) for m in sentence.mentions]
-        low += sentence.low
-        start += [at + offset for offset in sentence.start]
-        end += [at + offset for offset in sentence.end]
-        at += len(text) + 1
-    return Tokens(raw, low, start, end, "".join([sentence.codes for sentence in sentences])), mentions
+        n += len(sentence.codes)
+    edges = list(accumulate(_joined(texts, sentences), initial=-1))
+    low = list(chain.from_iterable([sentence.low for sentence in sentences]))
+    codes = "".join([sentence.codes for sentence in sentences])
+    return Tokens(raw, low, edges[1::2], edges[2::2], codes), mentions
 
 
 def forget_sentences() -> None:
@@ -650,7 +666,7 @@ def tokenise(raw: str) -> Tokens | None:
 
 
 def _judge(
-    raw: str, low: list[str], codes: list[str], start: list[int], end: list[int], found: list[int], ground: bool
+    raw: str, low: list[str], codes: list[str], steps: list[int], capitals: str, found: list[int], ground: bool
 ) -> None:
     """Take their letters from direction words, at `found`, that are no orientation where they stand."""
     if "due" in low and low[(due := low.index("due")) + 1 : due + 2] == ["to"]:
@@ -659,10 +675,11 @@ def _judge(
         if word in low and (i := low.index(word)) and low[i - 1] == "a" and codes[i + 1 : i + 2] != ["f"]:
             codes[i - 1] = "A"  # a little to the left
     has_names = not raw.isupper()
+    dashed = "-" in codes
     quoted = _quoted(raw) if "'" in raw or '"' in raw or "‘" in raw or "“" in raw else []
     for i in found:
         if codes[i] == "D":
-            codes[i] = _abbreviated(raw, low, codes, start, i)
+            codes[i] = _abbreviated(raw, low, codes, _start(steps, i), i)
         if codes[i] == "Y":
             qualifies = low[i] == "far" or (i > 0 and codes[i - 1] == "t")  # the near left corner
             codes[i] = "v" if _near_side(low, codes, i) and not ground else "J" if qualifies else "P"
@@ -674,21 +691,21 @@ def _judge(
             if i > 1 and low[i - 2] in ("much", "even"):
                 codes[i - 2] = "A"
         if (
-            (quoted and any(a <= start[i] < b for a, b in quoted))
+            (quoted and any(a <= _start(steps, i) < b for a, b in quoted))
             or (
                 has_names
-                and (raw[start[i]].isupper() or codes[i] in "neq")
-                and _is_name(raw, low, start, end, codes, i)
+                and (capitals[i] == "A" or codes[i] in "neq")
+                and _is_name(raw, low, steps, capitals, codes, i)
             )
             or (ground and codes[i] in _VIEW_DEPENDENT)
-            or _compounded(low, codes, start, end, i)
+            or (dashed and _compounded(low, codes, steps, i))
         ):
             codes[i] = "x"
         elif codes[i] in "rk" and low[i - 1] == "the" and i > 1 and codes[i - 2] in "P2":
             codes[i] = _back_or_front(low, codes, i)
     if " - " in raw or "–" in raw or "—" in raw:
         for i in [i for i, code in enumerate(codes[:-1]) if i and code == "-"]:
-            if start[i] > end[i - 1] and start[i + 1] > end[i]:
+            if steps[2 * i] and steps[2 * i + 2]:
                 codes[i] = ","  # a spaced dash parts like a comma
     for i in found:
         code = codes[i]
@@ -701,12 +718,17 @@ def _judge(
             codes[i] = "g" if low[i] == "pointing" else "x"
 
 
-def _abbreviated(raw: str, low: list[str], codes: list[str], start: list[int], i: int) -> str:
+def _start(steps: list[int], i: int) -> int:
+    """Where a token begins."""
+    return sum(steps[: 2 * i + 1]) - 1
+
+
+def _abbreviated(raw: str, low: list[str], codes: list[str], start: int, i: int) -> str:
     """The letter of NE, SW, N: a compass direction in capitals, a single letter only in a pair such as N-S."""
-    if not raw[start[i]].isupper() or raw.isupper():
+    if not raw[start].isupper() or raw.isupper():
         return "w"
     if len(low[i]) == 2:
-        return "q" if raw[start[i] + 1].isupper() else "w"
+        return "q" if raw[start + 1].isupper() else "w"
     paired = any(
         codes[j : j + 1] == ["-"] and low[k : k + 1] and low[k] in lexicon().words["compass_initial"]
         for j, k in ((i - 1, max(i - 2, 0)), (i + 1, i + 2))
@@ -714,12 +736,13 @@ def _abbreviated(raw: str, low: list[str], codes: list[str], start: list[int], i
     return ("n" if low[i] in "ns" else "e") if paired else "w"
 
 
-def _compounded(low: list[str], codes: list[str], start: list[int], end: list[int], i: int) -> bool:
+def _compounded(low: list[str], codes: list[str], steps: list[int], i: int) -> bool:
     """Whether a hyphen makes another word of a direction word: top-down, upper-class, above-ground, Western-style."""
     for dash, other in ((i - 1, i - 2), (i + 1, i + 2)):
         if dash < 0 or other < 0 or other >= len(codes) or codes[dash] != "-" or low[dash] == "/":
             continue
-        touching = end[min(dash, other)] == start[max(dash, other)] and end[min(dash, i)] == start[max(dash, i)]
+        last = max(i, other)
+        touching = not steps[2 * last] and not steps[2 * last - 2]
         if touching and codes[other] in "wuOV&#@I" and low[other] not in lexicon().words["central"]:
             return True
     return False
@@ -804,14 +827,14 @@ def _named(word: str, code: str) -> frozenset[str]:
     return frozenset(re.findall("left|right|north|south|east|west", word))
 
 
-def _directions(tokens: Tokens, first: int, last: int) -> tuple[frozenset[str], ...]:
-    """The directions named by tokens first .. last-1, adjoining words joined: upper left -> {top, left}."""
+@lru_cache(maxsize=1 << 12)
+def _meaning(codes: str, low: tuple[str, ...]) -> tuple[tuple[frozenset[str], ...], Frame]:
+    """The directions that a phrase names, adjoining words joined (upper left -> {top, left}), and whose they are."""
     found: list[frozenset[str]] = []
     joined = False
-    for i in range(first, last):
-        code = tokens.codes[i]
-        if code in "hvneqRW" or (code == "u" and last - first == 1):
-            named = _named(tokens.low[i], code)
+    for code, word in zip(codes, low, strict=True):
+        if code in "hvneqRW" or (code == "u" and len(codes) == 1):
+            named = _named(word, code)
             if joined:
                 found[-1] |= named
             else:
@@ -819,27 +842,27 @@ def _directions(tokens: Tokens, first: int, last: int) -> tuple[frozenset[str], 
             joined = True
         elif code != "-":
             joined = False
-    return tuple(found)
-
-
-def _frame(tokens: Tokens, first: int, last: int) -> Frame:
-    owner = tokens.codes.find("i", first, last)
+    owner = codes.find("i")
     if owner >= 0:
-        return "viewer" if tokens.low[owner] in ("my", "our", "your") else "object"
-    return "object" if tokens.codes[last - 1] in "fR" else "image"
+        return tuple(found), "viewer" if low[owner] in ("my", "our", "your") else "object"
+    return tuple(found), "object" if codes[-1] in "fR" else "image"
 
 
 def split(tokens: Tokens, mention: Mention) -> list[Mention]:
     """The single places of a list of places: over the upper left quadrant | along the top edge."""
     spans = [match.span() for match in _ONE_PLACE.finditer(tokens.codes, mention.first, mention.last)]
-    return [Mention("place", a, b, _directions(tokens, a, b), _frame(tokens, a, b)) for a, b in spans]
+    return [Mention("place", a, b, *_meaning(tokens.codes[a:b], tuple(tokens.low[a:b]))) for a, b in spans]
 
 
 def find(tokens: Tokens) -> list[Mention]:
     """The orientation expressions of a caption, in order, not overlapping."""
+    return _mentions(tokens.low, tokens.codes)
+
+
+def _mentions(low: list[str], codes: str) -> list[Mention]:
     mentions = []
-    for match in _GRAMMAR.finditer(tokens.codes):
+    for match in _GRAMMAR.finditer(codes):
         first, last = match.span()
         kind: Kind = match.lastgroup  # type: ignore[assignment]
-        mentions.append(Mention(kind, first, last, _directions(tokens, first, last), _frame(tokens, first, last)))
+        mentions.append(Mention(kind, first, last, *_meaning(codes[first:last], tuple(low[first:last]))))
     return mentions
