@@ -1,4 +1,4 @@
-# make install · demo · test · lint · bench — each does its own set-up on a machine with Python 3.11 and pip.
+# make install · vllm · demo · test · lint · bench · soak — each does its own set-up on a machine with Python 3.11 and pip.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 VLLM := .venv-vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm demo test fast lint bench lock clean
+.PHONY: help install vllm demo test chromium fast lint bench soak lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,8 +36,15 @@ $(VLLM)/.ready: | $(READY)
 demo: $(READY)  ## sample world -> rebuild -> verify -> train -> scores, in ./demo (about three minutes)
 	$(BIN)/georefine demo --out demo
 
-test: lint $(VLLM)/.ready  ## every test, the slow ones too; those of the model run against a real vLLM
+test: lint $(VLLM)/.ready chromium  ## every test, the slow ones too; those of the model run against a real vLLM
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The review page is tested in a real Chromium. Where none is and none can be installed, those tests are skipped, loudly.
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+	  apt-get install --yes -qq --no-install-recommends chromium >/dev/null; \
+	} || echo "make: no Chromium here: the tests of the review page in a browser will be skipped" >&2
 
 fast: $(READY)  ## the tests that take less than five seconds
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
@@ -48,7 +55,10 @@ lint: $(READY)  ## ruff (lint and format) and mypy --strict
 	$(BIN)/mypy
 
 bench: $(READY)  ## every benchmark: a table, then one JSON line
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $(filter-out benchmarks/soak.py benchmarks/full_size.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+soak: $(READY)  ## kill a rebuild fifty times and compare every byte (an hour)
+	$(BIN)/python benchmarks/soak.py --kills 50
 
 lock: $(READY)  ## write requirements.lock from what .venv holds now
 	{ head -1 requirements.lock; $(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==.*/torch==2.13.0/'; } > requirements.new

@@ -88,6 +88,9 @@ def show_rebuild(result: Mapping[str, Any]) -> None:
         console.print(f"not data: {escape(ascii(path)[1:-1])} ({escape(why)})", style="dim", highlight=False)
     for note in result["notes"]:
         console.print(escape(note), highlight=False)
+    if damaged := result["damaged"]:
+        more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
+        console.print(f"damaged results of earlier runs, made again: {', '.join(damaged[:5])}{more}", highlight=False)
     if applied := result["decisions"]["applied"]:
         console.print(f"{applied} rows as reviewers decided", highlight=False)
     if result["refining"]:

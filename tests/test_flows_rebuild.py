@@ -209,20 +209,6 @@ def test_hostile_input_loses_no_row_and_ends_in_a_sound_version(api: str, source
     assert sound(tmp_path / "dataset")
 
 
-def test_killed_at_any_moment_a_rebuild_ends_with_the_same_bytes(source: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "georefine", "rebuild", str(source), "--out"]
-    subprocess.run([*command, str(tmp_path / "calm")], cwd=ROOT, check=True, capture_output=True, timeout=300)
-    out = tmp_path / "killed"
-    for moment in (12, 16):
-        victim = subprocess.Popen([*command, str(out)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        time.sleep(moment)
-        victim.send_signal(signal.SIGKILL)
-        victim.communicate(timeout=60)  # nothing that it started may hold its output open
-    subprocess.run([*command, str(out)], cwd=ROOT, check=True, capture_output=True, timeout=300)
-    assert checksums(out) == checksums(tmp_path / "calm")
-    assert sound(out)
-
-
 def test_a_scheduled_rebuild_fires(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "dataset"
     command = [sys.executable, "-m", "georefine", "serve", str(source), "--out", str(out), "--cron", "* * * * *"]
