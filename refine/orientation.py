@@ -22,6 +22,9 @@ OPPOSITE = {
 Directions = frozenset[str]
 CLAUSE = "^.;"
 """Letters before the first word of a clause."""
+_THE_MIDDLE = re.compile("tM(?=[w,&]|$)")
+_COUNTED = re.compile("&#[P2AF]")
+_VERB_THEN_NOUN = re.compile(r"[By][^.;,&z]*[wM]$")
 
 
 @cache
@@ -116,11 +119,13 @@ class _Draft:
             return False
         pair = (directions, _opposite(directions))
         begin = self.tokens.codes.rfind(".", 0, here.first) + 1
-        middle = re.search("tM(?=[w,&]|$)", self.tokens.codes[begin : self.sentence_end(here)])
-        return (middle is not None and "one" in self.tokens.low[begin : self.sentence_end(here)]) or any(
+        end = self.sentence_end(here)
+        if _THE_MIDDLE.search(self.tokens.codes[begin:end]) and "one" in self.tokens.low[begin:end]:
+            return True
+        return any(
             other.kind == here.kind and len(other.directions) == 1 and other.directions[0] not in pair
             for other in self.mentions
-            if self.same_sentence(here, other)
+            if begin <= other.first <= end
         )
 
     def sentence_end(self, mention: Mention) -> int:
@@ -155,8 +160,8 @@ class _Draft:
         return any(
             other.last <= mention.first
             and other.kind in ("beside", "place")
-            and self.same_sentence(other, mention)
             and self.tokens.code(other.first - 1) in "BV"
+            and self.same_sentence(other, mention)
             for other in self.mentions
         )
 
@@ -181,8 +186,9 @@ class _Draft:
             other.directions == (wanted,)
             and (other.kind in ("beside", "relation") or (other.kind == "place" and other.frame == "object"))
             and self.object_of(other) in (thing, "it", thing if thing != "it" else self.object_of(other))
+            and "behind" not in self.tokens.low[other.first : other.last]
+            and self.same_sentence(mention, other)
             for other in self.mentions
-            if "behind" not in self.tokens.low[other.first : other.last] and self.same_sentence(mention, other)
         )
 
     def contrasted(self, mention: Mention, noun: str) -> bool:
@@ -213,9 +219,9 @@ class _Draft:
     def _is_paired(self, mention: Mention, kinds: tuple[str, ...]) -> bool:
         wanted = _opposite(mention.directions[0])
         return any(
-            other.kind in kinds
+            other.directions[:1] == (wanted,)
+            and other.kind in kinds
             and (len(wanted) == 1 or self.same_sentence(mention, other))
-            and other.directions[:1] == (wanted,)
             and (other.kind == "beside" or other.frame != "object")
             and other.first != mention.first
             for other in self.mentions
@@ -386,9 +392,9 @@ def _beside(d: _Draft, m: Mention) -> None:
     if d.flanked(m):
         d.put(first, last + 1, f"on {d.which('side', directions)} side of")
         return
+    opposite = (_opposite(directions),)
     if any(
-        other.kind == "place" and other.directions[:1] == (_opposite(directions),) and d.same_sentence(m, other)
-        for other in d.mentions
+        other.directions[:1] == opposite and other.kind == "place" and d.same_sentence(m, other) for other in d.mentions
     ):
         d.which("side", directions)  # to the left of the tower is X, and to the right Y: next to it, on the other side
     d.put(first, last + 1, "next to")
@@ -429,7 +435,7 @@ def _place(d: _Draft, m: Mention) -> None:
     opens = _clause_start(t, m.first) or (t.code(m.first - 1) in ",&" and after in "By" and len(m.directions) == 1)
     opens = opens or (after == "y" and d.paired(m) and not _introduces(t, m.first))
     opens = opens or (
-        after == "B" and re.search(r"[By][^.;,&z]*[wM]$", t.codes[: m.first]) is not None
+        after == "B" and _VERB_THEN_NOUN.search(t.codes, t.codes.rfind(".", 0, m.first) + 1, m.first) is not None
     )  # no stop between
     several = len(m.directions) > 1 or "G" in codes
     if several and any(t.codes[i] in "LS" and t.low[i] not in PLAIN for i in range(m.first, m.last)):
@@ -441,7 +447,7 @@ def _place(d: _Draft, m: Mention) -> None:
     if _is_distance(t, m.first - 1) and p.landmark < 0:
         d.put(m.first, m.last, "away")
         return
-    if not several and re.match("&#[P2AF]", t.codes[m.last : m.last + 3]) and len(directions) == 1:
+    if not several and after == "&" and len(directions) == 1 and _COUNTED.match(t.codes, m.last):
         d.put(m.first, m.last, f"on {d.which('side', directions)} side")  # four on the left and two on the right
         return
     if p.centre and p.landmark < 0 and not several:
@@ -1318,9 +1324,11 @@ def _drop_hollow(draft: _Draft) -> None:
 def _may_be_hollow(d: _Draft, first: int, stop: int) -> bool:
     """Whether every plain word of a sentence is hollow or part of a mention; most sentences fail at their noun."""
     low, codes, hollow = d.tokens.low, d.tokens.codes, lexicon().words["hollow"]
-    for at in range(first, stop + 1):
-        if codes[at] == "w" and low[at] not in hollow and not any(m.first <= at < m.last for m in d.mentions):
+    at = codes.find("w", first, stop + 1)
+    while at >= 0:
+        if low[at] not in hollow and not any(m.first <= at < m.last for m in d.mentions):
             return False
+        at = codes.find("w", at + 1, stop + 1)
     return True
 
 

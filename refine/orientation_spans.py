@@ -519,11 +519,9 @@ class _Chunks(dict[str, _Chunk]):
             self.viewing.add(text)
         return chunk
 
-    def view(self, texts: list[str]) -> frozenset[str]:
-        """The words of texts that were read which tell a street photograph from an aerial view."""
-        return frozenset(
-            word for text in texts for found in self.viewing.intersection(text.split(" ")) for word in self[found].view
-        )
+    def view(self, raw: str) -> frozenset[str]:
+        """The words of a caption that was read which tell a street photograph from an aerial view."""
+        return frozenset(word for text in self.viewing.intersection(raw.split(" ")) for word in self[text].view)
 
     def forget(self) -> None:
         self.clear()
@@ -572,19 +570,19 @@ _TRIGGER = re.compile(f"[{re.escape(''.join(sorted(TRIGGERS)))}]")
 _DEPENDS = re.compile(f"[{''.join(sorted(_VIEW_DEPENDENT))}]")
 
 
-def _joined(texts: list[str], parts: Sequence[_Chunk | _Sentence]) -> list[int]:
-    """The steps of texts that one blank parts."""
-    steps = list(chain.from_iterable([part.steps for part in parts]))
+def _joined(texts: list[str], parts: Sequence[tuple[int, ...]]) -> list[int]:
+    """The steps of texts that one blank parts, from the steps of each."""
+    steps = list(chain.from_iterable(parts))
     if sum(steps) == sum(map(len, texts)) + len(texts):
         return steps
     # two blanks in a row, or characters that nobody sees at the end of a text: what follows lies further on
     steps = []
     gap = 0
     for text, part in zip(texts, parts, strict=True):
-        if part.steps:
-            steps += (part.steps[0] + gap, *part.steps[1:])
+        if part:
+            steps += (part[0] + gap, *part[1:])
             gap = 0
-        gap += len(text) + 1 - sum(part.steps)
+        gap += len(text) + 1 - sum(part)
     return steps
 
 
@@ -605,15 +603,15 @@ def _sentence(text: str, ground: bool) -> _Sentence:
     words = text.split(" ")
     if _chunks.plain.issuperset(words):
         return _edges(text, words)
-    parts = [_chunks[word] for word in words]
-    letters = "".join([part.codes for part in parts])
+    part_codes, part_low, part_steps, part_capitals, _ = zip(*map(_chunks.__getitem__, words), strict=True)
+    letters = "".join(part_codes)
     found = [match.start() for match in _TRIGGER.finditer(letters)]
     if not found:
         return _edges(text, words)
-    low = list(chain.from_iterable([part.low for part in parts]))
-    steps = _joined(words, parts)
+    low = list(chain.from_iterable(part_low))
+    steps = _joined(words, part_steps)
     judged = list(letters)
-    _judge(text, low, judged, steps, "".join([part.capitals for part in parts]), found, ground)
+    _judge(text, low, judged, steps, "".join(part_capitals), found, ground)
     codes = "".join(judged)
     depends = _DEPENDS.search(letters) is not None
     return _Sentence(codes, tuple(low), tuple(steps), _mentions(low, codes), True, depends)
@@ -634,20 +632,21 @@ def read(raw: str, ground: bool | None = None) -> tuple[Tokens, list[Mention]]:
     if not all(sentence.codes.endswith(".") for sentence in sentences[:-1]):  # St. Mary's
         texts, sentences = [raw], [_aerial[raw]]
     if ground is None:
-        ground = any(sentence.depends for sentence in sentences) and _is_ground_view(_chunks.view(texts))
+        ground = any(sentence.depends for sentence in sentences) and _is_ground_view(_chunks.view(raw))
     if ground:
         _street.trim()
         sentences = [_street[text] for text in texts]
+    all_codes, all_low, all_steps, all_mentions, _, _ = zip(*sentences, strict=True)
     mentions: list[Mention] = []
     n = 0
-    for sentence in sentences:
-        if sentence.mentions:
-            mentions += [Mention(m.kind, m.first + n, m.last + n, m.directions, m.frame) for m in sentence.mentions]
-        n += len(sentence.codes)
-    edges = list(accumulate(_joined(texts, sentences), initial=-1))
-    low = list(chain.from_iterable([sentence.low for sentence in sentences]))
-    codes = "".join([sentence.codes for sentence in sentences])
-    return Tokens(raw, low, edges[1::2], edges[2::2], codes), mentions
+    for codes, found in zip(all_codes, all_mentions, strict=True):
+        mentions += [
+            Mention(kind, first + n, last + n, directions, frame) for kind, first, last, directions, frame in found
+        ]
+        n += len(codes)
+    edges = list(accumulate(_joined(texts, all_steps), initial=-1))
+    low = list(chain.from_iterable(all_low))
+    return Tokens(raw, low, edges[1::2], edges[2::2], "".join(all_codes)), mentions
 
 
 def forget_sentences() -> None:
