@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 from refine.orientation_spans import Mention, Tokens, lexicon, read, split
 from schemas.records import Edit, Platform, Stripped, apply_edits
@@ -256,8 +257,7 @@ PLAIN = frozenset({"side", "part", "hand", "portion", "section", "position", "di
 """Landmarks that say nothing once their direction is gone; a corner or an edge is still a fact."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Phrase:
+class _Phrase(NamedTuple):
     """A prepositional phrase in its parts; indices of tokens, -1 where the part is absent."""
 
     preposition: int

@@ -635,14 +635,15 @@ def read(raw: str, ground: bool | None = None) -> tuple[Tokens, list[Mention]]:
         ground = any(sentence.depends for sentence in sentences) and _is_ground_view(_chunks.view(raw))
     if ground:
         _street.trim()
-        sentences = [_street[text] for text in texts]
+        sentences = [_street[text] if seen.depends else seen for text, seen in zip(texts, sentences, strict=True)]
     all_codes, all_low, all_steps, all_mentions, _, _ = zip(*sentences, strict=True)
     mentions: list[Mention] = []
     n = 0
     for codes, found in zip(all_codes, all_mentions, strict=True):
-        mentions += [
-            Mention(kind, first + n, last + n, directions, frame) for kind, first, last, directions, frame in found
-        ]
+        if found:
+            mentions += [
+                Mention(kind, first + n, last + n, directions, frame) for kind, first, last, directions, frame in found
+            ]
         n += len(codes)
     edges = list(accumulate(_joined(texts, all_steps), initial=-1))
     low = list(chain.from_iterable(all_low))
