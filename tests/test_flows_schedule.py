@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -181,4 +182,22 @@ def test_a_schedule_fires_on_a_running_server_and_its_rebuild_launches_training_
     assert trainings[0]["parent_task_run_id"], "the page shows it under the rebuild that launched it"
     assert trainings[0]["parameters"]["dataset"] == str(out / "v0001")
     assert (runs / "v0001" / "checkpoint.pt").is_file()
+    assert [path.name for path in out.glob("v0*")] == ["v0001"]
+
+
+@pytest.mark.slow
+def test_serve_trains_on_what_it_rebuilt_and_ends_at_ctrl_c(source: Path, tmp_path: Path) -> None:
+    out, config = tmp_path / "dataset", tmp_path / "quick.yaml"
+    config.write_text(json.dumps(QUICK), encoding="utf-8")
+    command = [sys.executable, "-m", "georefine", "serve", str(source), "--out", str(out), "--cron", "* * * * *"]
+    with (tmp_path / "serve.log").open("wb") as log:
+        server = subprocess.Popen([*command, "--train", "--config", str(config)], cwd=ROOT, stdout=log, stderr=log)
+        deadline = time.monotonic() + PATIENCE
+        while not (tmp_path / "dataset-runs" / "v0001" / "checkpoint.pt").exists():
+            said = (tmp_path / "serve.log").read_text(encoding="utf-8", errors="replace")[-3000:]
+            assert server.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(1)
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=90) in (0, 130)
     assert [path.name for path in out.glob("v0*")] == ["v0001"]
