@@ -533,8 +533,8 @@ class _Sentence(NamedTuple):
     """A sentence in tokens, and what it says of orientation; one without a direction word is two tokens, its edges."""
 
     codes: str
-    low: tuple[str, ...]
-    steps: tuple[int, ...]
+    low: Sequence[str]
+    steps: Sequence[int]
     mentions: list[Mention]
     directed: bool
     """Whether it holds a direction word, orientation or not."""
@@ -570,19 +570,19 @@ _TRIGGER = re.compile(f"[{re.escape(''.join(sorted(TRIGGERS)))}]")
 _DEPENDS = re.compile(f"[{''.join(sorted(_VIEW_DEPENDENT))}]")
 
 
-def _joined(texts: list[str], parts: Sequence[tuple[int, ...]]) -> list[int]:
-    """The steps of texts that one blank parts, from the steps of each."""
+def _joined(text: str, words: list[str], parts: Sequence[Sequence[int]]) -> list[int]:
+    """The steps of a text from those of its words; one blank parts them."""
     steps = list(chain.from_iterable(parts))
-    if sum(steps) == sum(map(len, texts)) + len(texts):
+    if sum(steps) == len(text) + 1:
         return steps
-    # two blanks in a row, or characters that nobody sees at the end of a text: what follows lies further on
+    # two blanks in a row, or characters that nobody sees at the end of a word: what follows lies further on
     steps = []
     gap = 0
-    for text, part in zip(texts, parts, strict=True):
+    for word, part in zip(words, parts, strict=True):
         if part:
             steps += (part[0] + gap, *part[1:])
             gap = 0
-        gap += len(text) + 1 - sum(part)
+        gap += len(word) + 1 - sum(part)
     return steps
 
 
@@ -609,12 +609,12 @@ def _sentence(text: str, ground: bool) -> _Sentence:
     if not found:
         return _edges(text, words)
     low = list(chain.from_iterable(part_low))
-    steps = _joined(words, part_steps)
+    steps = _joined(text, words, part_steps)
     judged = list(letters)
     _judge(text, low, judged, steps, "".join(part_capitals), found, ground)
     codes = "".join(judged)
     depends = _DEPENDS.search(letters) is not None
-    return _Sentence(codes, tuple(low), tuple(steps), _mentions(low, codes), True, depends)
+    return _Sentence(codes, low, steps, _mentions(low, codes), True, depends)
 
 
 def read(raw: str, ground: bool | None = None) -> tuple[Tokens, list[Mention]]:
@@ -645,7 +645,7 @@ def read(raw: str, ground: bool | None = None) -> tuple[Tokens, list[Mention]]:
                 Mention(kind, first + n, last + n, directions, frame) for kind, first, last, directions, frame in found
             ]
         n += len(codes)
-    edges = list(accumulate(_joined(texts, all_steps), initial=-1))
+    edges = list(accumulate(_joined(raw, texts, all_steps), initial=-1))
     low = list(chain.from_iterable(all_low))
     return Tokens(raw, low, edges[1::2], edges[2::2], "".join(all_codes)), mentions
 
@@ -669,11 +669,12 @@ def _judge(
     raw: str, low: list[str], codes: list[str], steps: list[int], capitals: str, found: list[int], ground: bool
 ) -> None:
     """Take their letters from direction words, at `found`, that are no orientation where they stand."""
-    if "due" in low and low[(due := low.index("due")) + 1 : due + 2] == ["to"]:
-        codes[due] = "w"  # closed due to the northern tower's repair
-    for word in ("little", "bit"):
-        if word in low and (i := low.index(word)) and low[i - 1] == "a" and codes[i + 1 : i + 2] != ["f"]:
-            codes[i - 1] = "A"  # a little to the left
+    if "A" in codes:
+        if "due" in low and low[(due := low.index("due")) + 1 : due + 2] == ["to"]:
+            codes[due] = "w"  # closed due to the northern tower's repair
+        for word in ("little", "bit"):
+            if word in low and (i := low.index(word)) and low[i - 1] == "a" and codes[i + 1 : i + 2] != ["f"]:
+                codes[i - 1] = "A"  # a little to the left
     has_names = not raw.isupper()
     dashed = "-" in codes
     quoted = _quoted(raw) if "'" in raw or '"' in raw or "‘" in raw or "“" in raw else []
@@ -810,9 +811,10 @@ GRAMMAR: dict[Kind, str] = {
     "noun": rf"{_T}{_DD}(?:-?[LS])?",
 }
 _ONE_PLACE = re.compile(rf"A*u?{_PP}{_OF_IMAGE}")
-_AHEAD = (
-    rf"(?=[ABFPtiabJM2&u-]{{0,6}}[w#]{{0,2}}[{''.join(sorted(TRIGGERS - {'Y'}))}])"  # spares the grammar most positions
-)
+_STARTS = "ABFP2tiabJM&uhvneqRGrWCXkoTZK@"
+_TRIGGERING = "".join(sorted(TRIGGERS - {"Y"}))
+# spares the grammar most positions; nothing is gained by giving letters back, hence the possessive repetitions
+_AHEAD = rf"(?=[{_STARTS}])(?=[ABFPtiabJM2&-]{{0,6}}+[w#]{{0,2}}+[{_TRIGGERING}])"
 _GRAMMAR = re.compile(_AHEAD + "(?:" + "|".join(f"(?P<{kind}>{pattern})" for kind, pattern in GRAMMAR.items()) + ")")
 
 
