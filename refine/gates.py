@@ -32,7 +32,7 @@ from refine.registers.reading import (
     stems,
     words_of,
 )
-from refine.thesaurus import akin, bases, is_kind_of, opposites, uses
+from refine.thesaurus import akin, bases, is_kind_of, is_person, linked, mostly, opposites, same_head, uses
 from schemas.records import PLATFORMS, GateResult, Platform
 
 MAX_QUERIES = 4
@@ -66,6 +66,9 @@ ELSEWHERE = words_of("side sides part end edge margin corner half direction way"
 ONE_MORE = words_of("one another third fourth fifth")
 ALONE = frozenset({"single"})
 WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
+WIDENED = words_of("most some half few")
+EXCEPTIONS = words_of("but except mostly majority exception bulk")
+SEX_AND_AGE = words_of("man woman boy girl child baby lady gentleman men women children")
 SIDES = words_of("side sides end ends edge edges flank flanks margin margins hand")
 EVERY = ("both", "either", "every", "each", "all")
 # What a word may end in that names no more than the place of a thing: lakeside, ploughland.
@@ -92,9 +95,14 @@ PLACE = re.compile(
 )
 # Ways to say the same depth; they place a thing in the image in some sentences only.
 DEPTH = (frozenset({"front", "before", "foreground"}), frozenset({"behind", "background", "back", "beyond", "past"}))
+ACCORDING = re.compile(r"according to (?:the |a |its |their )?(\w*)")
+WRITTEN = frozenset({"object:sign", "object:lettering", "object:banner", "object:clock", "object:logo"})
 CLAUSE = re.compile(
     r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas|where|with)\s+|,\s+(?=(?:a|an|the|one|two|three|another|more)\s)"
 )
+PARTS = re.compile(r"[.;:!?]+(?:\s|$)|,?\s+(?:and|but|while|whereas|where)\s+|,\s+")
+# Prepositions that say where a thing rests; a thing has one such place.
+RESTING = frozenset({"on", "onto", "against", "upon"})
 PRONOUN = re.compile(
     r"\b(?:it|its|them|they|their|which|that|whose|these|those|both|each|"
     r"one(?! (?:side|end|edge|part|corner|half|margin)))\b",
@@ -239,6 +247,12 @@ def _shouts(text: str) -> bool:
     return letters > 20 and sum(map(str.isupper, text)) > letters / 2
 
 
+def _by_lettering(case: Case) -> bool:
+    """Whether "according to" cites only what stands written in the scene: a sign, a board."""
+    cited = [words for reading in case.fresh for words in ACCORDING.findall(reading.text.lower())]
+    return all(any(c in WRITTEN for stem in stems(word) for _, c in lexicon().senses.get(stem, ())) for word in cited)
+
+
 def _meta(case: Case) -> str:
     patterns = (lexicon().meta, lexicon().refusals)
     source = {match.group().lower() for pattern in patterns for match in pattern.finditer(case.source.text)}
@@ -249,6 +263,7 @@ def _meta(case: Case) -> str:
         for match in pattern.finditer(reading.text)
         if match.group().lower() not in source
     ]
+    found = [words for words in found if words.lower() != "according to" or not _by_lettering(case)]
     found += [m.group() for reading in case.fresh if (m := LABEL.match(reading.text))]
     if re.search(r"\bI\b", case.caption.text) and not re.search(r"\bI\b", case.source.text):
         found.append("I")
@@ -307,23 +322,62 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
         words = reading.words_at(mentions[0])
         if f" {words} " in case.source.words or any(m.concept in case.supported for m in mentions):
             continue
-        if not any(_denied_fairly(case, m) for m in mentions) and not _meant(case.source, words):
+        if any(_denied_fairly(case, m) for m in mentions) or _stands_for(reading, mentions[0].at, mentions[0].end):
+            continue
+        if not _meant(case.source, words) and not _same_people(case.source, reading, words):
             new.append(words)
     for word, concept in reading.things:
-        if concept not in case.supported and not _meant(case.source, word):
+        at = reading.tokens.index(word)
+        if concept in case.supported or _meant(case.source, word) or _stands_for(reading, at, at + 1):
+            continue
+        if not _same_people(case.source, reading, word):
             new.append(word)
     strange = (word for word in reading.strangers if word.islower())
     return new + [word for word in strange if not case.source.stems.intersection(stems(word))]
 
 
+def _stands_for(reading: Reading, at: int, end: int) -> bool:
+    """Whether a noun names a use, a likeness or an owner: "as its seat", "for walkers", "-shaped"."""
+    after = [word for word in reading.tokens[end : end + 2] if word != "-"][:1]
+    if after and after[0] in {"shaped", "like", "style", "fashion", "coloured", "colored", "sized"}:
+        return True
+    if reading.tokens[end : end + 1] in {("'",), ("’",)}:
+        return True
+    before = at - 1
+    while before > 0 and reading.tokens[before] in DETERMINERS:
+        before -= 1
+    return before >= 0 and reading.tokens[before] in {"as", "like", "for"}
+
+
+def _people(reading: Reading) -> set[str]:
+    """The words that name people, in the singular."""
+    return {base for word in reading.content for base in bases(word, "n")[:1] if is_person(base) and mostly(word, "n")}
+
+
+def _same_people(source: Reading, reading: Reading, word: str) -> bool:
+    """Whether a word for a person may be another word for the source's: there are no more people in the reply.
+
+    Sex and age are no words of this kind: a woman is not a man.
+    """
+    if not is_person(word) or set(stems(word)) & SEX_AND_AGE:
+        return False
+    return 0 < len(_people(reading)) <= len(_people(source))
+
+
 def _meant(source: Reading, word: str) -> bool:
-    """Whether a noun is the source's own, in the same or a broader or a derived word."""
+    """Whether a noun speaks of the source's things: in the same, a broader, derived, or closely linked word."""
     if source.stems.intersection(stems(word)):
         return True
     if any(word == own + end for own in source.stems if len(own) > 3 for end in PLACES):
         return True
     listed = _listed(word)
-    return any(akin(own, word) or (is_kind_of(own, word) and not (listed and _listed(own))) for own in source.content)
+    return any(
+        akin(own, word)
+        or (same_head(own, word) and mostly(own, "n"))
+        or (is_kind_of(own, word) and not (listed and _listed(own)))
+        or (linked(own, word) and not (listed and _listed(own)))
+        for own in (*source.content, *source.pairs)
+    )
 
 
 def _listed(word: str) -> bool:
@@ -344,42 +398,78 @@ def _heads_meet(one: frozenset[str], other: frozenset[str]) -> bool:
     return any(related(body.get(a, a), body.get(b, b)) for a in one for b in other)
 
 
-def _said_alike(case: Case, mention: Mention, said: Mention) -> bool:
-    """Whether the reply says the attribute of the thing that the source says it of, as far as grammar tells."""
-    if _heads_meet(mention.heads, said.heads):
-        return mention.kind == "number" or _said_of_stretch(case, mention.heads, said)
-    if mention.kind == "material" and not mention.firm:
+def _said_alike(case: Case, reading: Reading, mention: Mention, matching: list[Mention]) -> bool:
+    """Whether the reply may say an attribute, which the source has too, of the thing it says it of.
+
+    Only certain bindings speak against it: the reply's thing has another such attribute in the source and never this
+    one; or the source's thing has another one in the reply; or the source's thing is in the reply without it while
+    another of the source's things has it now.
+    """
+    if not mention.sure or any(_heads_meet(mention.heads, said.heads | said.loose) for said in matching):
         return True
-    if mention.kind != "number" and _part_of(mention.heads, said.heads):
-        return not any(_meets(own, mention.heads) for own in case.source.of(mention.kind))
-    return any(
-        not one.firm and bool(one.loose) and _heads_meet(one.loose, other.heads)
-        for one, other in ((mention, said), (said, mention))
-    )
+    source = case.source
+    if any(_may_be_one(mention.heads, said.heads) for said in matching):
+        return not _otherwise(source, mention, exact=True)
+    if _otherwise(source, mention):
+        return False
+    if not all(said.sure for said in matching):
+        return True
+    owners = frozenset().union(*(said.heads for said in matching))
+    theirs = [m for m in reading.of(mention.kind) if _heads_meet(m.heads | m.loose, owners)]
+    mine = any(related(head, own) for head in mention.heads for own in _things_of(source))
+    lost = any(related(owner, own) for owner in owners for own in _things_of(reading))
+    return not (mine and lost and not any(related(m.concept, mention.concept) for m in theirs))
 
 
-def _part_of(one: frozenset[str], other: frozenset[str]) -> bool:
-    """Whether one is a building and the other a part of a building: what the part is made of, the building is."""
-    parts = lexicon().parts
+def _things_of(reading: Reading) -> frozenset[str]:
+    return reading.objects | {concept for _, concept in reading.things}
+
+
+def _replaced(case: Case, reading: Reading, mention: Mention) -> bool:
+    """Whether the reply repeats a phrase of the source with another value: "four arched openings" for three.
+
+    The phrase is the two words behind the value. Values in a list ("red and white buses") may change places.
+    """
+    phrase = reading.tokens[
+        mention.end : mention.end + (3 if reading.tokens[mention.end : mention.end + 1] == ("-",) else 2)
+    ]
+    if len(phrase) < 2 or phrase[0] in PREPOSITIONS | {"and", "or", ",", "."} or phrase[0] == phrase[-1]:
+        return False
+    if _listed_value(reading, mention):
+        return False
+    slots = [s for s in case.source.of(mention.kind) if case.source.tokens[s.end : s.end + 1] == phrase[:1]]
+    same = [s for s in slots if case.source.tokens[s.end : s.end + len(phrase)] == phrase]
+    fits = slots if phrase[0] != "-" else same
+    return bool(same) and not any(related(s.concept, mention.concept) or _listed_value(case.source, s) for s in fits)
+
+
+def _listed_value(reading: Reading, mention: Mention) -> bool:
+    """Whether another value of that kind stands close by."""
+    return any(m.at != mention.at and abs(m.at - mention.at) <= 3 for m in reading.of(mention.kind))
+
+
+def _otherwise(source: Reading, mention: Mention, *, exact: bool = False) -> bool:
+    """Whether the source certainly gives the thing another attribute of that kind: a red barn for a white one."""
+    others = [m for m in source.of(mention.kind) if not related(m.concept, mention.concept) and m.sure]
+    if exact:
+        return any(mention.heads & other.heads for other in others)
+    return any(related(a, b) for other in others for a in mention.heads for b in other.heads)
+
+
+def _may_be_one(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether two things may be one, or a whole and its part: a window and its shutters, an arch and an opening."""
+    building = "object:building"
+    parts = lexicon().parts | lexicon().body.keys()
     return any(
-        (related(a, "object:building") and b in parts) or (related(b, "object:building") and a in parts)
+        a == b
+        or (related(a, building) and b in parts)
+        or (related(b, building) and a in parts)
+        or linked(_name(a), _name(b))
+        or linked(_name(b), _name(a))
+        or same_head(_name(a), _name(b))
         for a in one
         for b in other
     )
-
-
-def _said_of_stretch(case: Case, heads: frozenset[str], said: Mention) -> bool:
-    """For an attribute the source says of a mere shape: whether the thing may be that shape.
-
-    "White rectangles make up the halls" makes the halls white; "a white roof with a grey square" makes no roof grey,
-    because the roof has a colour of its own.
-    """
-    if said.heads - {"generic"} or "generic" in heads or not heads:
-        return True
-    own = {h for m in case.source.of(said.kind) if m.sentence == said.sentence for h in m.heads}
-    near = {m.concept for m in case.source.of("object") if m.sentence == said.sentence} - own
-    near |= {concept for _, concept in case.source.things} - own
-    return any(related(h, n) for h in heads for n in near)
 
 
 def _attributes(case: Case, kind: str) -> str:
@@ -400,10 +490,20 @@ def _attributes(case: Case, kind: str) -> str:
             elif not matching:
                 if word not in case.source.tokens and not any(m.concept in case.supported for m in mentions):
                     wrong.append(f"{word} is new")
-            elif not any(_said_alike(case, mentions[0], s) for s in matching):
+            elif _narrowed(mentions, matching):
+                wrong.append(f"{word} is new")
+            elif not _said_alike(case, reading, mentions[0], matching) or _replaced(case, reading, mentions[0]):
                 of = _list(sorted(_name(h) for h in mentions[0].heads if h != "generic"))
                 wrong.append(f"{word} said of {of}")
     return "; ".join(dict.fromkeys(wrong))
+
+
+def _narrowed(mentions: list[Mention], matching: list[Mention]) -> bool:
+    """Whether a value is more exact than any the source has, and not said of the same thing: granite for stone."""
+    exact = {m.concept for m in mentions}
+    if any(s.concept in exact or exact & broader(s.concept) for s in matching):
+        return False
+    return not any(_heads_meet(m.heads | m.loose, s.heads | s.loose) for m in mentions for s in matching)
 
 
 def _shades_twice(reading: Reading, mentions: list[Mention], sources: list[Mention]) -> bool:
@@ -438,9 +538,8 @@ def _numbers(case: Case) -> str:
             if word in {"both", "single", "double", "twin"}:
                 continue
             same = [s for s in sources if s.concept == mention.concept]
-            if any(_said_alike(case, mention, s) for s in same) or _enumerates(reading, mention):
-                continue
-            if _follows(case, mention):
+            alike = same and _said_alike(case, reading, mention, same) and not _replaced(case, reading, mention)
+            if alike or _enumerates(reading, mention) or _follows(case, mention):
                 continue
             heads = sorted(_name(h) for h in mention.heads if h != "generic")
             wrong.append(" ".join([word, *heads[:1]]))
@@ -457,6 +556,7 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
             mine = WHOLE if word in WHOLE else PART
             if (
                 noun
+                and not re.search(rf"\b{word} of (?:those|these|them)\b", source.words)
                 and not _counts(source, noun.concept, mine)
                 and _counts(source, noun.concept, (WHOLE | PART) - mine)
             ):
@@ -467,8 +567,25 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
             own = {w for w, n in zip(source.tokens, source.tokens[1:], strict=False) if n in STOREYS}
             if own & ORDINALS.keys() and not {ORDINALS[w] for w in own if w in ORDINALS} & {ORDINALS[word]}:
                 yield f"{word} {rest[0]}"
+    yield from _widened(source, reading)
     letters = {w for w in reading.originals if len(w) == 1 and "B" <= w <= "Z" and w != "I"}
     yield from sorted(letters - {w.upper() for w in source.originals if len(w) == 1})
+
+
+def _widened(source: Reading, reading: Reading) -> Iterator[str]:
+    """Clauses that say of all what the source says of most or some: "every house has a pool"."""
+    if not WIDENED & set(source.tokens) or not WHOLE & set(reading.tokens):
+        return
+    parts = [read(part) for part in CLAUSE.split(source.text) if part.strip()]
+    for clause in (read(part) for part in CLAUSE.split(reading.text) if WHOLE & set(plain_words(part).split())):
+        at = next(n for n, word in enumerate(clause.tokens) if word in WHOLE)
+        named = [m.concept for m in clause.of("object") if m.at > at]
+        if not named or SIDES & set(clause.tokens[at : at + 4]) or (WIDENED | EXCEPTIONS) & set(clause.tokens):
+            continue
+        for concept in named[1:]:
+            near = [part for part in parts if any(related(concept, own) for own in part.objects)]
+            if near and all(WIDENED & set(part.tokens) and not WHOLE & set(part.tokens) for part in near):
+                yield f"{clause.tokens[at]} {_name(named[0])}"
 
 
 def _all_round(source: Reading, reading: Reading, at: int) -> bool:
@@ -493,6 +610,7 @@ def _plural_only(source: Reading, mention: Mention) -> bool:
     """Whether the source names the thing, and always in the plural."""
     named = [m for m in source.of("object") if any(related(m.concept, head) for head in mention.heads)]
     words = [source.tokens[m.end - 1] for m in named]
+    words += [word for word, concept in source.things if any(related(concept, head) for head in mention.heads)]
     return bool(words) and all(word.endswith("s") and word not in bases(word, "n") for word in words)
 
 
@@ -507,10 +625,23 @@ def _enumerates(reading: Reading, mention: Mention) -> bool:
 def _follows(case: Case, mention: Mention) -> bool:
     """Whether a count follows from the source: 'two X' from 'one X … another', X named twice, or as a sum of counts."""
     heads = mention.heads - {"generic"}
+    if not heads:
+        return mention.concept == "2" and bool(ONE_ANOTHER & set(case.source.tokens))
+    if {"each", "every", "per"} & set(case.source.tokens) and any(
+        s.concept == mention.concept for s in case.source.of("number")
+    ):
+        return True
     counted = [s for s in case.source.of("number") if s.heads & heads and case.source.tokens[s.at] != "single"]
     if counted:
         totals = {int(a.concept) + int(b.concept) for a, b in combinations(counted, 2)}
-        ones = ONE_MORE - ({"one"} if "other" in case.source.stems else set())
+        told = {
+            "other",
+            "another",
+            "third",
+            "next",
+            "last",
+        } & case.source.stems  # one, another, the third: of those counted
+        ones = ONE_MORE - ({"one"} if told else set())
         more = any(_one_more(case.source, at, heads) for at, word in enumerate(case.source.tokens) if word in ones)
         return int(mention.concept) in totals | ({int(s.concept) + 1 for s in counted} if more else set())
     named = {m.at for m in case.source.of("object") if any(related(m.concept, h) for h in heads)}
@@ -565,25 +696,29 @@ def _contradiction(case: Case) -> str:
     asserted = {m.concept for m in source.of("object")} - source.denied
     for reading in case.texts:
         for concept in sorted(reading.denied):
-            against = any(related(concept, a) for a in asserted) and not any(related(concept, d) for d in source.denied)
+            against = any(related(concept, a) for a in asserted) and not any(
+                related(concept, d) for d in source.denied | _none_of(source)
+            )
             invented = not source.denied and concept not in asserted and not _emptied(source, concept)
             if (against and not _emptied(source, concept)) or invented:
                 wrong.append(f"denies {_name(concept)}")
-        claimed = {m.concept for m in reading.of("object")} - reading.denied
+        claimed = {m.concept for m in reading.of("object")} | {concept for _, concept in reading.things}
+        claimed -= reading.denied | _none_of(reading)
         wrong += [f"affirms {_name(c)}" for c in sorted(claimed & source.denied) if c not in asserted]
         for mention in reading.of("quality"):
             axis, _, side = mention.concept.partition(":")
             heads = mention.heads - {"generic"}
             if reading.tokens[mention.at].endswith("ly"):
                 heads |= mention.loose
-            if (
-                not heads
-                or "one" in heads
-                or (reading.tokens[mention.at].endswith("er") and not mention.firm)
-                or any(s.concept == mention.concept for s in source.of("quality") if _meets(s, heads))
+            if not heads or "one" in heads or (reading.tokens[mention.at].endswith("er") and not mention.firm):
+                continue
+            met = [s for s in source.of("quality") if _meets(s, heads)]
+            turned = [s for s in met if _negated(source, s) != _negated(reading, mention)]
+            if any(s.concept == mention.concept for s in met if s not in turned) or any(
+                _opposed(s.concept, axis, side) for s in turned
             ):
                 continue
-            if any(_opposed(s.concept, axis, side) for s in source.of("quality") if _meets(s, heads)):
+            if any(_opposed(s.concept, axis, side) for s in met) or any(s.concept == mention.concept for s in turned):
                 wrong.append(f"{reading.tokens[mention.at]} {_list(sorted(map(_name, heads)))}")
         wrong += _antonyms(source, reading)
         if re.search(r"\bsame (?:side|bank|one|edge|end)\b", reading.text) and "same" not in source.tokens:
@@ -592,6 +727,26 @@ def _contradiction(case: Case) -> str:
         if clear and "object:cloud" in asserted and not source.stems & {"clear", "cloudless", "sunny"}:
             wrong.append("clear sky")
     return f"against the source: {_list(wrong)}" if wrong else ""
+
+
+def _none_of(reading: Reading) -> frozenset[str]:
+    """The concepts of which a text says that none of them is so and so."""
+    named = sorted(reading.of("object"), key=lambda m: m.at)
+    starts = [at for at, pair in enumerate(pairwise(reading.tokens)) if pair == ("none", "of")]
+    return frozenset(m.concept for at in starts for m in [m for m in named if at < m.at <= at + 5][:1])
+
+
+def _negated(reading: Reading, mention: Mention) -> bool:
+    """Whether a quality is denied: "no window is lit", "not lit"."""
+    low = max((at for at in range(mention.at) if reading.tokens[at] in {",", ".", ";", ":", "but"}), default=-1)
+    for at in range(mention.at - 1, low, -1):
+        counted = reading.tokens[at + 1] in {"a", "one", "any", "even"}
+        if reading.tokens[at] in {"not", "never", "hardly"} and not counted:
+            return mention.at - at <= 2
+        if reading.tokens[at] in {"no", "none", "neither", "not"}:
+            noun = next((m for m in reading.of("object") if at < m.at < mention.at), None)
+            return noun is not None and bool({noun.concept} & mention.heads)
+    return False
 
 
 def _antonyms(source: Reading, reading: Reading) -> Iterator[str]:
@@ -610,6 +765,7 @@ def _antonyms(source: Reading, reading: Reading) -> Iterator[str]:
             or _negates(w, word)
             or (plainly and _describes(w) and not _on_axis(w) and opposites(word, w))
         ]
+        against = [w for w in against if not _beside_denial(source, own[w]) and not _beside_denial(reading, at)]
         if not against:
             continue
         heads = reading.said_of(at) - {"generic"}
@@ -617,6 +773,12 @@ def _antonyms(source: Reading, reading: Reading) -> Iterator[str]:
             theirs = source.said_of(own[other]) - {"generic"}
             if any(related(a, b) for a in heads for b in theirs):
                 yield f"{word} for {other}"
+
+
+def _beside_denial(reading: Reading, at: int) -> bool:
+    """Whether the clause of the token holds a denial: then its opposite may be what is meant."""
+    low = max((n for n in range(at) if reading.tokens[n] in {",", ".", ";", ":"}), default=-1)
+    return bool({"no", "none", "not", "never", "neither", "without", "hardly"} & set(reading.tokens[low + 1 : at]))
 
 
 def _on_axis(word: str) -> bool:
@@ -757,6 +919,39 @@ def _false_relation(query: Reading, source: Reading) -> str:
     return ""
 
 
+def _moved(query: Reading, source: Reading) -> str:
+    """Why a query that puts one of the source's things on or against another is false: the source puts it elsewhere.
+
+    Both things are named in the source, never in one clause, and the source says on what the first one is.
+    """
+    named = sorted(query.of("object"), key=lambda m: m.at)
+    for at, token in enumerate(query.tokens):
+        if token not in RESTING:
+            continue
+        before = [m.concept for m in named if m.at < at][-1:]
+        after = [m.concept for m in named if at < m.at <= at + 4][:1]
+        if not before or not after or not {before[0], after[0]} <= source.objects:
+            continue
+        units = [unit for unit in _units(source.text, PARTS) if before[0] in unit[0]]
+        if any(related(after[0], own) for unit in units for own in unit[0]):
+            continue
+        if any(_rests(source, before[0], token)):
+            return f"'{token}' between {_name(before[0])} and {_name(after[0])} is not in the source"
+    return ""
+
+
+def _rests(source: Reading, concept: str, token: str) -> Iterator[bool]:
+    """For every mention of the thing, whether the same preposition and another thing follow in its clause."""
+    named = sorted(source.of("object"), key=lambda m: m.at)
+    for mention in (m for m in named if m.concept == concept):
+        for at in range(mention.end, min(mention.end + 6, len(source.tokens))):
+            if source.tokens[at] in {",", ".", ";", "and", "while", "but"}:
+                break
+            follows = {t for t in source.tokens[at + 1 : at + 5] if t[0].isalpha()} - DETERMINERS
+            if source.tokens[at] == token and follows:
+                yield True
+
+
 def _queries(case: Case) -> str:
     if not 1 <= len(case.queries) <= MAX_QUERIES:
         return f"{len(case.queries)} queries, 1 to {MAX_QUERIES} wanted"
@@ -770,7 +965,9 @@ def _queries(case: Case) -> str:
         texts.add(plainly)
         seen.append(content)
     reworded = [query for query in case.queries if not _verbatim(case.source, query)]
-    return next((why for query in reworded if (why := _false_relation(query, case.source))), "")
+    return next(
+        (why for query in reworded if (why := _false_relation(query, case.source) or _moved(query, case.source))), ""
+    )
 
 
 def _register(case: Case) -> str:

@@ -7,6 +7,7 @@ the letters n, v, a (adjective) and r (adverb). Words are lower-case; an unknown
 """
 
 import gzip
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -26,6 +27,14 @@ ENDINGS = {
 _SEEN = frozenset({5, 6, 13, 17, 18, 20})
 _SHAPE = 25
 _STEPS = 14  # no chain of hypernyms is longer
+_PART, _GLOSS = 5, 6  # columns
+_LIVING = frozenset({5, 20})
+_PERSON = 18
+_PEOPLE = frozenset({5, _PERSON})
+# A kind with no more kinds below it is narrow: its kinds are words for nearly the same thing.
+_NARROW = 8
+# A word in no more glosses than this tells things apart: "tulip", but not "water".
+_TELLING = 60
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,7 @@ def senses(word: str, part: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(s for base in bases(word, part) for s in _entry(base).get(part, (0, ()))[1]))
 
 
+@lru_cache(maxsize=100_000)
 def _column(sense: str, column: int) -> tuple[str, ...]:
     fields = _table().synsets[sense].split("\t")
     return tuple(fields[column].split()) if len(fields) > column else ()
@@ -187,3 +197,65 @@ def _around(word: str) -> frozenset[str]:
     """The commonest adjective, verb and adverb meanings of a word, and the adjectives they are similar to."""
     own = [s for part in "avr" for s in senses(word, part)[:3]]
     return frozenset(own).union(*(_column(s, 3) for s in own if s))
+
+
+@cache
+def _counts() -> tuple[Counter[str], Counter[str]]:
+    """How many glosses a word stands in, and how many kinds stand directly under a sense."""
+    glosses: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    for row in _table().synsets.values():
+        fields = row.split("\t")
+        if len(fields) > 1 and fields[1]:
+            kinds.update(fields[1].split())
+        if len(fields) > _GLOSS:
+            glosses.update(fields[_GLOSS].split())
+    return glosses, kinds
+
+
+@lru_cache(maxsize=100_000)
+def linked(own: str, word: str) -> bool:
+    """Whether the second noun may speak of what the first names, though it is no synonym and no broader word.
+
+    True of a part or whole, of a kind one step below (not of plants and animals: an oak is more than a tree), of kinds
+    under one narrow kind, of what the first noun's gloss names ("florist: a shop where flowers are sold"), and where
+    the second noun's gloss names the first and few glosses do. Commonest meanings only.
+    """
+    mine, yours = senses(own, "n")[:2], senses(word, "n")[:2]
+    if not mine or not yours or _verb(own) or own.partition(" ")[2] == word.partition(" ")[2] != "":
+        return False
+    glosses, kinds = _counts()
+    for a in mine:
+        if set(_column(a, _PART)) & set(yours):
+            return True
+        if any(base in _column(a, _GLOSS) for base in bases(word, "n")) and _file(yours[0]) not in _PEOPLE:
+            return True
+        for b in yours:
+            if a in _column(b, 1) and _file(b) not in _LIVING:
+                return True
+            if _file(b) not in _PEOPLE and any(kinds[up] <= _NARROW for up in set(_column(a, 1)) & set(_column(b, 1))):
+                return True
+    return any(
+        glosses[base] <= _TELLING and base in _column(b, _GLOSS)
+        for b in yours
+        for base in (*bases(own, "n"), *_doing(own))
+    )
+
+
+def _doing(word: str) -> tuple[str, ...]:
+    """What a doer does, as a gloss may say it: ride of rider."""
+    return tuple(base for base in (word[:-1], word[:-2]) if word.endswith("er") and bases(base, "v"))
+
+
+@lru_cache(maxsize=50_000)
+def is_person(word: str) -> bool:
+    """Whether the commonest meaning of a noun is a person."""
+    return any(_file(sense) == _PERSON for sense in senses(word, "n")[:1])
+
+
+@lru_cache(maxsize=50_000)
+def same_head(one: str, other: str) -> bool:
+    """Whether two compounds end in one word of five letters or more: headstone and gravestone, stand and grandstand."""
+    a, b = (next(iter(bases(word, "n")), word) for word in (one, other))
+    size = next((n for n in range(min(len(a), len(b)), 0, -1) if a[-n:] == b[-n:]), 0)
+    return size >= 5 and uses(a[-size:], "n") > 0 and len(a) != len(b)

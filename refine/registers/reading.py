@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from refine.registers import english, lexicon
 from refine.thesaurus import above, akin, bases, is_kind_of, is_seen, is_word, mostly, names_thing, senses, uses
@@ -68,7 +68,8 @@ class Mention:
     """One fact word: its first token, its kind, its concept, and (for attributes) the concepts it is said of.
 
     An attribute is `firm` when it stands before its noun ("a white roof"); else ("the roof of the hall is white") its
-    `heads` are the likeliest, and `loose` are all nouns of the clause, any of which it may be said of.
+    `heads` are the likeliest, and `loose` are all nouns of the clause, any of which it may be said of. It is `sure`
+    when no other reading is left: its one noun follows at once, or is the only noun of a clause with "is".
     """
 
     at: int
@@ -79,6 +80,7 @@ class Mention:
     end: int = 0
     firm: bool = True
     loose: frozenset[str] = frozenset()
+    sure: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,12 @@ class Reading:
     def content(self) -> tuple[str, ...]:
         """The words that carry meaning, once each, in order."""
         return tuple(dict.fromkeys(t for t in self.tokens if t[0].isalpha() and t not in english().function))
+
+    @cached_property
+    def pairs(self) -> tuple[str, ...]:
+        """Two words side by side that name one thing: hard hat."""
+        found = (f"{one} {next(iter(bases(two, 'n')), two)}" for one, two in pairwise(self.tokens))
+        return tuple(dict.fromkeys(pair for pair in found if senses(pair, "n")))
 
     def said_of(self, at: int) -> frozenset[str]:
         """The concepts that the adjective or participle at that token is most likely said of."""
@@ -205,6 +213,8 @@ def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
         return after not in DETERMINERS
     if any(kind in ("colour", "material") for kind, _ in _senses(before)) or _qualities(before):
         return True
+    if at > 1 and tokens[at - 2] in ARTICLES and before[-1] != "s" and uses(before, "n") and tokens[at][-1] != "s":
+        return True  # a dirt track
     if before == "and" and at > 1:  # white and red shops
         return any(kind == "colour" for kind, _ in _senses(tokens[at - 2]))
     if before[-1] != "s" and any(kind == "object" for kind, _ in _senses(before)) and _mainly_noun(tokens[at]):
@@ -303,6 +313,8 @@ def _named_pair(first: str, second: str) -> str:
     if not base or not is_seen(phrase) or phrase in lexicon().senses:
         return ""
     last = {concept for _, concept in _senses(base)}
+    if any(up in senses(base, "n") for sense in senses(phrase, "n") for up in above(sense)):
+        return ""
     return phrase if last and not last & broader(f"thing:{phrase}") else ""
 
 
@@ -537,6 +549,33 @@ def _said_of(w: _Words, start: int, end: int, kind: str) -> tuple[frozenset[str]
     return frozenset(out + behind), False, _nouns_in(w, start)
 
 
+def _sure(w: _Words, start: int, end: int, said: tuple[frozenset[str], bool, frozenset[str]]) -> bool:
+    """Whether an attribute can be said of nothing else than its heads."""
+    heads, firm, loose = said
+    if not heads or heads & {"generic", "one"}:
+        return False
+    if not firm:
+        return w.token(start - 1) in _COPULAS and len(_starts_in(w, start)) == 1 and bool(heads & loose)
+    if w.token(start - 1) == "-" or w.token(end) == "-":
+        return False
+    at = end
+    while at not in w.nouns and at < end + 4:
+        word = w.token(at)
+        if not w.modifier(at) or word == "-" or w.token(at + 1) == "-" or word in {",", "and"}:
+            return False
+        at += 1
+    if at not in w.nouns or not heads & set(w.nouns[at]):
+        return False
+    after = w.ends[at]
+    return w.token(after) != "-" and after not in w.nouns and not _generic(w.token(after)) and not w.names(after)
+
+
+def _starts_in(w: _Words, start: int) -> set[int]:
+    """The places of the nouns in the clause of the token."""
+    low, high = _clause(w, start)
+    return {at for at in range(low, high + 1) if at in w.nouns or _generic(w.tokens[at])}
+
+
 def _lists_colours(w: _Words, at: int) -> bool:
     return w.token(at) in {",", "and"} and "colour" in w.kinds.get(at - 1, ()) and "colour" in w.kinds.get(at + 1, ())
 
@@ -576,7 +615,7 @@ def _numbers_of(w: _Words) -> Iterable[Mention]:
         elif following in {"hundred", "thousand"}:
             value, end = value * NUMBERS[following], end + 1
         said = _said_of(w, at, end, "number")
-        yield Mention(at, "number", str(value), said[0], w.sentences[at], end, *said[1:])
+        yield Mention(at, "number", str(value), said[0], w.sentences[at], end, *said[1:], _sure(w, at, end, said))
         at = end
 
 
@@ -604,7 +643,8 @@ def read(text: str) -> Reading:
     for start, end, kind, concept in found:
         if kind in ("colour", "material"):
             said = _said_of(w, start, end, kind)
-            mentions.append(Mention(start, kind, concept, said[0], sentences[start], end, *said[1:]))
+            sure = _sure(w, start, end, said)
+            mentions.append(Mention(start, kind, concept, said[0], sentences[start], end, *said[1:], sure))
     mentions += _numbers_of(w)
     for at, word in enumerate(tokens):
         places = _qualities(word) if word not in NUMBERS else ()
@@ -676,6 +716,7 @@ def _things(
             or plain(token)
             or token in NUMBERS
             or token in lexicon().denied
+            or _senses(token)  # passed over on purpose: no noun here
         ):
             continue
         after = tokens[at + 1] if at + 1 < len(tokens) else "."
