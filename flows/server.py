@@ -116,6 +116,7 @@ def _serve(port: int, folder: str, scheduler: bool) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ["PREFECT__SERVER_FINAL"] = "1"
+    os.environ["PREFECT_UI_API_URL"] = f"http://127.0.0.1:{port}/api"  # else its page asks at Prefect's usual port
     if not scheduler:
         os.environ.update({"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"})
     import uvicorn

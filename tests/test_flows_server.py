@@ -1,5 +1,6 @@
 """The embedded Prefect server lives and dies with the process that started it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
+from flows.server import prefect_api
 
 ROOT = Path(__file__).resolve().parents[1]
 HOLD = """
@@ -54,3 +57,13 @@ def test_a_configured_server_is_used() -> None:
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.strip() == "http://127.0.0.1:9/api"
+
+
+@pytest.mark.slow
+def test_the_page_of_a_server_with_a_scheduler_asks_that_server() -> None:
+    with prefect_api(scheduler=True) as url:
+        page = url.removesuffix("/api")
+        with urllib.request.urlopen(f"{page}/ui-settings", timeout=30) as answer:
+            assert json.load(answer)["api_url"] == url
+        with urllib.request.urlopen(f"{page}/", timeout=30) as answer:
+            assert "<html" in answer.read().decode().lower()
