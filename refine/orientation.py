@@ -1077,7 +1077,8 @@ def _axis(d: _Draft, m: Mention) -> None:
         if t.code(last) == "&" and t.word(last + 1).endswith("ing"):
             d.pieces.append((t.start[first], t.start[last + 1], ""))
         elif t.code(last) == "," and t.code(first - 1) != ",":
-            d.pieces.append((t.end[first - 1] if first else 0, t.end[last] if first else t.start[last + 1], ""))
+            alone = first or last + 1 == len(t.low)  # no word follows the comma that could open the sentence
+            d.pieces.append((t.end[first - 1] if first else 0, t.end[last] if alone else t.start[last + 1], ""))
         else:
             d.cut(first, last)
         return
