@@ -132,11 +132,12 @@ class Mention(NamedTuple):
 
 def _tall_after_of(low: list[str], codes: list[str], of: int, deep: bool = True) -> bool:
     """Whether "of the ..." at `of` names what has a height of its own (the red brick tower) or, if `deep`, a depth."""
-    tall = lexicon().words["tall"] | lexicon().words["deep"] if deep else lexicon().words["tall"]
+    tall = lexicon().words["tall"]
+    deeper = lexicon().words["deep"] if deep else frozenset()
     for index in range(of + 1, min(of + 7, len(low))):
         if codes[index] not in "wta#ixhvneqi&TZSLM":
             return False
-        if low[index] in tall:
+        if low[index] in tall or low[index] in deeper:
             return True
     return False
 
@@ -160,9 +161,8 @@ _LISTED_BEFORE = re.compile(r"[hvneqRM],?&[tia]?$")
 def _listed(codes: list[str], i: int) -> bool:
     """Whether a word stands in a list of directions: left and right; left, right and behind."""
     last = codes[i - 1] if i else "^"
-    if not (
-        codes[i + 1 : i + 2] in ([","], ["&"]) or last in "&," or (last in "tia" and i > 1 and codes[i - 2] == "&")
-    ):
+    following = codes[i + 1] if i + 1 < len(codes) else "$"
+    if not (following in ",&" or last in "&," or (last in "tia" and i > 1 and codes[i - 2] == "&")):
         return False
     before, after = "".join(codes[max(i - 4, 0) : i]), "".join(codes[i + 1 : i + 6])
     if _LISTED_AFTER.match(after) or _LISTED_BEFORE.search(before):
