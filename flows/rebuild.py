@@ -35,6 +35,7 @@ from flows.totals import (
     total_decisions,
     total_gates,
 )
+from refine.server import Model, model_of
 from review.decisions import REVIEWS, standing_decisions
 from schemas import __version__
 from schemas.config import Config, build, config_dict
@@ -52,9 +53,9 @@ def _read(source: str, config: Config) -> Source:
 
 @task(name="refine", cache_policy=NO_CACHE)
 def _refine(
-    jobs: list[ShardJob], config: Config, work: Path, hashes: Hashes, only_stored: bool
+    jobs: list[ShardJob], model: Model, config: Config, work: Path, only_stored: bool
 ) -> tuple[list[ShardJob], dict[str, Any]]:
-    return answered(jobs, config, work, hashes, step_version("train"), report, only_stored=only_stored)
+    return answered(jobs, model, config, work, step_version("train"), report, only_stored=only_stored)
 
 
 @task(name="publish", cache_policy=NO_CACHE)
@@ -243,9 +244,10 @@ def _planned(
     jobs, unknown = decided(jobs, standing_decisions(dataset / REVIEWS))
     refining: dict[str, Any] = {}
     if settings.refine.refiner == "vllm":
-        answered_before, _ = with_answers(jobs, settings, dataset / WORK, hashes, step_version("train"))
-        check_space(dataset, plan(answered_before, hashes, dataset / WORK).space())  # not after hours of asking
-        jobs, refining = _refine(opaque(jobs), settings, dataset / WORK, opaque(hashes), only_stored)
+        model = model_of(settings.refine, settings.server.urls)
+        jobs, _ = with_answers(jobs, model, dataset / WORK, hashes, step_version("train"))
+        check_space(dataset, plan(jobs, hashes, dataset / WORK).space())  # not after hours of asking
+        jobs, refining = _refine(opaque(jobs), model, settings, dataset / WORK, only_stored)
     return found, plan(jobs, hashes, dataset / WORK), refining, unknown
 
 
@@ -258,5 +260,6 @@ def plan_rebuild(source: str, out: str, config: dict[str, Any] | None = None, *,
         jobs, _ = decided(jobs, standing_decisions(dataset / REVIEWS))
         unanswered: list[str] = []
         if settings.refine.refiner == "vllm":
-            jobs, unanswered = with_answers(jobs, settings, dataset / WORK, hashes, step_version("train"))
+            model = model_of(settings.refine, settings.server.urls)
+            jobs, unanswered = with_answers(jobs, model, dataset / WORK, hashes, step_version("train"))
         return [*lines(plan(jobs, hashes, dataset / WORK)), *unanswered]

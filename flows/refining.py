@@ -1,6 +1,7 @@
 """The model's part of a rebuild: what a vLLM server makes of the captions of every train shard, kept in .work/answers.
 
-    jobs, tally = answered(jobs, settings, work, hashes, report)      # starts a server only if something is missing
+    jobs, unanswered = with_answers(jobs, model, work, hashes, code)
+    jobs, tally = answered(jobs, model, config, work, code, report, only_stored=False)
 
 Every reply lies in the reply store, `.work/replies.sqlite`; the answers of a shard are what the gates and the retries
 made of them. Both are kept, so that a rebuild that changes nothing neither asks nor judges again.
@@ -117,12 +118,13 @@ def _asks(
 
 
 def with_answers(
-    jobs: Sequence[ShardJob], config: Config, work: Path, hashes: Hashes, code: str
+    jobs: Sequence[ShardJob], model: "Model", work: Path, hashes: Hashes, code: str
 ) -> tuple[list[ShardJob], list[str]]:
-    """The jobs with the answers of earlier runs, and a line for every shard that the model must be asked about."""
-    from refine.server import model_of
+    """The jobs with the answers of earlier runs, and a line for every shard that the model must be asked about.
 
-    model = model_of(config.refine, config.server.urls)
+    Args:
+        code: version of everything between a caption and its answer (flows.plan.step_version).
+    """
     found: list[ShardJob] = []
     unanswered: list[str] = []
     for job in jobs:
@@ -139,18 +141,17 @@ def _asks_model(job: ShardJob) -> bool:
 
 def answered(
     jobs: Sequence[ShardJob],
+    model: "Model",
     config: Config,
     work: Path,
-    hashes: Hashes,
     code: str,
     report: Report,
     *,
     only_stored: bool,
 ) -> tuple[list[ShardJob], dict[str, Any]]:
-    """The jobs, those of the train split with the file of their answers; asks the model about what is missing.
+    """The jobs that `with_answers` gave, now all of the train split with answers; asks the model about what is missing.
 
     Args:
-        code: version of everything between a caption and its answer (flows.plan.step_version).
         only_stored: send nothing; captions without an accepted reply in the store fall back to the rules. Such answers
             are not kept for the next run.
 
@@ -162,14 +163,12 @@ def answered(
         RefinerError: no server can be used; every reply that came is kept.
     """
     from refine.batch import answer_in_batches
-    from refine.server import model_of, serving
+    from refine.server import serving
 
-    jobs, _ = with_answers(jobs, config, work, hashes, code)
     pending = [(number, job) for number, job in enumerate(jobs) if _asks_model(job) and not job.answers]
     if not pending:
-        return jobs, {}
+        return list(jobs), {}
     pending.sort(key=lambda pair: pair[1].name)  # one platform after the other, for the server's prefix cache
-    model = model_of(config.refine, config.server.urls)
     keys = {number: _key(job, model, code) for number, job in pending}
     damaged = sum(any((work / "answers").glob(f"{key}-*.json")) for key in keys.values())
     if config.server.batch and not only_stored:
