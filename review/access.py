@@ -34,9 +34,10 @@ HEADERS = {
 
 @dataclass
 class Session:
-    """One browser. `csrf` is what its writes have to carry; `reviewer` signs its decisions."""
+    """One browser. `csrf` is what its writes have to carry; `reviewer` signs its decisions, `batches` are those."""
 
     reviewer: str
+    batches: list[str] = field(default_factory=list)
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
 
 
@@ -61,6 +62,11 @@ class Door:
         if self._announce:
             self._announce(self.token)
         return key
+
+    def made_by_another(self, batch: str, session: Session) -> bool:
+        """Whether another browser that is in decided this: two of them may sign with the same name."""
+        with self._lock:
+            return any(batch in other.batches for other in self._sessions.values() if other is not session)
 
     def session(self, key: str) -> Session | None:
         with self._lock:

@@ -24,7 +24,7 @@ from data.shards import open_version
 from review.access import Door, Guard, Session
 from review.captions import SORTS, STATES, Captions, Filters, Page, Row, draft
 from review.compare import Diff, visible, word_diff
-from review.decisions import KINDS, REVIEWS, DecisionLog, Draft
+from review.decisions import KINDS, REVIEWS, DecisionLog, Draft, Saved
 from review.pictures import Thumbnails, picture, thumbnail
 from schemas import __version__
 from schemas.errors import GeorefineError
@@ -377,6 +377,7 @@ def create_app(
             raise RefusedError(404, "This version of the data set holds no such caption.")
         drafts = _drafts(desk, row, form)
         saved = desk.log.save(drafts, form.session.reviewer)
+        form.session.batches.append(saved.batch)
         desk.captions.sync()
         now = desk.captions.row(row.caption_id)
         assert now is not None
@@ -386,10 +387,7 @@ def create_app(
 
     @app.post("/undo")
     def undo(request: Request, desk: AtDesk, form: Posted) -> Response:
-        batch = form.get("batch") or desk.log.last_batch(form.session.reviewer)
-        if not batch:
-            raise RefusedError(409, "There is nothing left of yours to undo.")
-        undone = desk.log.undo(batch, form.session.reviewer)
+        undone = _undo(desk, form)
         desk.captions.sync()
         row = desk.captions.row(form.get("caption")) if form.get("caption") else None
         if not undone.events:
@@ -425,6 +423,7 @@ def create_app(
                 changed=True,
             )
         saved = desk.log.save(drafts, form.session.reviewer)
+        form.session.batches.append(saved.batch)
         desk.captions.sync()
         return show(request, "bulk_done.html", saved=saved, kind=kind, filters=filters.with_(asof=None))
 
@@ -563,6 +562,25 @@ def _drafts(desk: Desk, row: Row, form: Form) -> list[Draft]:
         return [first]
     others = desk.captions.same_words(row)
     return [first, *(draft(r, kind, text, desk.captions.version.name) for r in others)]
+
+
+def _undo(desk: Desk, form: Form) -> Saved:
+    """Take back the batch that is named, else the last of this browser, else, after a restart, of this reviewer.
+
+    Raises:
+        RefusedError: nothing is named, and nothing of this browser or reviewer stands.
+    """
+    session = form.session
+    if named := form.get("batch"):
+        return desk.log.undo(named, session.reviewer)
+    while session.batches:
+        undone = desk.log.undo(session.batches.pop(), session.reviewer)
+        if undone.events:
+            return undone
+    last = desk.log.last_batch(session.reviewer)
+    if not last or desk.door.made_by_another(last, session):
+        raise RefusedError(409, "There is nothing left of yours to undo.")
+    return desk.log.undo(last, session.reviewer)
 
 
 def _back(form: Form) -> str:

@@ -222,6 +222,18 @@ def test_two_reviewers_meet_as_a_conflict_that_shows_both_texts(page: Served, an
     assert page.app.state.desk.captions.page(Filters(sort="disagreement")).rows[0].caption_id == FIRST
 
 
+def test_undo_takes_back_the_own_decision_even_under_a_shared_name(page: Served, ann: Browser, dataset: Path) -> None:
+    other = page.sign_in()  # signs with the same name: nobody set one
+    assert ann.decide(FIRST, "accept", 0).status == 200
+    assert other.decide(TILE, "reject", 0).status == 200
+    assert ann.post("/undo", {}).status == 303
+    assert list(standing_decisions(dataset / REVIEWS)) == [TILE]
+    assert ann.post("/undo", {}).status == 409
+    assert list(standing_decisions(dataset / REVIEWS)) == [TILE]
+    assert other.post("/undo", {}).status == 303
+    assert standing_decisions(dataset / REVIEWS) == {}
+
+
 def test_copies_on_augmented_tiles_follow_and_are_undone_together(ann: Browser, dataset: Path) -> None:
     assert ann.decide(TILE, "edit", 0, "A roof.", copies="yes").status == 200
     copy = TILE.replace("#", "~aug0#")
