@@ -32,7 +32,7 @@ from refine.registers.reading import (
     stems,
     words_of,
 )
-from refine.thesaurus import akin, bases, is_kind_of, is_person, linked, mostly, opposites, same_head, uses
+from refine.thesaurus import akin, bases, is_kind_of, is_person, linked, mostly, near, opposites, same_head, uses
 from schemas.records import PLATFORMS, GateResult, Platform
 
 MAX_QUERIES = 4
@@ -68,6 +68,8 @@ ALONE = frozenset({"single"})
 WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
 WIDENED = words_of("most some half few")
 EXCEPTIONS = words_of("but except mostly majority exception bulk")
+GROWN = words_of("planted grass grassy grassed overgrown moss mossy ivy turf lawn")
+STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
 SEX_AND_AGE = words_of("man woman boy girl child baby lady gentleman men women children")
 SIDES = words_of("side sides end ends edge edges flank flanks margin margins hand")
 EVERY = ("both", "either", "every", "each", "all")
@@ -96,6 +98,9 @@ PLACE = re.compile(
 # Ways to say the same depth; they place a thing in the image in some sentences only.
 DEPTH = (frozenset({"front", "before", "foreground"}), frozenset({"behind", "background", "back", "beyond", "past"}))
 ACCORDING = re.compile(r"according to (?:the |a |its |their )?(\w*)")
+CROWDED = re.compile(r"\b(full of|crowded with|packed with|filled with|crammed with|busy with) (?:\w+ )??(\w+s)\b")
+EMPTY = re.compile(r"\b(?:(?:almost|nearly|half|mostly) )?(?:empty|vacant|deserted|unoccupied)\b(?! of)")
+FULL = re.compile(r"\b(?:full of|crowded|packed|crammed|busy|filled with)\b")
 WRITTEN = frozenset({"object:sign", "object:lettering", "object:banner", "object:clock", "object:logo"})
 CLAUSE = re.compile(
     r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas|where|with)\s+|,\s+(?=(?:a|an|the|one|two|three|another|more)\s)"
@@ -213,8 +218,8 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
     """
     if re.search(r"\bfar (?:side|end)\b", found):
         return bool(ACROSS & set(case.source.tokens))
-    if case.platform == "ground" and re.search(r"\b(?:above|below)\b", found):
-        return bool(case.source.stems & HEIGHTS)
+    if case.platform == "ground" and re.search(r"\b(?:above|below)\b", found, re.IGNORECASE):
+        return bool(case.source.stems & (HEIGHTS | STOREYS))
     if case.platform == "satellite" or not re.search(
         r"\b(?:top|bottom|base|foot|upper|uppermost|topmost|lower|lowest)\b", found
     ):
@@ -309,10 +314,43 @@ def _at_same_word(reading: Reading, kind: str) -> Iterator[tuple[str, list[Menti
 
 def _objects(case: Case) -> str:
     new: list[str] = []
+    reworded = _reworded(case)
     for reading in case.texts:
-        found = _new_things(case, reading)
+        found = [word for word in _new_things(case, reading) if word not in reworded]
         new += [] if found and _foreign(case, reading) else found
     return f"not in the source: {_list(new)}" if new else ""
+
+
+def _reworded(case: Case) -> frozenset[str]:
+    """The caption's unknown nouns that may be other words for things of the source which the caption does not name.
+
+    Each such thing of the source stands for one noun, of nearly the same kind; an addition has nothing it stands for.
+    """
+    new = _new_things(case, case.caption)
+    if not new:
+        return frozenset()
+    stated = [m.concept for m in case.caption.of("object")] + [concept for _, concept in case.caption.things]
+    own = {case.source.tokens[m.end - 1]: m.concept for m in case.source.of("object")} | dict(case.source.things)
+    left = [word for word, concept in own.items() if not any(related(concept, other) for other in stated)]
+    found = set()
+    for word in dict.fromkeys(new):
+        match = next((other for other in left if near(word.split()[-1], other)), None)
+        if match is not None and (is_person(word) or _in_place_of(case, word, match)):
+            continue
+        if match is not None:
+            left.remove(match)
+            found.add(word)
+    return frozenset(found)
+
+
+def _in_place_of(case: Case, word: str, other: str) -> bool:
+    """Whether the caption says the noun between the same two words as the source the other: a replacement."""
+    frames = []
+    for tokens, phrase in ((case.caption.tokens, word.split()), (case.source.tokens, other.split())):
+        at = tokens.index(phrase[-1])
+        frames.append((tokens[at - len(phrase)] if at >= len(phrase) else "", tokens[at + 1 : at + 2]))
+    (before, after), (own_before, own_after) = frames
+    return after == own_after and (before == own_before or len(word.split()) > 1)
 
 
 def _new_things(case: Case, reading: Reading) -> list[str]:
@@ -342,6 +380,15 @@ def _stands_for(reading: Reading, at: int, end: int) -> bool:
     if after and after[0] in {"shaped", "like", "style", "fashion", "coloured", "colored", "sized"}:
         return True
     if reading.tokens[end : end + 1] in {("'",), ("’",)}:
+        return True
+    if (
+        after
+        and (
+            (len(after[0]) == 1 and after[0] not in {"a", "i", ",", ".", ";", ":"})  # the letter H
+            or (after[0] == "by" and reading.tokens[at].endswith("ed"))  # shaded by
+            or ("in" in reading.tokens[max(0, at - 2) : at] and reading.tokens[at] in STATES)
+        )
+    ):
         return True
     before = at - 1
     while before > 0 and reading.tokens[before] in DETERMINERS:
@@ -478,6 +525,8 @@ def _attributes(case: Case, kind: str) -> str:
     for reading in case.texts:
         for word, mentions in _at_same_word(reading, kind):
             matching = [s for m in mentions for s in sources if related(m.concept, s.concept)]
+            if not matching and _grown_green(case.source, mentions[0]):
+                continue
             if mentions[0].concept == "colour:multicoloured" and case.source.stems & {
                 "colour",
                 "color",
@@ -496,6 +545,13 @@ def _attributes(case: Case, kind: str) -> str:
                 of = _list(sorted(_name(h) for h in mentions[0].heads if h != "generic"))
                 wrong.append(f"{word} said of {of}")
     return "; ".join(dict.fromkeys(wrong))
+
+
+def _grown_green(source: Reading, mention: Mention) -> bool:
+    """Whether green is no more than what the source says of plants: a green roof for a planted one."""
+    if mention.concept != "colour:green" or not source.stems & GROWN:
+        return False
+    return any(head == "object:roof" or related(head, "object:vegetation") for head in mention.heads)
 
 
 def _narrowed(mentions: list[Mention], matching: list[Mention]) -> bool:
@@ -644,10 +700,15 @@ def _follows(case: Case, mention: Mention) -> bool:
         ones = ONE_MORE - ({"one"} if told else set())
         more = any(_one_more(case.source, at, heads) for at, word in enumerate(case.source.tokens) if word in ones)
         return int(mention.concept) in totals | ({int(s.concept) + 1 for s in counted} if more else set())
-    named = {m.at for m in case.source.of("object") if any(related(m.concept, h) for h in heads)}
+    named = {m.at for m in case.source.of("object") if any(_same_thing(m.concept, h) for h in heads)}
     if mention.concept != "2" or not named:
         return False
     return len(named) > 1 or any(_another(case.source, at) for at in named)
+
+
+def _same_thing(one: str, other: str) -> bool:
+    """Whether two concepts may name one thing; a wall is no building, though it tells of one."""
+    return one == other or (related(one, other) and not {one, other} & (lexicon().parts | lexicon().body.keys()))
 
 
 def _one_more(source: Reading, at: int, heads: frozenset[str]) -> bool:
@@ -723,6 +784,11 @@ def _contradiction(case: Case) -> str:
         wrong += _antonyms(source, reading)
         if re.search(r"\bsame (?:side|bank|one|edge|end)\b", reading.text) and "same" not in source.tokens:
             wrong += ["on the same side"] if source.stems & {"opposite", "across", "other"} else []
+        for word, noun in CROWDED.findall(reading.words):
+            if re.search(rf"\b(?:few|no) (?:\w+ )?{re.escape(noun)}\b", source.words):
+                wrong.append(f"{word} {noun}")
+        if EMPTY.search(reading.words) and not EMPTY.search(source.words) and FULL.search(source.words):
+            wrong.append("empty for full")
         clear = [m for m in reading.of("quality") if m.concept == "weather:0" and "object:sky" in m.heads]
         if clear and "object:cloud" in asserted and not source.stems & {"clear", "cloudless", "sunny"}:
             wrong.append("clear sky")
@@ -906,12 +972,16 @@ def _false_relation(query: Reading, source: Reading) -> str:
             continue
         low = max((i for i in breaks if i < at), default=-1)
         high = min((i for i in breaks if i > at), default=len(query.tokens))
-        before = [m.concept for m in named if low < m.at < at][-2:]
+        before = [m.concept for m in named if low < m.at < at][-3:]
         after = [m.concept for m in named if at < m.at < high][:2]
         if not before or not after:
             continue
         for stated, classes in _units(source.text, CLAUSE if claim in ("vertical", "around") else SENTENCE):
             ends = all(any(related(end, s) for end in side for s in stated) for side in (before, after))
+            if claim == "between":
+                ends = all(any(_same_thing(end, s) for s in stated) for end in (*before[-1:], *after))
+            # "The area is ringed by parking" names one end only: the other may be what the area holds.
+            ends |= 0 < len(stated) == sum(any(related(end, s) for end in (*before, *after)) for s in stated)
             if ends and classes & ALLOWS.get(claim, frozenset({claim})):
                 break
         else:

@@ -248,6 +248,20 @@ def _doing(word: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=50_000)
+def near(one: str, other: str) -> bool:
+    """Whether two nouns are of nearly the same kind: they share one that is neither an artefact as such nor broader."""
+    mine, yours = (frozenset(up for s in senses(word, "n")[:2] for up in above(s)) for word in (one, other))
+    return bool(mine & yours - _broad())
+
+
+@cache
+def _broad() -> frozenset[str]:
+    """Kinds that hold too much for two of theirs to be one thing."""
+    words = "artifact instrumentality organism person animal plant matter substance abstraction region location device"
+    return frozenset(up for word in words.split() for up in above(senses(word, "n")[0]))
+
+
+@lru_cache(maxsize=50_000)
 def is_person(word: str) -> bool:
     """Whether the commonest meaning of a noun is a person."""
     return any(_file(sense) == _PERSON for sense in senses(word, "n")[:1])

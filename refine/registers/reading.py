@@ -335,7 +335,7 @@ def broader(concept: str) -> frozenset[str]:
     """The concept and every broader one; for a thing outside the lexicon by what the thesaurus calls a kind of what."""
     if not concept.startswith("thing:"):
         return lexicon().broader.get(concept, frozenset({concept}))
-    named, meant = _named(), senses(concept.partition(":")[2], "n")[:1]
+    named, meant = _named(), senses(concept.partition(":")[2], "n")[:2]
     wider = {up for sense in meant for kind in above(sense) for up in named.get(kind, ())}
     return frozenset({concept}).union(*(broader(up) for up in wider))
 
@@ -598,7 +598,7 @@ def _numbers_of(w: _Words) -> Iterable[Mention]:
             at += 1
             continue
         if (
-            (following == "-" and w.token(at + 2) in {"sided", "way"})
+            (following == "-" and w.token(at + 2) in {"sided", "way", "cornered"})
             or following == "sided"
             or (following == "sides" and w.token(at - 1) == "of")
         ):
