@@ -4,7 +4,8 @@ Run: python benchmarks/strip.py        Prints a table, then one JSON line.
 
 The texts are 130 words long and all different: published GeoText-1652 texts and mini-set captions where they are at
 hand, and captions of the sample world. Repetitions of all contestants take turns, so that other work on the machine
-hits all alike. Words are warm for all (spaCy keeps them too); "new" forgets sentences before every repetition.
+hits all alike. Words are warm for all (spaCy keeps them too), and so are short phrases; "new" forgets
+sentences before every repetition.
 """
 
 import json

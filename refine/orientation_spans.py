@@ -558,12 +558,6 @@ class _Sentences(dict[str, _Sentence]):
         sentence = self[text] = _sentence(text, self.ground)
         return sentence
 
-    def trim(self) -> None:
-        if len(self) > self.limit:
-            self.clear()
-        if len(_chunks) > 8 * self.limit:
-            _chunks.forget()
-
 
 _aerial, _street = _Sentences(ground=False), _Sentences(ground=True)
 _TRIGGER = re.compile(f"[{re.escape(''.join(sorted(TRIGGERS)))}]")
@@ -625,7 +619,7 @@ def read(raw: str, ground: bool | None = None) -> tuple[Tokens, list[Mention]]:
     parts = raw.split(". ")
     texts = [part + "." for part in parts[:-1]]
     texts.append(parts[-1])
-    _aerial.trim()
+    _trim()
     sentences = [_aerial[text] for text in texts]
     if not any(sentence.directed for sentence in sentences):
         return Tokens(raw, [], [], [], ""), []
@@ -634,7 +628,6 @@ def read(raw: str, ground: bool | None = None) -> tuple[Tokens, list[Mention]]:
     if ground is None:
         ground = any(sentence.depends for sentence in sentences) and _is_ground_view(_chunks.view(raw))
     if ground:
-        _street.trim()
         sentences = [_street[text] if seen.depends else seen for text, seen in zip(texts, sentences, strict=True)]
     all_codes, all_low, all_steps, all_mentions, _, _ = zip(*sentences, strict=True)
     mentions: list[Mention] = []
@@ -650,8 +643,15 @@ def read(raw: str, ground: bool | None = None) -> tuple[Tokens, list[Mention]]:
     return Tokens(raw, low, edges[1::2], edges[2::2], "".join(all_codes)), mentions
 
 
+def _trim() -> None:
+    """Forget all at once: the view of a sentence that is kept is read from its chunks."""
+    if max(len(_aerial), len(_street), len(_chunks) // 8) > _Sentences.limit:
+        forget_sentences()
+        _chunks.forget()
+
+
 def forget_sentences() -> None:
-    """Forget the sentences that were read; words stay. What is read never depends on it."""
+    """Forget the sentences that were read; words and phrases stay. What is read never depends on it."""
     _aerial.clear()
     _street.clear()
 
