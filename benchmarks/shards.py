@@ -1,6 +1,6 @@
 """Images into Parquet shards: georefine's steps beside Hugging Face `datasets` (map + to_parquet) and bare pyarrow.
 
-Run: python benchmarks/shards.py [--rows 20000] [--kilobytes 40] [--rounds 3]
+Run: python benchmarks/shards.py [--rows 20000] [--kilobytes 40] [--rounds 2]
 The same JPEG files and captions go through all of them, round by round, in one process and in one per core; every one
 reads the files, finds width, height and SHA-256, and writes the same columns. Ours also decodes every picture, refuses
 what it cannot trust, writes in one step with fsync, and reads back a checksum. Prints a table, then one JSON line.
@@ -171,7 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--kilobytes", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     workers = sorted({1, os.cpu_count() or 1})
