@@ -757,6 +757,8 @@ def _attribute(d: _Draft, first: int, last: int, directions: Directions) -> None
             d.put(first, last, d.which("one", directions))
     elif t.code(first) == "t" and t.code(last) == "#":
         d.pieces.append((t.start[first], t.start[last], ""))
+    elif last == len(t.low) and t.code(first) in "tiab":
+        d.put(first, last, f"{d.which('direction', directions)} direction")  # along the horizontal
     elif t.code(first) in "tiab":
         begin = first + 1
         if t.code(first) == "a" and noun == "one":
