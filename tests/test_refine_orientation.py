@@ -531,3 +531,15 @@ def test_annotated_captions_without_orientation_are_untouched() -> None:
         row = json.loads(line)
         if not row["spans"]:
             assert strip(row["text"]).text == row["text"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "wanted"),
+    [
+        ("Moving from left to right, ", ""),
+        ("A path joins the road. The Horizontal", "A path joins the road. one direction"),
+        ("Immediately to the left of the plaza, a theatre stands.", "Immediately next to the plaza, a theatre stands."),
+    ],
+)
+def test_captions_that_break_off_and_words_of_degree(raw: str, wanted: str) -> None:
+    assert strip(raw).text.lower() == wanted.lower()
