@@ -119,7 +119,7 @@ CLAIMS = {
     "ring": "around", "under": "vertical",
     "underneath": "vertical", "beneath": "vertical", "above": "vertical",
     "atop": "vertical", "over": "vertical", "crown": "vertical", "between": "between", "separate": "between",
-    "cross": "crossing", "through": "crossing", "bisect": "crossing", "connect": "joining", "link": "joining",
+    "cross": "crossing", "through": "piercing", "bisect": "crossing", "connect": "joining", "link": "joining",
     "inside": "enclosing", "within": "enclosing",
 }  # fmt: skip
 # Words of the class "enclosing" that do not say that one thing goes around another.
@@ -128,6 +128,7 @@ LOOSELY = words_of("has have fitted interspersed")
 ALLOWS = {
     "between": frozenset({"between", "enclosing"}),
     "crossing": frozenset({"crossing", "vertical"}),
+    "piercing": frozenset({"crossing", "between"}),
     "joining": frozenset({"joining", "between", "crossing"}),
 }
 
@@ -227,7 +228,7 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
     if re.search(r"\b(?:its|their|whose)\b", found) or STOREYS & set(case.source.tokens):
         return True
     behind = read(sentence[sentence.find(found) + len(found) :])
-    parts = lexicon().parts | {"object:building", "object:tower"}
+    parts = lexicon().parts | {"object:building", "object:tower", "object:stair"}
     return any(m.concept in parts and m.at <= 3 for m in behind.of("object"))
 
 
@@ -417,6 +418,8 @@ def _meant(source: Reading, word: str) -> bool:
         return True
     if any(word == own + end for own in source.stems if len(own) > 3 for end in PLACES):
         return True
+    if any(own.endswith(base) and bases(own[: -len(base)], "n") for own in source.content for base in bases(word, "n")):
+        return True  # step of doorstep
     listed = _listed(word)
     return any(
         akin(own, word)
@@ -463,8 +466,8 @@ def _said_alike(case: Case, reading: Reading, mention: Mention, matching: list[M
         return True
     owners = frozenset().union(*(said.heads for said in matching))
     theirs = [m for m in reading.of(mention.kind) if _heads_meet(m.heads | m.loose, owners)]
-    mine = any(related(head, own) for head in mention.heads for own in _things_of(source))
-    lost = any(related(owner, own) for owner in owners for own in _things_of(reading))
+    mine = any(_same_thing(head, own) for head in mention.heads for own in _things_of(source))
+    lost = any(_same_thing(owner, own) for owner in owners for own in _things_of(reading))
     return not (mine and lost and not any(related(m.concept, mention.concept) for m in theirs))
 
 
@@ -525,6 +528,9 @@ def _attributes(case: Case, kind: str) -> str:
     for reading in case.texts:
         for word, mentions in _at_same_word(reading, kind):
             matching = [s for m in mentions for s in sources if related(m.concept, s.concept)]
+            exact = [s for s in matching if s.concept == mentions[0].concept]
+            if exact and kind == "colour":  # green is no turquoise where the source has a green
+                matching = [s for s in matching if s in exact or not _in_between(s.concept)]
             if not matching and _grown_green(case.source, mentions[0]):
                 continue
             if mentions[0].concept == "colour:multicoloured" and case.source.stems & {
@@ -545,6 +551,12 @@ def _attributes(case: Case, kind: str) -> str:
                 of = _list(sorted(_name(h) for h in mentions[0].heads if h != "generic"))
                 wrong.append(f"{word} said of {of}")
     return "; ".join(dict.fromkeys(wrong))
+
+
+def _in_between(colour: str) -> bool:
+    """Whether a colour lies between two others: turquoise is blue as much as green."""
+    wider = broader(colour) - {colour}
+    return len(wider) > 1 and not any(related(a, b) for a, b in combinations(sorted(wider), 2))
 
 
 def _grown_green(source: Reading, mention: Mention) -> bool:
@@ -588,7 +600,7 @@ def _numbers(case: Case) -> str:
         wrong += [m.concept for m in reading.of("fraction") if m.concept not in fractions]
         for mention in reading.of("number"):
             word = reading.tokens[mention.at]
-            alone = word in ALONE and not mention.heads & reading.denied
+            alone = word in ALONE and "one" not in case.source.tokens and not mention.heads & reading.denied
             if alone and _plural_only(case.source, mention):
                 wrong.append(f"{word} {_list(sorted(map(_name, mention.heads)))}")
             if word in {"both", "single", "double", "twin"}:
@@ -607,7 +619,8 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
     """Quantifiers, ordinals of storeys, sides and letters that are not the source's."""
     for at, word in enumerate(reading.tokens):
         rest = reading.tokens[at + 1 : at + 4]
-        if word in WHOLE | PART and not SIDES & set(rest):
+        shared = (word == "one" and WHOLE & set(rest)) or (word == "each" and "other" in rest)
+        if word in WHOLE | PART and not SIDES & set(rest) and not shared:
             noun = next((m for m in reading.of("object") if at < m.at <= at + 5), None)
             mine = WHOLE if word in WHOLE else PART
             if (
@@ -1002,7 +1015,11 @@ def _moved(query: Reading, source: Reading) -> str:
         after = [m.concept for m in named if at < m.at <= at + 4][:1]
         if not before or not after or not {before[0], after[0]} <= source.objects:
             continue
-        units = [unit for unit in _units(source.text, PARTS) if before[0] in unit[0]]
+        word = next(query.tokens[m.end - 1] for m in reversed(named) if m.at < at)
+        spots = [part for part in PARTS.split(source.text) if f" {word} " in plain_words(part)]
+        units = [unit for part in spots for unit in _units(part, PARTS)] or [
+            unit for unit in _units(source.text, PARTS) if before[0] in unit[0]
+        ]
         if any(related(after[0], own) for unit in units for own in unit[0]):
             continue
         if any(_rests(source, before[0], token)):
@@ -1102,6 +1119,8 @@ def _supported(source: Reading) -> frozenset[str]:
     lex = lexicon()
     concepts = {m.concept for m in source.mentions if m.kind in ("object", "material", "colour")}
     concepts |= {concept for stem in source.stems for _, concept in lex.senses.get(stem, ())}
+    if "object:building" in concepts and source.stems & {"tall", "high", "towering"}:
+        concepts.add("object:tower")
     wider = {up for concept in concepts for up in lex.broader.get(concept, (concept,))}
     wider |= {up for _, concept in source.things for up in broader(concept)}
     return frozenset(wider.union(*(lex.implied.get(concept, frozenset()) for concept in wider)))

@@ -230,6 +230,8 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     """Whether a noun is the verb of the noun before it: "a front with silver panels towers over", "boats dock at"."""
     word, before = tokens[at], tokens[at - 1] if at else ""
     after = tokens[at + 1] if at + 1 < len(tokens) else "."
+    if before == "," and uses(word, "v") and after in PREPOSITIONS and word[-1] != "s":
+        return True  # "buildings, still shells, tower beside"
     if not uses(word, "v") or after not in PREPOSITIONS | ARTICLES or not before.isalpha():
         return False
     own = _senses(before)
@@ -521,6 +523,8 @@ def _behind(w: _Words, start: int) -> list[str]:
             return w.nouns[found]
         if _generic(w.tokens[at]):
             return ["generic"]
+    if low > 1 and w.tokens[low] in {"which", "that", "who"}:  # "a door, which is closed"
+        return next((w.nouns[w.noun_at[at]] for at in range(low - 1, max(low - 4, -1), -1) if at in w.noun_at), [])
     return []
 
 
