@@ -58,6 +58,8 @@ class Runner(StrEnum):
 
     processes = "processes"
     threads = "threads"
+    dask = "dask"
+    ray = "ray"
 
 
 class Device(StrEnum):
@@ -216,7 +218,13 @@ def rebuild(
     vllm_url: VllmUrl = None,
     vllm_python: VllmPython = None,
     model: ModelName = None,
-    runner: Annotated[Runner, typer.Option(help="Where shards are made.")] = Runner.processes,
+    runner: Annotated[
+        Runner, typer.Option(help="Where shards are made; dask and ray for those who outgrow one machine.")
+    ] = Runner.processes,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Of the Dask scheduler or Ray head; without it one is started here."),
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only say what would be reused, made and dropped, and why.")
     ] = False,
@@ -251,6 +259,7 @@ def rebuild(
             str(out),
             settings,
             runner.value,
+            cluster=cluster,
             finish_with_what_we_have=finish_with_what_we_have,
             keep=keep,
             rehash=rehash,
