@@ -25,6 +25,7 @@ from refine.registers.reading import (
     broader,
     known,
     mend_stops,
+    number,
     plain,
     plain_words,
     read,
@@ -32,7 +33,19 @@ from refine.registers.reading import (
     stems,
     words_of,
 )
-from refine.thesaurus import akin, bases, is_kind_of, is_person, linked, mostly, near, opposites, same_head, uses
+from refine.thesaurus import (
+    akin,
+    bases,
+    is_animal,
+    is_kind_of,
+    is_person,
+    linked,
+    mostly,
+    near,
+    opposites,
+    same_head,
+    uses,
+)
 from schemas.records import PLATFORMS, GateResult, Platform
 
 MAX_QUERIES = 4
@@ -66,10 +79,17 @@ ELSEWHERE = words_of("side sides part end edge margin corner half direction way"
 ONE_MORE = words_of("one another third fourth fifth")
 ALONE = frozenset({"single"})
 WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
+FEW = words_of("two three four five six")
 WIDENED = words_of("most some half few")
 EXCEPTIONS = words_of("but except mostly majority exception bulk")
 GROWN = words_of("planted grass grassy grassed overgrown moss mossy ivy turf lawn")
 STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
+NTH = {"third": "3", "fourth": "4", "fifth": "5", "sixth": "6"}
+ONE_MORE_IS = re.compile(
+    r" (?:one more|one other|another|another one) (?:is|stands|lies|sits|waits|on|in|at|beside|near) "
+)
+# Concepts of the lexicon that hold things of several kinds.
+MIXED = frozenset({"object:animal"})
 SEX_AND_AGE = words_of("man woman boy girl child baby lady gentleman men women children")
 SIDES = words_of("side sides end ends edge edges flank flanks margin margins hand")
 EVERY = ("both", "either", "every", "each", "all")
@@ -359,7 +379,10 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
     new: list[str] = []
     for _, mentions in _at_same_word(reading, "object"):
         words = reading.words_at(mentions[0])
-        if f" {words} " in case.source.words or any(m.concept in case.supported for m in mentions):
+        if f" {words} " in case.source.words or any(
+            m.concept in case.supported and (m.concept not in MIXED or _of_one_kind(case.source, words))
+            for m in mentions
+        ):
             continue
         if any(_denied_fairly(case, m) for m in mentions) or _stands_for(reading, mentions[0].at, mentions[0].end):
             continue
@@ -375,10 +398,19 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
     return new + [word for word in strange if not case.source.stems.intersection(stems(word))]
 
 
+def _of_one_kind(source: Reading, word: str) -> bool:
+    """Whether a word of a mixed concept may name what the source names: birds for pigeons, but no horse for sheep."""
+    last = word.rsplit(maxsplit=1)[-1]
+    return _meant(source, last) or any(
+        is_kind_of(own, last) or linked(own, last) or (linked(last, own) and not is_animal(last))
+        for own in source.content
+    )
+
+
 def _stands_for(reading: Reading, at: int, end: int) -> bool:
     """Whether a noun names a use, a likeness or an owner: "as its seat", "for walkers", "-shaped"."""
     after = [word for word in reading.tokens[end : end + 2] if word != "-"][:1]
-    if after and after[0] in {"shaped", "like", "style", "fashion", "coloured", "colored", "sized"}:
+    if after and after[0] in {"shaped", "like", "style", "fashion", "coloured", "colored", "sized", "free"}:
         return True
     if reading.tokens[end : end + 1] in {("'",), ("’",)}:
         return True
@@ -420,6 +452,8 @@ def _meant(source: Reading, word: str) -> bool:
         return True
     if any(own.endswith(base) and bases(own[: -len(base)], "n") for own in source.content for base in bases(word, "n")):
         return True  # step of doorstep
+    if word == "arched" and source.stems & {"curved", "vaulted", "rounded", "barrel"}:
+        return True
     listed = _listed(word)
     return any(
         akin(own, word)
@@ -543,7 +577,8 @@ def _attributes(case: Case, kind: str) -> str:
             if matching and kind == "colour" and _shades_twice(reading, mentions, sources):
                 wrong.append(f"{word} is new")
             elif not matching:
-                if word not in case.source.tokens and not any(m.concept in case.supported for m in mentions):
+                implied = word in case.source.tokens or any(m.concept in case.supported for m in mentions)
+                if not implied or _replaced(case, reading, mentions[0]):
                     wrong.append(f"{word} is new")
             elif _narrowed(mentions, matching):
                 wrong.append(f"{word} is new")
@@ -627,7 +662,10 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
                 noun
                 and not re.search(rf"\b{word} of (?:those|these|them)\b", source.words)
                 and not _counts(source, noun.concept, mine)
-                and _counts(source, noun.concept, (WHOLE | PART) - mine)
+                and (
+                    _counts(source, noun.concept, (WHOLE | PART) - mine)
+                    or (word in WHOLE and _some_of(source, noun.concept))
+                )
             ):
                 yield f"{word} {_name(noun.concept)}"
         if word in EVERY and SIDES & set(rest) and not _all_round(source, reading, at):
@@ -639,6 +677,13 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
     yield from _widened(source, reading)
     letters = {w for w in reading.originals if len(w) == 1 and "B" <= w <= "Z" and w != "I"}
     yield from sorted(letters - {w.upper() for w in source.originals if len(w) == 1})
+
+
+def _some_of(source: Reading, concept: str) -> bool:
+    """Whether the source counts some of the things: "two of its courtyards"."""
+    counts = [m for m in source.of("number") if source.tokens[m.end : m.end + 1] == ("of",)]
+    counts = [m for m in counts if source.tokens[m.end + 1 : m.end + 2] not in {("them",), ("these",), ("which",)}]
+    return any(concept in m.heads and number(source.tokens[m.at]) and source.tokens[m.at] in FEW for m in counts)
 
 
 def _widened(source: Reading, reading: Reading) -> Iterator[str]:
@@ -700,6 +745,9 @@ def _follows(case: Case, mention: Mention) -> bool:
         s.concept == mention.concept for s in case.source.of("number")
     ):
         return True
+    ordinal = next((word for word, count in NTH.items() if count == mention.concept), "")
+    if ordinal in case.source.tokens and any(_same_thing(h, own) for h in heads for own in _things_of(case.source)):
+        return True  # "two of its courtyards …, and the third": three
     counted = [s for s in case.source.of("number") if s.heads & heads and case.source.tokens[s.at] != "single"]
     if counted:
         totals = {int(a.concept) + int(b.concept) for a, b in combinations(counted, 2)}
@@ -712,6 +760,7 @@ def _follows(case: Case, mention: Mention) -> bool:
         } & case.source.stems  # one, another, the third: of those counted
         ones = ONE_MORE - ({"one"} if told else set())
         more = any(_one_more(case.source, at, heads) for at, word in enumerate(case.source.tokens) if word in ones)
+        more = more or bool(ONE_MORE_IS.search(case.source.words))
         return int(mention.concept) in totals | ({int(s.concept) + 1 for s in counted} if more else set())
     named = {m.at for m in case.source.of("object") if any(_same_thing(m.concept, h) for h in heads)}
     if mention.concept != "2" or not named:
@@ -1012,15 +1061,15 @@ def _moved(query: Reading, source: Reading) -> str:
         if token not in RESTING:
             continue
         before = [m.concept for m in named if m.at < at][-1:]
-        after = [m.concept for m in named if at < m.at <= at + 4][:1]
-        if not before or not after or not {before[0], after[0]} <= source.objects:
+        after = [m.concept for m in named if at < m.at <= at + 4 and m.concept in source.objects]
+        if not before or not after or before[0] not in source.objects:
             continue
         word = next(query.tokens[m.end - 1] for m in reversed(named) if m.at < at)
         spots = [part for part in PARTS.split(source.text) if f" {word} " in plain_words(part)]
         units = [unit for part in spots for unit in _units(part, PARTS)] or [
             unit for unit in _units(source.text, PARTS) if before[0] in unit[0]
         ]
-        if any(related(after[0], own) for unit in units for own in unit[0]):
+        if any(related(end, own) for end in after for unit in units for own in unit[0]):
             continue
         if any(_rests(source, before[0], token)):
             return f"'{token}' between {_name(before[0])} and {_name(after[0])} is not in the source"

@@ -29,8 +29,8 @@ _SHAPE = 25
 _STEPS = 14  # no chain of hypernyms is longer
 _PART, _GLOSS = 5, 6  # columns
 _LIVING = frozenset({5, 20})
-_PERSON = 18
-_PEOPLE = frozenset({5, _PERSON})
+_ANIMAL, _PERSON = 5, 18
+_PEOPLE = frozenset({_ANIMAL, _PERSON})
 # A kind with no more kinds below it is narrow: its kinds are words for nearly the same thing.
 _NARROW = 8
 # A word in no more glosses than this tells things apart: "tulip", but not "water".
@@ -265,6 +265,12 @@ def _broad() -> frozenset[str]:
 def is_person(word: str) -> bool:
     """Whether the commonest meaning of a noun is a person."""
     return any(_file(sense) == _PERSON for sense in senses(word, "n")[:1])
+
+
+@lru_cache(maxsize=50_000)
+def is_animal(word: str) -> bool:
+    """Whether the commonest meaning of a noun is an animal."""
+    return any(_file(sense) == _ANIMAL for sense in senses(word, "n")[:1])
 
 
 @lru_cache(maxsize=50_000)

@@ -699,6 +699,8 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
             if look in nouns:
                 out.update(nouns[look])
                 break
+            if mostly(tokens[look], "n") and look + 1 not in nouns and tokens[look + 1 : look + 2] != ("-",):
+                break  # "with no back": a noun that names no thing
     return frozenset(out)
 
 
