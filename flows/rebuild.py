@@ -4,6 +4,7 @@
 """
 
 import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -254,7 +255,10 @@ def _planned(
 def plan_rebuild(source: str, out: str, config: dict[str, Any] | None = None, *, rehash: bool = False) -> list[str]:
     """What `rebuild` would reuse, make and drop, and why, as lines of text. Nothing is made and nobody is asked."""
     settings, dataset = _settings(source, out, config)
-    with lock(dataset), remembered(dataset / WORK / "hashes.sqlite", rehash=rehash) as hashes:
+    memory = dataset / WORK / "hashes.sqlite"
+    # A data set that is not there yet is not begun by a plan.
+    remembering = remembered(memory, rehash=rehash) if dataset.exists() else nullcontext(Hashes())
+    with lock(dataset), remembering as hashes:
         found = read_source(Path(source), settings.partition)
         jobs = hashed(deal(found, Path(source).resolve(), dataset / WORK, settings), hashes)
         jobs, _ = decided(jobs, standing_decisions(dataset / REVIEWS))

@@ -429,8 +429,9 @@ def refine_text(
     name: PlatformName = platform.value
     mode = settings.orientation.mode(name)
     with _stream(settings, name) as answer:
+        lines = _lines(json_out=True)
         # No tile is turned here: what remap would turn is kept.
-        for row in refine_lines(_lines(), name, mode="strip" if mode == "strip" else "keep", refiner=answer):
+        for row in refine_lines(lines, name, mode="strip" if mode == "strip" else "keep", refiner=answer):
             print(row, flush=True)
 
 
@@ -467,7 +468,7 @@ def check_replies() -> None:
     """Filter: {"platform", "source", "reply"} per line in, {"passed", "gates"} per line out."""
     from refine.gates import check_lines
 
-    for row in check_lines(_lines()):
+    for row in check_lines(_lines(json_out=True)):
         print(row)
 
 
@@ -503,11 +504,15 @@ def show_config(
     print("# georefine configuration\n" + commented(_config(config)))
 
 
-def _lines() -> TextIO:
-    """Standard input as lines that end in a line feed, and output to match; bytes that are no UTF-8 pass through."""
+def _lines(*, json_out: bool = False) -> TextIO:
+    """Standard input as lines that end in a line feed, and output to match.
+
+    Bytes that are no UTF-8 pass through; in JSON they become escapes such as \\udcff, so that every line stays JSON.
+    """
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+            errors = "backslashreplace" if json_out and stream is sys.stdout else "surrogateescape"
+            stream.reconfigure(encoding="utf-8", errors=errors, newline="\n")
     return sys.stdin
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = (
-    "demo sample rebuild verify diff inspect review train evaluate search strip refine-text check-replies serve config".split()  # noqa: SIM905
-)
+COMMANDS = [
+    *("demo", "sample", "rebuild", "verify", "diff", "inspect", "review", "train", "evaluate", "search"),
+    *("strip", "refine-text", "check-replies", "serve", "config"),
+]
 
 
 def run(*arguments: object, text: str | None = None, limit: float = 300) -> subprocess.CompletedProcess[str]:
@@ -152,6 +153,12 @@ def test_check_replies_answers_every_line() -> None:
     done = run("check-replies", text="".join(json.dumps(row) + "\n" for row in rows))
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["passed"] for line in done.stdout.splitlines()] == [True, False]
+
+
+def test_bytes_that_are_no_text_leave_every_line_json() -> None:
+    command = [sys.executable, "-m", "georefine", "refine-text", "--platform", "drone"]
+    done = subprocess.run(command, cwd=ROOT, input=b"A bad \xff hall\n", capture_output=True, check=True, timeout=300)
+    assert json.loads(done.stdout.decode("utf-8"))["raw"] == "A bad \udcff hall"
 
 
 @pytest.mark.slow
