@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -77,12 +78,37 @@ def test_a_rewrite_merges_the_facts_of_several_sentences() -> None:
     reply = rewrite(source, "drone")
     assert reply is not None
     assert reply.caption == (
-        "A hipped green roof covers a large two-storey red brick structure in the middle. At the lower left lies a "
+        "A hipped green roof covers a large two-storey red brick structure in the middle. Next to the building is a "
         "small lake."
     )
     assert reply.queries == (
         "A two-storey red brick building with a hipped green roof.",
         "A building close to a small lake.",
+    )
+
+
+def test_a_rewrite_says_no_place_in_the_image(cases: list[tuple[Platform, str]]) -> None:
+    place = re.compile(r"\b(?:upper|lower|left|right|foreground|corner|side)\b")
+    told = 0
+    for platform, source in cases:
+        target = taught(source, platform)
+        if target is not None:
+            told += place.search(source) is not None
+            assert not place.search(" ".join((target.caption, *target.queries)))
+    assert told > 10
+
+
+def test_a_rewrite_says_nothing_of_the_surroundings_twice() -> None:
+    source = (
+        "In the center of the image is a large building with a flat roof. On the lower left side of the image, a palm "
+        "tree can be seen. In the foreground, there is a canal. Several palms grow around the building. There is a "
+        "canal on the middle right side of the image. There is a tower next to the building."
+    )
+    reply = rewrite(source, "drone")
+    assert reply is not None
+    assert reply.caption == (
+        "A flat roof covers a large structure in the middle. Next to the building are a canal and a tower. Palms "
+        "surround the building."
     )
 
 

@@ -2,7 +2,8 @@
 
 A caption of the sample world is read into facts (its sentences have known shapes), the facts that the platform cannot
 see are left out, and the others are said again in the platform's register: other verbs, merged sentences, another
-order, other words for things where the language has them. Everything is a function of the caption alone: which of
+order, other words for things where the language has them. Where in the image a thing lies is never said: so few weights
+put one thing in the place of another, and no gate sees that. Everything is a function of the caption alone: which of
 several wordings is used depends on the wording of the source, so that a model can learn it without guessing.
 
     from refine.tiny_rewriter.paraphrase import rewrite
@@ -35,7 +36,7 @@ _MASS = re.compile(rf"(?:(?P<storeys>{_STOREYS}) ?)?(?:(?P<plan>{_PLANS}) ?)?(?P
 _ROOF = re.compile(rf"(?:(?P<colour>{_COLOURS}) ?)?(?P<shape>{_SHAPES})?")
 
 _BE = r"(?:is|are)"
-_PLACE = r"(?P<place>(?:upper|middle|lower) (?:left|middle|right))"
+_PLACE = r"(?:upper|middle|lower) (?:left|middle|right)"
 _OF = r"of the (?:image|picture|building)"
 _SOMEWHERE = rf"(?:[Oo]n|[Ii]n) (?:the middle of )?(?:one|another|the other) (?:side|corner) {_OF}"
 # How a sentence names a thing, most particular first: (what it is about, pattern).
@@ -70,9 +71,9 @@ _SENTENCES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("thing", rf"On the {_PLACE} side {_OF}, (?P<it>.+) can be seen"),
         ("thing", rf"There {_BE} (?P<it>.+) on the {_PLACE} side {_OF}"),
         ("thing", rf"(?P<it>.+) can be seen on the {_PLACE} side {_OF}"),
-        ("thing", rf"In the {_PLACE} (?P<corner>corner) {_OF}, there {_BE} (?P<it>.+)"),
-        ("thing", rf"(?P<it>.+) {_BE} visible in the {_PLACE} (?P<corner>corner) {_OF}"),
-        ("thing", rf"In the (?P<place>foreground), there {_BE} (?P<it>.+)"),
+        ("thing", rf"In the {_PLACE} corner {_OF}, there {_BE} (?P<it>.+)"),
+        ("thing", rf"(?P<it>.+) {_BE} visible in the {_PLACE} corner {_OF}"),
+        ("thing", rf"In the foreground, there {_BE} (?P<it>.+)"),
         ("thing", rf"{_SOMEWHERE}, there {_BE} (?P<it>.+)"),
         ("thing", rf"{_SOMEWHERE}, (?P<it>.+) can be seen"),
         ("thing", rf"There {_BE} (?P<it>.+) {_SOMEWHERE}"),
@@ -123,22 +124,13 @@ _MASS_NOUNS = re.compile(r"(?:grass|paving|gravel|earth|soil|dirt)$")
 _VOWEL = re.compile(r"(?!one|U-)[aeiou]|[LH]-")
 
 
-@dataclass(frozen=True)
-class Thing:
-    """Something near the building; `place` as in "lower left", "foreground" or "", `corner` when it fills a corner."""
-
-    noun: str
-    place: str
-    corner: bool
-
-
 @dataclass
 class Facts:
     """What a caption says: attribute -> words, the things around in source order, and how it opens (0..4)."""
 
     opening: int
     said: dict[str, str] = field(default_factory=dict)
-    things: list[Thing] = field(default_factory=list)
+    things: list[str] = field(default_factory=list)
 
 
 def _add(facts: Facts, kind: str, words: str) -> None:
@@ -170,12 +162,11 @@ def _read_sentence(facts: Facts, sentence: str) -> bool:
         if kind != "thing":
             _add(facts, kind, found["it"])
             return True
-        groups = found.groupdict()
         noun = re.sub(r"^[Aa]n? ", "", found["it"])
         noun = noun[:1].lower() + noun[1:]
         noun = _OTHER_WORDS.get(noun, noun)
-        if all(thing.noun != noun for thing in facts.things):
-            facts.things.append(Thing(noun, groups.get("place") or "", bool(groups.get("corner"))))
+        if noun not in facts.things:
+            facts.things.append(noun)
         return True
     return False
 
@@ -195,6 +186,9 @@ def read_facts(caption: str) -> Facts | None:
             continue
         if not _read_sentence(facts, sentence):
             return None
+    # "A palm tree ... and palms surround it" says the same again.
+    trees = facts.said.get("trees")
+    facts.things = [noun for noun in facts.things if trees not in (f"{noun}s", f"{noun.removesuffix(' tree')}s")]
     return facts
 
 
@@ -213,11 +207,6 @@ def _plural(noun: str) -> bool:
 def _noun(noun: str) -> str:
     """The noun with its indefinite article, where it takes one."""
     return noun if _plural(noun) or _MASS_NOUNS.search(noun) else _article(noun)
-
-
-def _s(noun: str) -> str:
-    """The ending of a verb in the third person."""
-    return "" if _plural(noun) else "s"
 
 
 def _capital(text: str) -> str:
@@ -294,42 +283,26 @@ def _details(facts: Facts, platform: Platform) -> list[str]:
     if front:
         sentences.append(f"Its facade shows {_join(front)}.")
     if "entrance" in said:
-        it = said["entrance"]
-        sentences.append(f"{_capital(it)} lead{_s(facts.said['entrance'])} into the building.")
+        it, leads = said["entrance"], "lead" if _plural(facts.said["entrance"]) else "leads"
+        sentences.append(f"{_capital(it)} {leads} into the building.")
     return sentences
 
 
-_RUNS = re.compile(r"\b(?:road|street|track|tracks|line|canal|waterway|path|lane)$")
-_STANDS = re.compile(
-    r"\b(?:tree|conifer|palm|tower|cap|annex|extension|hall|shelter|stop|flags|flagpoles|statue|monument|kiosk|"
-    r"newsstand|phone box|telephone box|bicycles|rack|bikes)$"
+_NEAR = (
+    "{It} {be} nearby.",
+    "Next to the building {be} {it}.",
+    "{It} {be} next to the building.",
+    "Close to the building {be} {it}.",
+    "Nearby {be} {it}.",
 )
 
 
-def _verb(noun: str) -> str:
-    """What a thing does where it is: roads run, towers stand, ponds lie."""
-    verb = "run" if _RUNS.search(noun) else "stand" if _STANDS.search(noun) else "lie"
-    return verb + _s(noun)
-
-
-def _thing(thing: Thing, turn: int) -> str:
-    """A clause about a thing near the building; its form alternates."""
-    it, verb = _noun(thing.noun), _verb(thing.noun)
-    if thing.place == "foreground":
-        return f"{it} pass{'' if _plural(thing.noun) else 'es'} in the foreground"
-    if thing.corner:
-        return f"{it} occup{'y' if _plural(thing.noun) else 'ies'} the {thing.place} corner"
-    if thing.place:
-        return f"{it} {verb} at the {thing.place}" if turn else f"at the {thing.place} {verb} {it}"
-    return f"{it} {verb} next to the building" if turn else f"{it} {verb} nearby"
-
-
 def _things(facts: Facts) -> list[str]:
-    sentences = []
-    for at in range(0, len(facts.things), 2):
-        clauses = [_thing(thing, turn) for turn, thing in enumerate(facts.things[at : at + 2])]
-        sentences.append(_capital(", and ".join(clauses)) + ".")
-    return sentences
+    if not facts.things:
+        return []
+    it = _join([_noun(noun) for noun in facts.things])
+    be = "are" if len(facts.things) > 1 or _plural(facts.things[0]) else "is"
+    return [_NEAR[facts.opening].format(it=it, It=_capital(it), be=be)]
 
 
 def _setting(facts: Facts) -> list[str]:
@@ -347,7 +320,7 @@ def _queries(facts: Facts, platform: Platform) -> tuple[str, ...]:
     body = _body(facts, platform, size=False)
     if roof or body != "a building":
         queries.append(body + (f" with {roof}" if roof else ""))
-    near = [_noun(thing.noun) for thing in facts.things[:2]]
+    near = [_noun(noun) for noun in facts.things[:2]]
     if near:
         queries.append(f"a building close to {_join(near)}")
     having = [_noun(facts.said[kind]) for kind in (*_SHOWN[platform], "wing") if kind in facts.said]

@@ -53,6 +53,7 @@ THREADS = 1  # two are no faster where others work, and one adds up in the same 
 VOCABULARY, POSITIONS = 1_024, 1_024
 BATCH, STEPS = 16, 2_400
 MUON_RATE, ADAM_RATE, WARM_UP = 0.02, 3e-3, 40
+GO_ON = 0.5  # share of the rates where training goes on from a model
 END, USER, ASSISTANT = "<|endoftext|>", "<|user|>", "<|assistant|>"
 FOLDERS: dict[str, Platform] = {"satellite": "satellite", "drone": "drone", "street": "ground"}
 DRAW = "import sys; from pathlib import Path; from data.campus import write_world; "
@@ -167,8 +168,12 @@ def tensors(batch: Sequence[tuple[list[int], int]]) -> tuple[torch.Tensor, torch
     return inputs, labels
 
 
-def fit(model: Qwen2ForCausalLM, rows: Sequence[tuple[list[int], int]], steps: int) -> None:
-    """Train in place: Muon for the matrices, AdamW for the rest, loss on the answers only."""
+def fit(model: Qwen2ForCausalLM, rows: Sequence[tuple[list[int], int]], steps: int, rates: float) -> None:
+    """Train in place: Muon for the matrices, AdamW for the rest, loss on the answers only.
+
+    Args:
+        rates: the share of the learning rates.
+    """
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     rest = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     muon = torch.optim.Muon(matrices, lr=MUON_RATE, momentum=0.95, weight_decay=0.01)
@@ -180,7 +185,7 @@ def fit(model: Qwen2ForCausalLM, rows: Sequence[tuple[list[int], int]], steps: i
     for step in range(1, steps + 1):
         queue = queue or batches(rows, rng)
         inputs, labels = tensors(queue.pop())
-        share = min(1.0, step / WARM_UP, (steps - step + 1) / (0.5 * steps))
+        share = rates * min(1.0, step / WARM_UP, (steps - step + 1) / (0.5 * steps))
         for optimiser, rate in ((muon, MUON_RATE), (adam, ADAM_RATE)):
             optimiser.param_groups[0]["lr"] = rate * share
         hidden = model.model(input_ids=inputs).last_hidden_state[:, :-1]
@@ -289,12 +294,17 @@ def load(folder: Path) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
     return model, PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def train(out: Path, steps: int, seeds: Sequence[int], folder: Path) -> None:
-    """Everything from the sample worlds to the files."""
+def train(out: Path, start: Path | None, steps: int, seeds: Sequence[int], folder: Path) -> None:
+    """Everything from the sample worlds to the files; `start` is a model to go on from."""
     rng = random.Random(SEED)
     taught_pairs = [pair for seed in seeds for pair in examples(world(seed, folder / str(seed)), rng)]
     print(f"{len(taught_pairs)} examples", flush=True)
-    tokenizer = train_tokenizer(text for pair in taught_pairs for text in (pair.question, pair.answer))
+    torch.manual_seed(SEED)
+    if start:
+        model, tokenizer = load(start)
+    else:
+        tokenizer = train_tokenizer(text for pair in taught_pairs for text in (pair.question, pair.answer))
+        model = new_model()
     rows: list[tuple[list[int], int]] = []
     for pair in taught_pairs:
         question: Any = tokenizer(f"{USER}{pair.question}{ASSISTANT}")["input_ids"]
@@ -302,9 +312,7 @@ def train(out: Path, steps: int, seeds: Sequence[int], folder: Path) -> None:
         rows.append((question + answer, len(question)))
     mean = sum(len(ids) for ids, _ in rows) / len(rows)
     print(f"{len(tokenizer)} tokens; {mean:.0f} per example, {sum(s for _, s in rows) / len(rows):.0f} of them asked")
-    torch.manual_seed(SEED)
-    model = new_model()
-    fit(model, rows, steps)
+    fit(model, rows, steps, GO_ON if start else 1.0)
     export(model, tokenizer, out)
 
 
@@ -312,6 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=MODEL, help="folder of the model")
+    parser.add_argument("--start", type=Path, help="folder of a model to go on from; without it, random weights")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(TRAIN_SEEDS), help="sample worlds to learn from")
     parser.add_argument("--evaluate", action="store_true", help="only print the scores of the model in the folder")
@@ -321,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         if not options.evaluate:
-            train(options.out, options.steps, options.seeds, Path(folder))
+            train(options.out, options.start, options.steps, options.seeds, Path(folder))
             print(f"trained in {time.monotonic() - started:.0f} s", flush=True)
         evaluate(*load(options.out), Path(folder) / "unseen")
 
