@@ -441,6 +441,10 @@ def _same_people(source: Reading, reading: Reading, word: str) -> bool:
     """
     if not is_person(word) or set(stems(word)) & SEX_AND_AGE:
         return False
+    at = next((n for n, token in enumerate(reading.tokens) if token in word.split()), 0)
+    joined = "and" in reading.tokens[max(0, at - 3) : at + 3]
+    if joined and _people(reading) & _people(source):
+        return False  # "a rider and a jogger"
     return 0 < len(_people(reading)) <= len(_people(source))
 
 

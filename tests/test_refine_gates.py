@@ -109,6 +109,11 @@ SCHOOL = (
     "The L-shaped school has a flat brown roof with solar panels. Its courtyard is paved in pale stone and holds one "
     "round flower bed. A hedge borders the site on all sides, and a yellow bus waits at the kerb."
 )
+FARM = (
+    "Four arched openings of red brick carry a road over a stream. Most houses have a green door, and none of their "
+    "windows is lit. A delivery rider passes two of the gates, and a florist sells tulips. A few sheep graze on the "
+    "slope, which is wet, and a cat sits on a crate."
+)
 
 
 @pytest.mark.parametrize(
@@ -126,12 +131,18 @@ SCHOOL = (
         (SHOP, "Not far from the tree, someone waits with an animal."),
         (SCHOOL, "A school laid out as an L is roofed in brown and carries solar panels."),
         (SCHOOL, "Pale stone paves the yard, which has a single circular bed of flowers."),
+        (FARM, "Red-brick arches, four of them, carry a road."),
+        (FARM, "The windows are unlit."),
+        (FARM, "No window is lit."),
+        (FARM, "Flowers are sold."),
+        (FARM, "A crate serves the cat as its seat."),
+        (FARM, "Most of the houses have a door in green."),
         (SCHOOL, "Hedging encloses the site, and at the curb a yellow vehicle is waiting."),
     ],
 )
 def test_honest_wording_of_one_fact_is_believed(source: str, says: str) -> None:
     answer = {"caption": source + " " + says, "queries": [says]}
-    assert failed("ground" if source is SHOP else "drone", source, answer) - {"length"} == set()
+    assert failed("ground" if source in (SHOP, FARM) else "drone", source, answer) - {"length"} == set()
 
 
 @pytest.mark.parametrize(
@@ -151,6 +162,12 @@ def test_honest_wording_of_one_fact_is_believed(source: str, says: str) -> None:
         (SHOP, "A man with a parrot waits outside."),
         (SHOP, "A leafy tree rises from the pavement."),
         (SHOP, "Several cars are parked in the street."),
+        (FARM, "Three arched openings carry a road over a stream."),
+        (FARM, "Several of the windows are lit."),
+        (FARM, "Every house has a green door."),
+        (FARM, "A rider and a jogger pass the gates."),
+        (FARM, "A few sheep and a horse graze on the slope."),
+        (FARM, "A cat sits on the slope."),
         (SCHOOL, "A U-shaped school has a flat brown roof."),
         (SCHOOL, "The school has a pitched brown roof."),
         (SCHOOL, "The courtyard holds one square flower bed."),
@@ -160,7 +177,7 @@ def test_honest_wording_of_one_fact_is_believed(source: str, says: str) -> None:
     ],
 )
 def test_one_false_statement_is_refused(source: str, says: str) -> None:
-    platform: Platform = "ground" if source is SHOP else "drone"
+    platform: Platform = "ground" if source in (SHOP, FARM) else "drone"
     assert failed(platform, source, {"caption": source, "queries": [says]})
     assert failed(platform, source, {"caption": source + " " + says, "queries": [says]}) - {"length"}
 

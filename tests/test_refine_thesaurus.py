@@ -4,7 +4,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refine.thesaurus import above, akin, bases, is_kind_of, is_word, mostly, names_thing, opposites, senses, uses
+from refine.thesaurus import (
+    above,
+    akin,
+    bases,
+    is_animal,
+    is_kind_of,
+    is_person,
+    is_word,
+    linked,
+    mostly,
+    names_thing,
+    near,
+    opposites,
+    same_head,
+    senses,
+    uses,
+)
 
 WORDS = st.sampled_from(
     ["car", "vehicle", "kerb", "curb", "glass", "glazed", "old", "young", "swan", "paved", "unpaved"]
@@ -50,6 +66,28 @@ def test_kin_and_opposites() -> None:
     assert opposites("young", "old")
     assert opposites("gigantic", "little")
     assert not opposites("wide", "tall")
+
+
+@pytest.mark.parametrize(("own", "word"), [("florist", "flowers"), ("tree", "branch"), ("rider", "cyclist")])
+def test_links(own: str, word: str) -> None:
+    assert linked(own, word)
+
+
+@pytest.mark.parametrize(
+    ("own", "word"),
+    [("park", "fountain"), ("garden", "bench"), ("cyclist", "jogger"), ("tree", "oak"), ("house", "door")],
+)
+def test_what_may_stand_beside_a_thing_is_not_linked_to_it(own: str, word: str) -> None:
+    assert not linked(own, word)
+
+
+def test_compounds_and_kinds() -> None:
+    assert same_head("gravestone", "headstones")
+    assert not same_head("stand", "stand")
+    assert near("bridge", "viaduct")
+    assert not near("bench", "tree")
+    assert is_person("jogger")
+    assert is_animal("horses")
 
 
 @given(WORDS, WORDS)
