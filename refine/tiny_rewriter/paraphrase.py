@@ -3,7 +3,7 @@
 A caption of the sample world is read into facts (its sentences have known shapes), the facts that the platform cannot
 see are left out, and the others are said again in the platform's register: other verbs, merged sentences, another
 order, other words for things where the language has them. Where in the image a thing lies is never said: so few weights
-put one thing in the place of another, and no gate sees that. Everything is a function of the caption alone: which of
+put one thing in the place of another. Everything is a function of the caption alone: which of
 several wordings is used depends on the wording of the source, so that a model can learn it without guessing.
 
     from refine.tiny_rewriter.paraphrase import rewrite
