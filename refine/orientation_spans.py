@@ -8,6 +8,7 @@ sentence is repaired afterwards is none of this module's business: see `orientat
 """
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -611,11 +612,20 @@ def _sentence(text: str, ground: bool) -> _Sentence:
     return _Sentence(codes, low, steps, _mentions(low, codes), True, depends)
 
 
+# spaCy's vocabulary and the sentences kept here are for one thread at a time.
+_TURN = threading.RLock()
+
+
 def read(raw: str, ground: bool | None = None) -> tuple[Tokens, list[Mention]]:
     """A caption's tokens with its orientation expressions, as `tokenise` and `find` give them.
 
-    Whether it describes a ground photograph is guessed from its words if `ground` does not say it.
+    Whether it describes a ground photograph is guessed from its words if `ground` does not say it. Threads take turns.
     """
+    with _TURN:
+        return _read(raw, ground)
+
+
+def _read(raw: str, ground: bool | None) -> tuple[Tokens, list[Mention]]:
     parts = raw.split(". ")
     texts = [part + "." for part in parts[:-1]]
     texts.append(parts[-1])
@@ -652,8 +662,9 @@ def _trim() -> None:
 
 def forget_sentences() -> None:
     """Forget the sentences that were read; words and phrases stay. What is read never depends on it."""
-    _aerial.clear()
-    _street.clear()
+    with _TURN:
+        _aerial.clear()
+        _street.clear()
 
 
 def tokenise(raw: str) -> Tokens | None:

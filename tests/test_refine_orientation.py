@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -543,3 +544,13 @@ def test_annotated_captions_without_orientation_are_untouched() -> None:
 )
 def test_captions_that_break_off_and_words_of_degree(raw: str, wanted: str) -> None:
     assert strip(raw).text.lower() == wanted.lower()
+
+
+def test_threads_strip_as_one_does() -> None:
+    raws = [f"On the left of hall{n} there is a lawn{n}. A road{n} runs to the north-east of it." for n in range(400)]
+    alone = [strip(raw) for raw in raws]
+    forget_sentences()
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            assert list(pool.map(strip, raws)) == alone
+            forget_sentences()
