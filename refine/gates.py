@@ -16,6 +16,7 @@ from functools import lru_cache
 from itertools import combinations, groupby, pairwise
 
 from refine.orientation import contains_orientation
+from refine.places import misplaced
 from refine.registers import Register, english, lexicon, register
 from refine.registers.reading import (
     DETERMINERS,
@@ -229,7 +230,10 @@ def _orientation(case: Case) -> str:
             allowed = places <= before and (places or grounded)
             if found.lower() not in source and not allowed and not _of_object(case, sentence, found):
                 added.append(found)
-    return f"orientation added: {_list(added)}" if added else ""
+    if added:
+        return f"orientation added: {_list(added)}"
+    elsewhere = dict.fromkeys(said for reading in case.texts for said in misplaced(case.source.text, reading.text))
+    return f"put elsewhere: {'; '.join(elsewhere)}" if elsewhere else ""
 
 
 def _of_object(case: Case, sentence: str, found: str) -> bool:
