@@ -125,9 +125,10 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
         env=PATIENT,
     )
     try:
-        while not (tmp_path / "scheduler.json").exists():
+        said = tmp_path / "scheduler.json"
+        while not (address := said.exists() and re.search(r"tcp://[\d.:]+", said.read_text(encoding="utf-8"))):
             assert head.poll() is None, (tmp_path / "dask.log").read_text()
-        yield re.search(r"tcp://[\d.:]+", (tmp_path / "scheduler.json").read_text(encoding="utf-8"))[0]  # type: ignore[index]
+        yield address[0]
     finally:
         for process in (worker, head):
             process.terminate()
