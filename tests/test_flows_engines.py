@@ -131,7 +131,7 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
         yield address[0]
     finally:
         for process in (worker, head):
-            process.terminate()
+            process.kill()  # a Dask worker may outlive SIGTERM while it looks for its scheduler
             process.wait(timeout=30)
         log.close()
 
