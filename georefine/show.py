@@ -121,23 +121,20 @@ def refining_line(tally: Mapping[str, Any]) -> str:
 
 def show_diff(changes: Iterable["Change"]) -> None:
     """Changed captions one after the other, old above new; then how many."""
+    from review.compare import visible
+
     console = _console()
     counts: Counter[str] = Counter()
     for change in changes:
         counts[change.kind] += 1
-        console.print(f"{change.kind} {_visible(change.caption_id)}", style="bold", markup=False, soft_wrap=True)
+        console.print(f"{change.kind} {visible(change.caption_id)}", style="bold", markup=False, soft_wrap=True)
         for name in change.fields or ("final",):
             for sign, state, colour in (("-", change.before, "red"), ("+", change.after, "green")):
                 if state is not None:
-                    text = f"  {sign} {name}: {_visible(getattr(state, name))}"
+                    text = f"  {sign} {name}: {visible(getattr(state, name))}"
                     console.print(text, style=colour, markup=False, highlight=False, soft_wrap=True)
     kinds = ("added", "removed", "changed")
     console.print(", ".join(f"{counts[kind]} {kind}" for kind in kinds), highlight=False)
-
-
-def _visible(text: str) -> str:
-    """Text of unknown origin with its control characters written out, so that it cannot steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def show_scores(scores: Mapping[str, Any], run: Path) -> None:

@@ -5,7 +5,6 @@ The fast tests run a stand-in with the command line of vLLM's batch runner; the 
 
 import json
 import os
-import venv
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stand_in_vllm import stand_in_environment
 
 from refine import batch, tiny_rewriter
 from refine.batch import BatchTally, answer_in_batches, read_replies, wanted, write_requests
@@ -75,14 +75,7 @@ def silent(step: str, done: int, total: int, detail: str) -> None:
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Interpreter of an environment whose `vllm` is the stand-in."""
-    home = tmp_path_factory.mktemp("stand-in") / "venv"
-    venv.create(home, with_pip=False, symlinks=True)
-    package = next((home / "lib").glob("python*")) / "site-packages" / "vllm" / "entrypoints" / "openai"
-    package.mkdir(parents=True)
-    for folder in (package, package.parent, package.parent.parent):
-        (folder / "__init__.py").touch()
-    (package / "run_batch.py").write_text(STAND_IN)
-    return str(home / "bin" / "python")
+    return stand_in_environment(tmp_path_factory.mktemp("stand-in") / "venv", "run_batch", STAND_IN)
 
 
 def good(caption: str, platform: Platform = "satellite") -> str:

@@ -17,12 +17,12 @@ import sys
 import threading
 import time
 import unittest.mock
-import venv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from stand_in_vllm import stand_in_environment
 
 from data.campus import write_world
 from refine import server as server_module
@@ -93,14 +93,7 @@ def silent(step: str, done: int, total: int, detail: str) -> None:
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Interpreter of an environment whose `vllm` is the stand-in."""
-    home = tmp_path_factory.mktemp("stand-in") / "venv"
-    venv.create(home, with_pip=False, symlinks=True)
-    package = next((home / "lib").glob("python*")) / "site-packages" / "vllm" / "entrypoints" / "openai"
-    package.mkdir(parents=True)
-    for folder in (package, package.parent, package.parent.parent):
-        (folder / "__init__.py").touch()
-    (package / "api_server.py").write_text(STAND_IN)
-    return str(home / "bin" / "python")
+    return stand_in_environment(tmp_path_factory.mktemp("stand-in") / "venv", "api_server", STAND_IN)
 
 
 def folder_with(tmp_path: Path, **plan: object) -> Path:
