@@ -9,6 +9,7 @@ Runs on a bare GPU machine: torch, numpy, pyarrow, pillow and the standard libra
     examples.py    a split of a data set in memory: pixels and captions
     encoders.py    words -> ids; the compact image and text trunks
     model.py       trunks, three experts, gate; fused_text and fused_image
+    routers.py     gate scores to weights: softmax, top1, top2, sparsemax, uniform
     muon.py        the optimizer of the image trunk's filters
     losses.py      InfoNCE without false negatives, with and without mined negatives
     mining.py      hard negatives: other buildings, positive-aware

@@ -35,13 +35,20 @@ class Images:
 
 @dataclass(frozen=True)
 class Captions:
-    """Captions sorted by id; `finals` is what is trained on and searched with, `queries` its short statements."""
+    """Captions sorted by id; `finals` is what is searched with, and trained on if no mix says otherwise.
+
+    Attributes:
+        refined: the refiner's words; the final text where there are none.
+        queries: short statements of the same facts.
+    """
 
     ids: tuple[str, ...]
     image_ids: tuple[str, ...]
     buildings: tuple[str, ...]
     platforms: tuple[Platform, ...]
     finals: tuple[str, ...]
+    refined: tuple[str, ...]
+    raws: tuple[str, ...]
     queries: tuple[tuple[str, ...], ...]
 
     def __len__(self) -> int:
@@ -123,7 +130,7 @@ def load_captions(version: Version, split: Split | None) -> Captions:
     Raises:
         DatasetError: a shard cannot be read.
     """
-    columns = ["caption_id", "image_id", "building_id", "platform", "final", "queries", "status"]
+    columns = ["caption_id", "image_id", "building_id", "platform", "raw", "refined", "final", "queries", "status"]
     rows = version.read("captions", split=split, columns=columns).to_pylist()
     rows = [row for row in rows if row["status"] != "empty" and (row["final"] or "").strip()]
     rows.sort(key=lambda row: row["caption_id"])
@@ -133,5 +140,7 @@ def load_captions(version: Version, split: Split | None) -> Captions:
         tuple(row["building_id"] for row in rows),
         tuple(row["platform"] for row in rows),
         tuple(row["final"] for row in rows),
+        tuple(row["refined"] if (row["refined"] or "").strip() else row["final"] for row in rows),
+        tuple(row["raw"] for row in rows),
         tuple(tuple(query for query in row["queries"] or () if query.strip()) for row in rows),
     )

@@ -42,7 +42,7 @@ from experts.losses import info_nce, info_nce_hard
 from experts.mining import mine
 from experts.model import MixtureOfExperts
 from experts.muon import Muon
-from schemas.config import TrainConfig, config_dict
+from schemas.config import TextMix, TrainConfig, config_dict
 from schemas.errors import TrainingError
 from schemas.records import PLATFORMS, Split
 
@@ -69,9 +69,11 @@ class TrainSet:
         pixels: uint8 [N, 3, S, S].
         buildings, platforms: int64 [N] codes.
         first_caption: int64 [N + 1]; image i owns captions first_caption[i]..first_caption[i + 1] - 1.
-        units: every sentence of every final text and every query, as bags.
-        first_unit: int64 [C + 1]; caption c owns units first_unit[c]..first_unit[c + 1] - 1, sentences before queries.
-        first_query: int64 [C]; the first of them that is a query.
+        units: every sentence and every query of every text that the mix has, as bags.
+        shares: float64 [M], the weight of each kind of text in the mix: final, refined, raw without those of weight 0.
+        first_unit: int64 [M C + 1]; text m of caption c owns units first_unit[M c + m]..first_unit[M c + m + 1] - 1,
+            sentences before queries.
+        first_query: int64 [M C]; the first of them that is a query.
         caption_image: int64 [C], the image's row.
     """
 
@@ -80,6 +82,7 @@ class TrainSet:
     platforms: Tensor
     first_caption: Tensor
     units: Bags
+    shares: Tensor
     first_unit: Tensor
     first_query: Tensor
     caption_image: Tensor
@@ -99,7 +102,18 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def make_train_set(images: Images, captions: Captions) -> tuple[TrainSet, Vocabulary]:
+def texts_of(captions: Captions, c: int, mix: TextMix) -> list[tuple[list[str], list[str]]]:
+    """Sentences and queries of each kind of text of caption c that the mix has; queries tell what the refiner kept."""
+    queries = [query for query in captions.queries[c] if sentences(query)]
+    kinds: tuple[tuple[float, str, list[str]], ...] = (
+        (mix.final, captions.finals[c], queries),
+        (mix.refined, captions.refined[c], queries),
+        (mix.raw, captions.raws[c], []),
+    )
+    return [(sentences(text), asked) for weight, text, asked in kinds if weight > 0]
+
+
+def make_train_set(images: Images, captions: Captions, mix: TextMix) -> tuple[TrainSet, Vocabulary]:
     """Pair images with their captions and turn words into ids; images without captions are left out.
 
     Raises:
@@ -108,7 +122,7 @@ def make_train_set(images: Images, captions: Captions) -> tuple[TrainSet, Vocabu
     row_of = {image_id: row for row, image_id in enumerate(images.ids)}
     owned: dict[int, list[int]] = {}
     for c, image_id in enumerate(captions.image_ids):
-        if image_id in row_of and sentences(captions.finals[c]):
+        if image_id in row_of and all(parts for parts, _ in texts_of(captions, c, mix)):
             owned.setdefault(row_of[image_id], []).append(c)
     rows = sorted(owned)
     if not rows:
@@ -116,8 +130,9 @@ def make_train_set(images: Images, captions: Captions) -> tuple[TrainSet, Vocabu
     if len({images.buildings[row] for row in rows}) < 2:
         raise TrainingError("The train split has captions of one building only; learning to tell apart needs two.")
     order = [c for row in rows for c in owned[row]]
-    split = [(sentences(captions.finals[c]), [q for q in captions.queries[c] if sentences(q)]) for c in order]
-    vocabulary = build_vocabulary([[*parts, *queries] for parts, queries in split])
+    of_caption = [texts_of(captions, c, mix) for c in order]
+    vocabulary = build_vocabulary([[u for parts, asked in texts for u in (*parts, *asked)] for texts in of_caption])
+    split = [text for texts in of_caption for text in texts]
     unit_counts = torch.tensor([0, *(len(parts) + len(queries) for parts, queries in split)])
     first_unit = unit_counts.cumsum(0)
     train_set = TrainSet(
@@ -126,6 +141,7 @@ def make_train_set(images: Images, captions: Captions) -> tuple[TrainSet, Vocabu
         platforms=platform_codes([images.platforms[row] for row in rows]),
         first_caption=torch.tensor([0, *(len(owned[row]) for row in rows)]).cumsum(0),
         units=Bags.of([vocabulary.encode(text) for parts, queries in split for text in (*parts, *queries)]),
+        shares=torch.tensor([w for w in (mix.final, mix.refined, mix.raw) if w > 0], dtype=torch.float64),
         first_unit=first_unit,
         first_query=first_unit[:-1] + torch.tensor([len(parts) for parts, _ in split]),
         caption_image=torch.tensor([i for i, row in enumerate(rows) for _ in owned[row]]),
@@ -136,15 +152,20 @@ def make_train_set(images: Images, captions: Captions) -> tuple[TrainSet, Vocabu
 def draw_texts(data: TrainSet, query_share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """One random text per image: units starts[i]..ends[i]-1, int64 [N] each.
 
-    A random caption of the image; with probability query_share a run of its queries, else a run of its sentences. Runs
-    have a random length, because people ask in one sentence and captions have many.
+    A random caption of the image, and the kind of text that the mix draws; of that, with probability query_share, a run
+    of its queries, else a run of its sentences. Runs have a random length, because people ask in one sentence and
+    captions have many.
     """
 
     def below(limit: Tensor) -> Tensor:  # uniform in 0..limit-1
         return (torch.rand(len(limit), generator=generator, dtype=torch.float64) * limit).long()
 
     caption = data.first_caption[:-1] + below(data.first_caption.diff())
-    start, middle, end = data.first_unit[caption], data.first_query[caption], data.first_unit[caption + 1]
+    kinds = len(data.shares)
+    text = kinds * caption
+    if kinds > 1:
+        text += torch.multinomial(data.shares, len(caption), replacement=True, generator=generator)
+    start, middle, end = data.first_unit[text], data.first_query[text], data.first_unit[text + 1]
     ask = torch.rand(len(caption), generator=generator) < query_share
     ask = (ask & (end > middle)) | (middle == start)
     low, high = torch.where(ask, middle, start), torch.where(ask, end, middle)
@@ -156,7 +177,7 @@ def draw_texts(data: TrainSet, query_share: float, generator: torch.Generator) -
 
 def rarity(data: TrainSet, terms: int) -> Tensor:
     """Weight of every term as a label, float [terms]: log((1 + N) / (1 + n)), n of N images with it; 0 if rare."""
-    first = data.first_unit[data.first_caption]
+    first = data.first_unit[len(data.shares) * data.first_caption]
     bags = data.units.pick(first[:-1], first[1:])
     image = torch.repeat_interleave(torch.arange(len(data)), bags.offsets.diff())
     with_term = torch.bincount(torch.unique(image * terms + bags.ids) % terms, minlength=terms)
@@ -297,7 +318,8 @@ class Trainer:
     def mine(self) -> Tensor:
         """Hard negatives of every caption by the model as it stands, int64 [C, H] rows of images."""
         data = self.data
-        whole = self.texts(data.first_unit[:-1], data.first_unit[1:])
+        firsts = torch.arange(len(data.caption_image)) * len(data.shares)
+        whole = self.texts(data.first_unit[firsts], data.first_unit[firsts + 1])
         texts = fused_texts(self.model, text_features(self.model, whole, self.device))
         images = fused_images(self.model, image_features(self.model, self.pixels, self.device))
         own = data.caption_image.to(self.device)
@@ -335,8 +357,8 @@ class Trainer:
     def word_targets(self, rows: Tensor) -> Tensor:
         """The terms of all captions of images, weighted by rarity, float [B, terms]; rows sum to one, or are zero."""
         data = self.data
-        starts, ends = data.first_unit[data.first_caption[rows]], data.first_unit[data.first_caption[rows + 1]]
-        bags = self.texts(starts, ends)
+        first = data.first_unit[len(data.shares) * data.first_caption]
+        bags = self.texts(first[rows], first[rows + 1])
         at = torch.repeat_interleave(torch.arange(len(rows), device=self.device), bags.offsets.diff())
         target = torch.zeros(len(rows), len(self.rarity), device=self.device)
         target[at, bags.ids] = self.rarity[bags.ids]
@@ -352,32 +374,24 @@ class Trainer:
         assert views is not None
         with torch.no_grad():
             text_feature = model.text_trunk(texts).float()
-        image_feature = views[view, rows]
-        hard = None if mined is None else views[view.unsqueeze(1), mined.clamp_min(0)]
+        gates, text = model.gates(text_feature), model.each_text(text_feature)
+        image = model.each_image(views[view, rows])
+        hard = None if mined is None else model.each_image(views[view.unsqueeze(1), mined.clamp_min(0)])
         platforms, buildings = self.platforms[rows], self.buildings[rows]
 
-        def contrast(
-            text: Tensor, image: Tensor, at: Tensor, scale: Tensor, encode: Callable[[Tensor], Tensor]
-        ) -> Tensor:
+        def contrast(texts: Tensor, images: Tensor, at: Tensor, scale: Tensor, hard: Tensor | None) -> Tensor:
             if hard is None or mined is None:
-                return info_nce(text, image, buildings[at], scale)
-            return info_nce_hard(text, image, buildings[at], scale, encode(hard[at]), mined[at] >= 0)
+                return info_nce(texts, images, buildings[at], scale)
+            return info_nce_hard(texts, images, buildings[at], scale, hard, mined[at] >= 0)
 
         everything = torch.arange(len(rows), device=self.device)
-        loss = contrast(
-            model.fused_text(text_feature),
-            model.fused_image(image_feature),
-            everything,
-            model.scale(),
-            lambda f: model.fused_image(f.flatten(0, 1)).view(*f.shape[:2], -1),
-        )
-        for k in range(len(PLATFORMS)):
+        fused_hard = None if hard is None else hard.flatten(2)
+        loss = contrast(model.weighted(gates, text), image.flatten(1), everything, model.scale(), fused_hard)
+        for k in range(0 if model.unified else len(PLATFORMS)):
             at = everything[platforms == k]
             if len(at) > 1:
-                expert = model.expert(k)
-                own = contrast(
-                    expert.text(text_feature[at]), expert.image(image_feature[at]), at, expert.scale(), expert.image
-                )
+                own_hard = None if hard is None else hard[at, :, k]
+                own = contrast(text[at, k], image[at, k], at, model.expert(k).scale(), own_hard)
                 loss = loss + own * (len(at) / len(rows))
         return loss
 
@@ -396,7 +410,7 @@ class Trainer:
         texts_per_image = TEXTS_PER_IMAGE if stage == 0 else 1
         drawn = [draw_texts(self.data, self.config.query_share, generator) for _ in range(texts_per_image)]
         starts, ends = torch.stack([start for start, _ in drawn]), torch.stack([end for _, end in drawn])
-        captions = torch.searchsorted(self.data.first_unit, starts[0], right=True) - 1
+        captions = (torch.searchsorted(self.data.first_unit, starts[0], right=True) - 1) // len(self.data.shares)
         view = torch.randint(CACHED_VIEWS, (len(self.data),), generator=generator)
         total = 0.0
         for step, rows in enumerate(parts):
@@ -470,7 +484,7 @@ def load_data(
     notes = []
     captions = load_captions(version, "train")
     images = load_images(version, "train", config.image_size, augmented=True)
-    data, vocabulary = make_train_set(images, captions)
+    data, vocabulary = make_train_set(images, captions, config.texts)
     scored_on: Split = "val"
     scored = load_captions(version, "val"), load_images(version, "val", config.image_size, augmented=False)
     if len(scored[0]) == 0 or len(scored[1]) == 0:

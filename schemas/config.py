@@ -166,10 +166,33 @@ class ShardConfig:
 
 
 @dataclass(frozen=True)
+class TextMix:
+    """Which text of a caption training reads: weights, of which at least one is above 0."""
+
+    final: float = field(default=1.0, metadata=_note("what the rebuild and people settled on, with its queries", low=0))
+    refined: float = field(
+        default=0.0, metadata=_note("the refiner's words, with their queries; final where it gave none", low=0)
+    )
+    raw: float = field(default=0.0, metadata=_note("the caption as it came; it has no queries", low=0))
+
+    def __post_init__(self) -> None:
+        if self.final + self.refined + self.raw == 0:
+            raise ConfigError("train.texts", "all weights are 0: give final, refined or raw a weight above 0.")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """The mixture of three platform experts and how it is trained. Times are those of the compact encoders."""
 
     encoder: Literal["compact"] = field(default="compact", metadata=_note("compact: built in, starts from nothing"))
+    experts: Literal["platforms", "unified"] = field(
+        default="platforms",
+        metadata=_note("platforms: one expert per platform | unified: one for all, trained as long (ablation)"),
+    )
+    router: Literal["softmax", "top1", "top2", "sparsemax", "uniform"] = field(
+        default="softmax",
+        metadata=_note("how gate scores become weights; uniform: no gate, every expert counts alike (static experts)"),
+    )
     image_size: int = field(default=64, metadata=_note("side of the square that is seen, pixels", low=16, high=1024))
     width: int = field(default=256, metadata=_note("dimensions of the shared embedding", low=8))
     batch: int = field(default=64, metadata=_note("pairs per step; no two of one building are negatives", low=2))
@@ -193,6 +216,7 @@ class TrainConfig:
         metadata=_note("share of training texts drawn from the queries column", low=0, high=1),
     )
     seed: int = field(default=0, metadata=_note("of weights, batches and image jitter", low=0))
+    texts: TextMix = field(default_factory=TextMix)
 
 
 @dataclass(frozen=True)

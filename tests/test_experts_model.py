@@ -1,10 +1,12 @@
 """The mixture: one inner product is the gated sum, and experts start as copies."""
 
+import pytest
 import torch
 
 from experts.encoders import Bags
 from experts.model import TEXT_WIDTH, MixtureOfExperts
-from schemas.config import TrainConfig
+from experts.routers import route
+from schemas.config import TrainConfig, build
 from schemas.records import PLATFORMS
 
 
@@ -25,6 +27,32 @@ def test_the_fused_inner_product_is_the_gated_sum_of_cosines() -> None:
         )
         expected += gates[:, k : k + 1] * cosine
     torch.testing.assert_close(fused, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("router", ["top1", "top2", "sparsemax", "uniform"])
+def test_the_gate_follows_its_router(router: str) -> None:
+    torch.manual_seed(0)
+    model = MixtureOfExperts(12, build(TrainConfig, {"width": 16, "router": router}))
+    for parameter in model.gate.parameters():
+        parameter.data += torch.randn_like(parameter)
+    text = torch.randn(9, TEXT_WIDTH)
+    gates = model.gates(text)
+    torch.testing.assert_close(gates, route(router, model.gate(text)))
+    assert model.fused_text(text).shape == (9, 48)
+
+
+def test_a_unified_model_is_the_mixture_of_one_expert_three_times() -> None:
+    torch.manual_seed(0)
+    one = MixtureOfExperts(12, TrainConfig(width=16, experts="unified", router="top1"))
+    three = MixtureOfExperts(12, TrainConfig(width=16, router="uniform"))
+    three.expert(0).load_state_dict(one.expert(0).state_dict())
+    three.share_first_expert()
+    text, image = torch.randn(4, TEXT_WIDTH), torch.randn(5, one.image_trunk.width)
+    assert one.fused_text(text).shape == (4, 16)
+    torch.testing.assert_close(one.gates(text), three.gates(text))
+    torch.testing.assert_close(
+        one.fused_text(text) @ one.fused_image(image).T, three.fused_text(text) @ three.fused_image(image).T
+    )
 
 
 def test_an_untrained_mixture_scores_as_its_first_expert() -> None:

@@ -17,7 +17,7 @@ from data.shards import open_version
 from experts import trainer
 from experts.checkpoint import load_checkpoint
 from experts.trainer import draw_texts, jitter, one_cycle, train
-from schemas.config import TrainConfig
+from schemas.config import TextMix, TrainConfig
 from schemas.errors import TrainingError
 
 TINY = TrainConfig(
@@ -206,6 +206,55 @@ def test_drawn_texts_belong_to_their_image_and_are_queries_in_the_asked_share(da
             assert end <= query or start >= query
             queries += start >= query
     assert 0.4 < queries / (50 * len(data)) < 0.6
+
+
+def test_the_mix_draws_final_and_raw_texts_in_its_shares(tmp_path: Path) -> None:
+    images, captions = tiny_rows({"train": 8, "val": 2})
+    for row in captions:
+        row["raw"] = "Unwashed words on the left. More of them."
+    version = open_version(write_dataset(tmp_path, images, captions))
+    mix = TextMix(final=0.75, raw=0.25)
+    data, vocabulary, *_ = trainer.load_data(version, dataclasses.replace(TINY, texts=mix))
+    raw_terms = {vocabulary.ids[word] for word in ("unwashed", "words", "more", "them")}
+    drawn = raw = 0
+    for seed in range(60):
+        starts, ends = draw_texts(data, 0.0, torch.Generator().manual_seed(seed))
+        bags = data.units.pick(starts, ends)
+        for i in range(len(bags)):
+            drawn += 1
+            raw += bool(raw_terms & set(bags.ids[bags.offsets[i] : bags.offsets[i + 1]].tolist()))
+    assert 0.2 < raw / drawn < 0.3
+    only_raw, vocabulary, *_ = trainer.load_data(version, dataclasses.replace(TINY, texts=TextMix(final=0, raw=1)))
+    assert {"unwashed", "left"} <= vocabulary.ids.keys()
+    assert not {"roof", "white"} & vocabulary.ids.keys()
+    starts, ends = draw_texts(only_raw, 1.0, torch.Generator().manual_seed(0))
+    assert int((ends - starts).min()) >= 1  # raw captions have no queries: sentences then
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"experts": "unified"},
+        {"router": "uniform"},
+        {"router": "sparsemax", "stage1_epochs": 3, "stage2_epochs": 0},
+        {"router": "top1", "texts": TextMix(final=0.5, refined=0.25, raw=0.25)},
+    ],
+)
+def test_every_row_of_the_ablation_trains_and_resumes_to_the_bit(
+    dataset: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    config = dataclasses.replace(TINY, stage0_epochs=1, **changes)
+    result = train(dataset, tmp_path / "whole", config, progress=quiet)
+    assert result["epochs"] == config.stage0_epochs + config.stage1_epochs + config.stage2_epochs
+
+    def stop(stage: str, done: int, total: int, message: str) -> None:
+        if stage != "read" and done == total - 1:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(dataset, tmp_path / "resumed", config, progress=stop)
+    train(dataset, tmp_path / "resumed", config, resume=True, progress=quiet)
+    assert_same_weights(tmp_path / "whole", tmp_path / "resumed")
 
 
 def test_only_satellite_tiles_are_turned() -> None:
