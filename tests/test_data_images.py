@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.images import ImageInfo, Looks, inspect, looks, near_duplicates
+from data.images import ImageInfo, Looks, inspect, is_whole_jpeg, looks, near_duplicates
 from data.shards import sha256_bytes
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
@@ -108,6 +108,57 @@ def test_damaged_bytes_never_raise_or_warn(data: st.DataObject) -> None:
         assert isinstance(inspect(damaged, LIMIT), (ImageInfo, str))
         vector = looks(damaged)
         assert vector is None or np.isfinite(vector).all()
+
+
+def decodes(data: bytes) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            Image.open(io.BytesIO(data), formats=("JPEG",)).load()
+        except Exception:
+            return False
+    return True
+
+
+WHOLE = [
+    *(encode(picture(), "JPEG", **how) for how in ({}, {"optimize": True}, {"quality": 96}, {"subsampling": 0})),
+    encode(picture().convert("L"), "JPEG"),
+    encode(picture(), "JPEG", comment=b"\xff\xd9 an end marker in a comment", exif=b"Exif\0\0\xff\xd9"),
+]
+
+
+def test_the_structure_of_ordinary_jpegs_is_enough() -> None:
+    real = [path.read_bytes() for path in sorted((REAL / "university1652-mini").rglob("*.jp*g"))]  # none: public clone
+    assert all(is_whole_jpeg(data) for data in [*WHOLE, *real])
+    left_to_the_decoder = [
+        encode(picture(), "JPEG", progressive=True),
+        encode(picture(), "JPEG", restart_marker_blocks=2),
+        encode(picture().convert("CMYK"), "JPEG"),
+        JPEG + b"trailing bytes",
+        PNG,
+    ]
+    for data in left_to_the_decoder:
+        assert not is_whole_jpeg(data)
+        assert isinstance(inspect(data, LIMIT), ImageInfo)
+
+
+@pytest.mark.parametrize("whole", WHOLE)
+def test_no_part_of_a_jpeg_is_whole(whole: bytes) -> None:
+    """A file that was cut off ends in 0xFFD9 only inside of a segment, which says that it is longer."""
+    for length in range(len(whole)):
+        assert not is_whole_jpeg(whole[:length])
+        assert not is_whole_jpeg(whole[:length] + b"\xff\xd9") or decodes(whole[:length] + b"\xff\xd9")
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(WHOLE), st.data())
+def test_what_the_structure_calls_whole_decodes(whole: bytes, data: st.DataObject) -> None:
+    header = whole.index(b"\xff\xda") + 14
+    at = data.draw(st.integers(2, header) | st.integers(2, len(whole) - 1))
+    put, cut = data.draw(st.binary(max_size=4)), data.draw(st.integers(0, 4))
+    damaged = whole[:at] + put + whole[at + cut :]
+    if is_whole_jpeg(damaged) and isinstance(inspect(damaged, LIMIT), ImageInfo):  # not a bomb
+        assert decodes(damaged)
 
 
 VARIANTS: dict[str, Callable[[Image.Image], bytes]] = {
