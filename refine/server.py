@@ -260,8 +260,10 @@ def engine_arguments(model: Model, server: ServerConfig) -> list[str]:
         arguments.append(f"--revision={model.revision}")
     if not has_gpu():
         # Blocks of 32: the CPU's default of 128 hides prefix-cache hits of short prompts. A request's seed kills the
-        # CPU engine when prefill is chunked.
+        # CPU engine when prefill is chunked. One process for engine and worker: two would spin while they wait for
+        # each other, on the cores that server and client need.
         arguments += ["--dtype=float32", "--enforce-eager", "--block-size=32", "--no-enable-chunked-prefill"]
+        arguments.append("--distributed-executor-backend=uni")
     return [*arguments, "--enable-prompt-tokens-details", *server.arguments]
 
 
@@ -275,6 +277,9 @@ def environment(model: Model, server: ServerConfig) -> dict[str, str]:
         "VLLM_CPU_KVCACHE_SPACE": str(_cache_gib(_model_config(model), server.in_flight)),
         "PYTHONUNBUFFERED": "1",
     }
+    if not has_gpu():
+        # vLLM would put "mp" in the place of the executor "uni" otherwise; one core is left to server and client.
+        added |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) - 1))}
     if Path(model.path).is_dir():
         added["HF_HUB_OFFLINE"] = "1"
     # VLLM_API_KEY would make the server ask for a key that requests do not carry.

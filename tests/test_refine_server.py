@@ -309,6 +309,21 @@ def test_flags_for_the_cpu_only_where_there_is_no_gpu(tmp_path: Path, monkeypatc
     assert {"--dtype=float32", "--enforce-eager", "--no-enable-chunked-prefill"} <= set(arguments(tmp_path))
 
 
+def test_one_process_for_engine_and_worker_only_where_there_is_no_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, executor = Model("m", "r", str(tmp_path)), "--distributed-executor-backend=uni"
+    monkeypatch.delenv("VLLM_ENABLE_V1_MULTIPROCESSING", raising=False)
+    monkeypatch.setattr(server_module, "has_gpu", lambda: True)
+    assert executor not in arguments(tmp_path)
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in environment(model, ServerConfig())
+    monkeypatch.setattr(server_module, "has_gpu", lambda: False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert executor in arguments(tmp_path)
+    assert environment(model, ServerConfig())["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    assert environment(model, ServerConfig())["OMP_NUM_THREADS"] == "7", "the user's own setting wins"
+
+
 def test_cache_memory_grows_with_the_model_within_the_machine() -> None:
     tiny = {"num_attention_heads": 2, "hidden_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 2048}
     wide = {"num_attention_heads": 64, "hidden_size": 8192, "num_hidden_layers": 80, "max_position_embeddings": 131072}
