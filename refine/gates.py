@@ -12,12 +12,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations, groupby, pairwise
 
 from refine.orientation import contains_orientation
 from refine.places import misplaced
 from refine.registers import Register, english, lexicon, register
+from refine.registers.instances import reversals, swapped
 from refine.registers.reading import (
     DETERMINERS,
     PREPOSITIONS,
@@ -79,9 +80,16 @@ ONE_ANOTHER = words_of("another second other both opposite former latter")
 ELSEWHERE = words_of("side sides part end edge margin corner half direction way")
 ONE_MORE = words_of("one another third fourth fifth")
 ALONE = frozenset({"single"})
+EXCEPTING = re.compile(
+    r"\b(?:except|excepted|excepting|apart from|other than|save|(?:but|only) (?:one|a single|two|three|the)|with one exception)\b"
+)
 WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
 FEW = words_of("two three four five six")
 WIDENED = words_of("most some half few")
+# Parts that everything has: "at its foot" names no thing.
+ENDS = words_of("foot base head top bottom heart core corner corners edge end")
+# Before a hyphen these take a participle halfway, or back: half-finished is not finished.
+HALVED = words_of("half semi part partly un non not almost nearly")
 EXCEPTIONS = words_of("but except mostly majority exception bulk")
 GROWN = words_of("planted grass grassy grassed overgrown moss mossy ivy turf lawn")
 STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
@@ -129,6 +137,7 @@ CLAUSE = re.compile(
 PARTS = re.compile(r"[.;:!?]+(?:\s|$)|,?\s+(?:and|but|while|whereas|where)\s+|,\s+")
 # Prepositions that say where a thing rests; a thing has one such place.
 RESTING = frozenset({"on", "onto", "against", "upon"})
+FASTENED = RESTING | {"to"}
 PRONOUN = re.compile(
     r"\b(?:it|its|them|they|their|which|that|whose|these|those|both|each|"
     r"one(?! (?:side|end|edge|part|corner|half|margin)))\b",
@@ -163,6 +172,11 @@ class Case:
     caption: Reading
     queries: tuple[Reading, ...]
     supported: frozenset[str]
+
+    @cached_property
+    def swaps(self) -> tuple[tuple[str, str], ...]:
+        """Attributes said of the wrong one of two things of a kind, as (dimension, words)."""
+        return tuple(dict.fromkeys(pair for text in self.texts for pair in swapped(self.source.text, text.text, self.caption.text)))
 
     @property
     def texts(self) -> tuple[Reading, ...]:
@@ -398,7 +412,7 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             continue
         if not _same_people(case.source, reading, word):
             new.append(word)
-    strange = (word for word in reading.strangers if word.islower())
+    strange = (word for word in reading.strangers if word.islower() and word not in case.source.joined)
     return new + [word for word in strange if not case.source.stems.intersection(stems(word))]
 
 
@@ -414,6 +428,8 @@ def _of_one_kind(source: Reading, word: str) -> bool:
 def _stands_for(reading: Reading, at: int, end: int) -> bool:
     """Whether a noun names a use, a likeness or an owner: "as its seat", "for walkers", "-shaped"."""
     after = [word for word in reading.tokens[end : end + 2] if word != "-"][:1]
+    if reading.tokens[at:end] == ("home",) and after == ["to"]:
+        return True
     if after and after[0] in {"shaped", "like", "style", "fashion", "coloured", "colored", "sized", "free"}:
         return True
     if reading.tokens[end : end + 1] in {("'",), ("’",)}:
@@ -430,6 +446,8 @@ def _stands_for(reading: Reading, at: int, end: int) -> bool:
     before = at - 1
     while before > 0 and reading.tokens[before] in DETERMINERS:
         before -= 1
+    if reading.tokens[at] in ENDS and before >= 0 and reading.tokens[before] in {"at", "near", "from", "towards"}:
+        return True
     return before >= 0 and reading.tokens[before] in {"as", "like", "for"}
 
 
@@ -456,6 +474,8 @@ def _meant(source: Reading, word: str) -> bool:
     """Whether a noun speaks of the source's things: in the same, a broader, derived, or closely linked word."""
     if source.stems.intersection(stems(word)):
         return True
+    if word in source.joined or any(one + two in source.joined for one, two in pairwise(word.split())):
+        return True
     if any(word == own + end for own in source.stems if len(own) > 3 for end in PLACES):
         return True
     if any(own.endswith(base) and bases(own[: -len(base)], "n") for own in source.content for base in bases(word, "n")):
@@ -465,11 +485,18 @@ def _meant(source: Reading, word: str) -> bool:
     listed = _listed(word)
     return any(
         akin(own, word)
-        or (same_head(own, word) and mostly(own, "n"))
+        or (same_head(own, word) and mostly(own, "n") and not (listed and _told_apart(source, word)))
         or (is_kind_of(own, word) and not (listed and _listed(own)))
         or (linked(own, word) and not (listed and _listed(own)))
         for own in (*source.content, *source.pairs)
     )
+
+
+def _told_apart(source: Reading, word: str) -> bool:
+    """Whether a compound is another kind of what the source has in compounds only: football field for baseball field."""
+    head = word.rpartition(" ")[2]
+    same = [m for m in source.of("object") if head in stems(source.tokens[m.end - 1])]
+    return head != word and bool(same) and all(m.end - m.at > 1 for m in same)
 
 
 def _listed(word: str) -> bool:
@@ -565,7 +592,7 @@ def _may_be_one(one: frozenset[str], other: frozenset[str]) -> bool:
 
 
 def _attributes(case: Case, kind: str) -> str:
-    wrong: list[str] = []
+    wrong = [words for dimension, words in case.swaps if dimension == kind]
     sources = case.source.of(kind)
     for reading in case.texts:
         for word, mentions in _at_same_word(reading, kind):
@@ -636,7 +663,7 @@ def _materials(case: Case) -> str:
 
 
 def _numbers(case: Case) -> str:
-    wrong: list[str] = []
+    wrong = [words for dimension, words in case.swaps if dimension == "number"]
     sources = case.source.of("number")
     fractions = {m.concept for m in case.source.of("fraction")}
     for reading in case.texts:
@@ -683,6 +710,7 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
             if own & ORDINALS.keys() and not {ORDINALS[w] for w in own if w in ORDINALS} & {ORDINALS[word]}:
                 yield f"{word} {rest[0]}"
     yield from _widened(source, reading)
+    yield from _without_exception(source, reading)
     letters = {w for w in reading.originals if len(w) == 1 and "B" <= w <= "Z" and w != "I"}
     yield from sorted(letters - {w.upper() for w in source.originals if len(w) == 1})
 
@@ -708,6 +736,19 @@ def _widened(source: Reading, reading: Reading) -> Iterator[str]:
             near = [part for part in parts if any(related(concept, own) for own in part.objects)]
             if near and all(WIDENED & set(part.tokens) and not WHOLE & set(part.tokens) for part in near):
                 yield f"{clause.tokens[at]} {_name(named[0])}"
+
+
+def _without_exception(source: Reading, reading: Reading) -> Iterator[str]:
+    """Things of which a reply says something of all, where the source excepts one: "all windows but one"."""
+    for at, word in enumerate(reading.tokens):
+        noun = next((m for m in reading.of("object") if at < m.at <= at + 4), None) if word in WHOLE - {"whole"} else None
+        if noun is None or EXCEPTING.search(reading.words):
+            continue
+        near = {m.sentence for m in source.of("object") if m.concept == noun.concept}
+        for sentence in near:
+            words = " ".join(w for w, s in zip(source.tokens, source.sentences, strict=True) if s == sentence)
+            if EXCEPTING.search(words):
+                yield f"{word} {_name(noun.concept)}"
 
 
 def _all_round(source: Reading, reading: Reading, at: int) -> bool:
@@ -770,7 +811,7 @@ def _follows(case: Case, mention: Mention) -> bool:
         more = any(_one_more(case.source, at, heads) for at, word in enumerate(case.source.tokens) if word in ones)
         more = more or bool(ONE_MORE_IS.search(case.source.words))
         return int(mention.concept) in totals | ({int(s.concept) + 1 for s in counted} if more else set())
-    named = {m.at for m in case.source.of("object") if any(_same_thing(m.concept, h) for h in heads)}
+    named = {m.at for m in case.source.of("object") if any(_is_one_of(m.concept, h) for h in heads)}
     if mention.concept != "2" or not named:
         return False
     return len(named) > 1 or any(_another(case.source, at) for at in named)
@@ -779,6 +820,11 @@ def _follows(case: Case, mention: Mention) -> bool:
 def _same_thing(one: str, other: str) -> bool:
     """Whether two concepts may name one thing; a wall is no building, though it tells of one."""
     return one == other or (related(one, other) and not {one, other} & (lexicon().parts | lexicon().body.keys()))
+
+
+def _is_one_of(concept: str, head: str) -> bool:
+    """Whether a thing may be counted among those of a head: a house among buildings, no building among houses."""
+    return _same_thing(concept, head) and (head in broader(concept) or concept.startswith("thing:"))
 
 
 def _one_more(source: Reading, at: int, heads: frozenset[str]) -> bool:
@@ -802,7 +848,6 @@ def _another(source: Reading, at: int) -> bool:
 
 def _names(case: Case) -> str:
     new: list[str] = []
-    lower_cased = case.source.text == case.source.text.lower()
     for reading in case.texts:
         if _shouts(reading.text):
             continue
@@ -811,8 +856,8 @@ def _names(case: Case) -> str:
                 continue
             token = reading.tokens[at]
             starts = at == 0 or reading.tokens[at - 1] in {".", "!", "?", ":", '"', "'", "“", "‘"}
-            if (starts and (known(token) or case.source.stems.intersection(stems(token)))) or (
-                lower_cased and token in case.source.tokens
+            if token in case.source.tokens or (
+                starts and (known(token) or case.source.stems.intersection(stems(token)))
             ):
                 continue
             if starts and not (at + 1 < len(reading.originals) and reading.originals[at + 1][0].isupper()):
@@ -822,7 +867,8 @@ def _names(case: Case) -> str:
 
 
 def _contradiction(case: Case) -> str:
-    wrong: list[str] = []
+    wrong = [words for dimension, words in case.swaps if dimension not in ("number", "colour", "material")]
+    wrong += reversals(case.source.text, case.caption.text, alone=False)
     source = case.source
     asserted = {m.concept for m in source.of("object")} - source.denied
     for reading in case.texts:
@@ -839,11 +885,13 @@ def _contradiction(case: Case) -> str:
         for mention in reading.of("quality"):
             axis, _, side = mention.concept.partition(":")
             heads = mention.heads - {"generic"}
-            if reading.tokens[mention.at].endswith("ly"):
+            if reading.tokens[mention.at].endswith("ly") or axis == "course":
                 heads |= mention.loose
             if not heads or "one" in heads or (reading.tokens[mention.at].endswith("er") and not mention.firm):
                 continue
-            met = [s for s in source.of("quality") if _meets(s, heads)]
+            met = [s for s in source.of("quality") if _meets(s, heads) or (axis == "course" and s.loose & heads)]
+            if _negated(reading, mention) and EXCEPTING.search(reading.words) and EXCEPTING.search(source.words):
+                continue  # only one is not
             turned = [s for s in met if _negated(source, s) != _negated(reading, mention)]
             if any(s.concept == mention.concept for s in met if s not in turned) or any(
                 _opposed(s.concept, axis, side) for s in turned
@@ -887,8 +935,8 @@ def _negated(reading: Reading, mention: Mention) -> bool:
 
 def _antonyms(source: Reading, reading: Reading) -> Iterator[str]:
     """Adjectives and participles whose opposite the source says of the same thing: unpaved and paved."""
-    own = {word: at for at, word in enumerate(source.tokens) if word[0].isalpha()}
-    for at, word in enumerate(reading.tokens):
+    own = {word: at for at, word in enumerate(_halved(source)) if word[0].isalpha()}
+    for at, word in enumerate(_halved(reading)):
         if word in own or word in english().function or not word[0].isalpha() or _comparative(word):
             continue
         if not _describes(word):
@@ -909,6 +957,15 @@ def _antonyms(source: Reading, reading: Reading) -> Iterator[str]:
             theirs = source.said_of(own[other]) - {"generic"}
             if any(related(a, b) for a in heads for b in theirs):
                 yield f"{word} for {other}"
+
+
+def _halved(reading: Reading) -> list[str]:
+    """The tokens, with "finished" of "half-finished" as "unfinished"."""
+    words = list(reading.tokens)
+    for at in range(2, len(words)):
+        if words[at - 1] == "-" and words[at - 2] in HALVED and words[at].endswith("ed"):
+            words[at] = f"un{words[at]}"
+    return words
 
 
 def _beside_denial(reading: Reading, at: int) -> bool:
@@ -1066,7 +1123,7 @@ def _moved(query: Reading, source: Reading) -> str:
     """
     named = sorted(query.of("object"), key=lambda m: m.at)
     for at, token in enumerate(query.tokens):
-        if token not in RESTING:
+        if token not in RESTING and not (token == "to" and query.tokens[at - 1].endswith("ed")):
             continue
         before = [m.concept for m in named if m.at < at][-1:]
         after = [m.concept for m in named if at < m.at <= at + 4 and m.concept in source.objects]
@@ -1092,7 +1149,7 @@ def _rests(source: Reading, concept: str, token: str) -> Iterator[bool]:
             if source.tokens[at] in {",", ".", ";", "and", "while", "but"}:
                 break
             follows = {t for t in source.tokens[at + 1 : at + 5] if t[0].isalpha()} - DETERMINERS
-            if source.tokens[at] == token and follows:
+            if source.tokens[at] in FASTENED and follows and token in FASTENED:
                 yield True
 
 
@@ -1109,9 +1166,12 @@ def _queries(case: Case) -> str:
         texts.add(plainly)
         seen.append(content)
     reworded = [query for query in case.queries if not _verbatim(case.source, query)]
-    return next(
-        (why for query in reworded if (why := _false_relation(query, case.source) or _moved(query, case.source))), ""
-    )
+    for query in reworded:
+        why = _false_relation(query, case.source) or _moved(query, case.source)
+        why = why or next((f"not so in the source: {w}" for w in reversals(case.source.text, query.text, alone=True)), "")
+        if why:
+            return why
+    return ""
 
 
 def _register(case: Case) -> str:

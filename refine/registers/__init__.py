@@ -199,7 +199,7 @@ def version() -> str:
     """Version of the rules: a readable number and a hash of vocabulary and code, for example 'rules-1-3f2a90c1'."""
     digest = hashlib.sha256()
     room = HERE.parent
-    code = (HERE / "reading.py", room / "rules.py", room / "gates.py", room / "thesaurus.py")
+    code = (HERE / "reading.py", HERE / "instances.py", room / "rules.py", room / "gates.py", room / "thesaurus.py")
     for path in (*(HERE / f"{name}.yaml" for name in ("lexicon", "english", *PLATFORMS)), *code):
         digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
     digest.update((room / "lexicons" / "thesaurus.tsv.gz").read_bytes())

@@ -58,6 +58,7 @@ PREPOSITIONS = words_of(
     "of in on at by to from with without within into onto upon over under above below beneath between among amid "
     "beside beyond across along around near behind through towards toward past against inside outside off for like"
 )
+PARTICLES = words_of("out up down away forward back together apart over")
 _COPULAS = words_of("is are was were looks appears seems being")
 _LINKS = words_of("and or but which that who")
 BE = words_of("is are was were be being been has have looks look appears appear and or but which that who")
@@ -104,6 +105,12 @@ class Reading:
     def content(self) -> tuple[str, ...]:
         """The words that carry meaning, once each, in order."""
         return tuple(dict.fromkeys(t for t in self.tokens if t[0].isalpha() and t not in english().function))
+
+    @cached_property
+    def joined(self) -> frozenset[str]:
+        """Words side by side written as one, and the words themselves: rollercoaster of "roller coaster"."""
+        plain_ones = [token for token in self.tokens if token[0].isalpha()]
+        return frozenset(one + base for one, two in pairwise(plain_ones) for base in stems(two)).union(plain_ones)
 
     @cached_property
     def pairs(self) -> tuple[str, ...]:
@@ -232,7 +239,7 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     after = tokens[at + 1] if at + 1 < len(tokens) else "."
     if before == "," and uses(word, "v") and after in PREPOSITIONS and word[-1] != "s":
         return True  # "buildings, still shells, tower beside"
-    if not uses(word, "v") or after not in PREPOSITIONS | ARTICLES or not before.isalpha():
+    if not uses(word, "v") or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
         return False
     own = _senses(before)
     named = any(kind == "object" for kind, _ in own) if own else names_thing(before)
@@ -283,8 +290,7 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue  # of a roof
             if size == 1 and words[0] == "tile" and at and tokens[at - 1] in {"the", "this", "whole"}:
                 continue  # the satellite image
-            tone = words[0] in {"shade", "shades"} and at and any(k == "colour" for k, _ in _senses(tokens[at - 1]))
-            if size == 1 and tone:
+            if size == 1 and words[0] in {"shade", "shades"} and _of_colour(tokens, at):
                 continue  # a shade of a colour, no shadow
             if size == 1 and words[0] in lex.ambiguous and not _is_noun(tokens, at, ends[0]):
                 continue
@@ -305,6 +311,12 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
         else:
             at += 1
     return found
+
+
+def _of_colour(tokens: tuple[str, ...], at: int) -> bool:
+    """Whether a colour stands before the noun at that token, or behind it and "of"."""
+    beside = [*tokens[max(0, at - 1) : at], *(tokens[at + 2 : at + 3] if tokens[at + 1 : at + 2] == ("of",) else ())]
+    return any(kind == "colour" for word in beside for kind, _ in _senses(word))
 
 
 @lru_cache(maxsize=50_000)
@@ -353,7 +365,7 @@ def related(one: str, other: str) -> bool:
     return False
 
 
-def _generic(word: str) -> bool:
+def is_generic(word: str) -> bool:
     """A noun that names a stretch or a shape, in either number."""
     listed = lexicon().generic
     return word in listed or any(base in listed for base in bases(word, "n"))
@@ -428,7 +440,7 @@ def _ahead(w: _Words, start: int, end: int, kind: str) -> list[str]:
                 or (w.ends[at] in w.nouns and not after.endswith("ed"))
                 or (word.endswith("ed") and w.modifier(w.ends[at]))
             )
-            joined = w.token(at - 1) == "-" and (w.modifier(w.ends[at]) or _generic(after)) and after not in {"-", ","}
+            joined = w.token(at - 1) == "-" and (w.modifier(w.ends[at]) or is_generic(after)) and after not in {"-", ","}
             if not compound and not joined:
                 return out
             at = w.ends[at]
@@ -449,9 +461,9 @@ def _ahead(w: _Words, start: int, end: int, kind: str) -> list[str]:
             if not more and (material or not stacked):
                 return out
             at += 1
-        elif _generic(word) and not (
+        elif is_generic(word) and not (
             word in _QUALITY_NOUNS
-            and (at + 1 in w.nouns or beside == "-" or w.modifier(at + 1) or (_generic(beside) and beside[-1] != "s"))
+            and (at + 1 in w.nouns or beside == "-" or w.modifier(at + 1) or (is_generic(beside) and beside[-1] != "s"))
         ):
             out.append("generic")
             if word in _TONES and beside != "of":  # "in green tones", "of round shape"
@@ -509,7 +521,7 @@ def _behind(w: _Words, start: int) -> list[str]:
             for look in range(at - 1, max(low, at - 12) - 1, -1):
                 if w.tokens[look] in {",", "and", "but", "while", "which", "that", "whose", "where"}:
                     break
-                if w.noun_at.get(look) is not None or _generic(w.tokens[look]):
+                if w.noun_at.get(look) is not None or is_generic(w.tokens[look]):
                     subject = w.noun_at.get(look, look)
                     opener = subject - 1
                     while opener >= low and (w.modifier(opener) or w.tokens[opener] in DETERMINERS):
@@ -521,7 +533,7 @@ def _behind(w: _Words, start: int) -> list[str]:
         found = w.noun_at.get(at)
         if found is not None and w.is_object(found):
             return w.nouns[found]
-        if _generic(w.tokens[at]):
+        if is_generic(w.tokens[at]):
             return ["generic"]
     if low > 1 and w.tokens[low] in {"which", "that", "who"}:  # "a door, which is closed"
         return next((w.nouns[w.noun_at[at]] for at in range(low - 1, max(low - 4, -1), -1) if at in w.noun_at), [])
@@ -571,13 +583,13 @@ def _sure(w: _Words, start: int, end: int, said: tuple[frozenset[str], bool, fro
     if at not in w.nouns or not heads & set(w.nouns[at]):
         return False
     after = w.ends[at]
-    return w.token(after) != "-" and after not in w.nouns and not _generic(w.token(after)) and not w.names(after)
+    return w.token(after) != "-" and after not in w.nouns and not is_generic(w.token(after)) and not w.names(after)
 
 
 def _starts_in(w: _Words, start: int) -> set[int]:
     """The places of the nouns in the clause of the token."""
     low, high = _clause(w, start)
-    return {at for at in range(low, high + 1) if at in w.nouns or _generic(w.tokens[at])}
+    return {at for at in range(low, high + 1) if at in w.nouns or is_generic(w.tokens[at])}
 
 
 def _lists_colours(w: _Words, at: int) -> bool:
@@ -594,6 +606,8 @@ def _numbers_of(w: _Words) -> Iterable[Mention]:
     while at < len(w.tokens):
         word, following = w.tokens[at], w.token(at + 1)
         value = number(word)
+        if word in {"quadrant", "quadrants"}:
+            yield Mention(at, "fraction", "1/4", frozenset(), w.sentences[at])
         if (value or word in {"one", "a"}) and following in FRACTIONS and following != "half":
             yield Mention(at, "fraction", f"{value or 1}/{FRACTIONS[following]}", frozenset(), w.sentences[at])
             at += 2
@@ -652,6 +666,8 @@ def read(text: str) -> Reading:
     mentions += _numbers_of(w)
     for at, word in enumerate(tokens):
         places = _qualities(word) if word not in NUMBERS else ()
+        if word == "right" and tokens[at + 1 : at + 2] in {("angle",), ("angles",)}:
+            places = _qualities("perpendicular")
         if places:
             said = _said_of(w, at, at + 1, "quality")
             mentions += [
@@ -683,6 +699,10 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
     for at, token in enumerate(tokens):
         if token in lexicon().denied:
             out.add(lexicon().denied[token])
+        elif token.endswith("less"):
+            bare = token[:-4]
+            out.update(concept for kind, concept in _senses(bare) if kind == "object")
+            out.update([f"thing:{bare}"] if not _senses(bare) and names_thing(bare) else ())
         bare = token in {"bare", "devoid", "free", "empty", "absence"} and tokens[at + 1 : at + 2] == ("of",)
         if token in {"absent", "missing"}:
             before = next((look for look in range(at - 1, max(at - 6, -1), -1) if look in nouns), None)
@@ -723,6 +743,7 @@ def _things(
             or token in NUMBERS
             or token in lexicon().denied
             or _senses(token)  # passed over on purpose: no noun here
+            or _stands_up(tokens, at)
         ):
             continue
         after = tokens[at + 1] if at + 1 < len(tokens) else "."

@@ -1,0 +1,327 @@
+"""Which thing of a text has which attributes, and which thing has another around, above or below it.
+
+    from refine.registers.instances import instances, relations
+
+`reading` says of an attribute what kind of thing it belongs to; here two things of one kind are kept apart: "a tall block
+with a white roof and a broader one with a blue roof" gives two instances. Only what the grammar fixes is taken down, so
+that a text may give none at all.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from refine.registers import lexicon
+from refine.registers.reading import (
+    BE,
+    BREAKS,
+    DETERMINERS,
+    PREPOSITIONS,
+    Reading,
+    is_generic,
+    read,
+    related,
+    stems,
+    words_of,
+)
+from refine.thesaurus import bases
+
+Traits = dict[str, frozenset[str]]
+
+_ONE = words_of("one ones")
+_HAS = words_of("with has have having carries carry bears bear under")
+_AROUND = words_of(
+    "surround encircle enclose ring circle frame flank rim encompass border fringe hem line edge skirt envelop"
+)
+_ROUND = words_of("around round")
+_ABOVE = words_of("over above atop")
+_UNDER = words_of("under underneath beneath below")
+_TOPS = words_of("top crown cap surmount overlook overhang shade shelter cover")
+_VAGUE = words_of("it them they this that these those which each both all one others rest")
+_REACH = 9
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One thing: its first token, its concepts, and what is certainly said of it: dimension -> values.
+
+    A dimension is "colour", "material", "number" or an axis of the lexicon, behind "object:roof/" when a part has it.
+    """
+
+    at: int
+    concepts: tuple[str, ...]
+    traits: Traits
+
+
+def _attributes_at(reading: Reading) -> dict[int, list[tuple[str, str]]]:
+    """Token -> the (dimension, value) pairs that stand there."""
+    found: dict[int, list[tuple[str, str]]] = {}
+    for mention in reading.mentions:
+        if mention.kind in ("colour", "material"):
+            found.setdefault(mention.at, []).append((mention.kind, mention.concept))
+        elif mention.kind == "quality":
+            axis, _, side = mention.concept.partition(":")
+            found.setdefault(mention.at, []).append((axis, side))
+        elif mention.kind == "number" and reading.tokens[mention.at] not in {"single", "both", "double", "twin"}:
+            found.setdefault(mention.at, []).append(("number", mention.concept))
+    return found
+
+
+class _Phrases:
+    """A text's noun phrases; made for one call of `instances`."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.tokens, self.w = reading.tokens, reading.parsed
+        self.said = _attributes_at(reading)
+
+    def head(self, at: int) -> bool:
+        """Whether a thing's name starts at that token and no further noun follows it in its phrase."""
+        if at not in self.w.nouns or not self.w.is_object(at):
+            return False
+        end = self.w.ends[at]
+        return end not in self.w.nouns and self.w.token(end) != "-" and not self.tokens[at].endswith("ed")
+
+    def before(self, at: int) -> tuple[Traits, int]:
+        """The attributes that stand before a noun, and the first token of its phrase."""
+        traits: Traits = {}
+        look, part = at - 1, ""
+        while look >= 0:
+            word = self.tokens[look]
+            if word[0].isalnum() and (word in PREPOSITIONS or word in BE - {"and"}):
+                break
+            if word in {",", "and"}:
+                if not (look - 1 in self.said and (look + 1 in self.said or self.tokens[look + 1] == "-")):
+                    break
+            elif look in self.w.nouns and self.tokens[look].endswith("ed") and self.w.token(look - 1) == "-":
+                part = self.w.nouns[look][0]  # white-roofed
+            elif word == "-":
+                part = part if self.w.token(look + 1).endswith("ed") or self.w.token(look + 2) == "-" else ""
+            elif look in self.said:
+                hyphened = self.w.token(look + 1) == "-"
+                for dimension, value in self.said[look]:
+                    _add(traits, f"{part}/{dimension}" if part and hyphened else dimension, value)
+                part = part if hyphened and self.w.token(look - 1) == "-" else ""
+            elif not (self.w.modifier(look) or word in {"very", "rather", "quite"}):
+                break
+            look -= 1
+        return traits, look + 1
+
+    def parts(self, end: int) -> Traits:
+        """The attributes that "with a white roof", "whose roof is white" or "of brick" give to the thing before."""
+        traits: Traits = {}
+        word = self.w.token(end)
+        if word in {"of", "in"} and end + 1 in self.said and not self.head(end + 2):
+            look = end + 1
+            while look in self.said or self.w.token(look) in {"-", "and"}:
+                for dimension, value in self.said.get(look, ()):
+                    if dimension in ("colour", "material"):
+                        _add(traits, dimension, value)
+                look += 1
+            return traits if look not in self.w.nouns or look - 1 in self.said else {}
+        if word in BE and end + 1 in self.said and self.w.token(end + 2) in {".", ",", ";", "and"}:
+            for dimension, value in self.said[end + 1]:
+                _add(traits, dimension, value)
+            return traits
+        if word == "whose":
+            noun = next((at for at in range(end + 1, end + 4) if self.head(at)), None)
+            if noun is not None and self.w.token(self.w.ends[noun]) in BE:
+                look = self.w.ends[noun] + 1
+                while look in self.said:
+                    for dimension, value in self.said[look]:
+                        _add(traits, f"{self.w.nouns[noun][0]}/{dimension}", value)
+                    look += 1
+            return traits
+        if word not in _HAS:
+            return traits
+        noun = next((at for at in range(end + 1, end + _REACH) if self.head(at)), None)
+        if noun is None:
+            return traits
+        inner, first = self.before(noun)
+        if first <= end + 2:
+            for dimension, values in inner.items():
+                if "/" not in dimension:
+                    traits[f"{self.w.nouns[noun][0]}/{dimension}"] = values
+        return traits
+
+
+def _add(traits: Traits, dimension: str, value: str) -> None:
+    traits[dimension] = traits.get(dimension, frozenset()) | {value}
+
+
+@lru_cache(maxsize=2_048)
+def instances(text: str) -> tuple[Instance, ...]:
+    """The things of a text with the attributes that certainly are theirs, in order."""
+    reading = read(text)
+    phrases = _Phrases(reading)
+    found: list[Instance] = []
+    for at, word in enumerate(reading.tokens):
+        concepts: tuple[str, ...] = ()
+        if phrases.head(at):
+            concepts, end = tuple(reading.parsed.nouns[at]), reading.parsed.ends[at]
+        elif word in _ONE and found:
+            before = [one for one in found if one.concepts[0] not in lexicon().parts] or found
+            concepts, end = before[-1].concepts, at + 1
+        if not concepts:
+            continue
+        traits, _ = phrases.before(at)
+        if word in _ONE and not traits:
+            continue
+        found.append(Instance(at, concepts, traits | phrases.parts(end)))
+    return tuple(found)
+
+
+def agree(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether two sets of values of one dimension may be said of one thing."""
+    return any(related(a, b) for a in one for b in other)
+
+
+def _alike(one: Instance, other: Instance) -> bool:
+    return any(related(a, b) for a in one.concepts for b in other.concepts)
+
+
+def swapped(source: str, reply: str, caption: str) -> Iterator[tuple[str, str]]:
+    """What a text of a reply says of the wrong one of two things of a kind, as (dimension, words).
+
+    Proof is an attribute that tells one thing of the source from its likes, beside another one which that thing has not,
+    but one of its likes has. A colour or material tells nothing where the caption has the other thing as well: it may
+    be a part's, told of the whole.
+    """
+    own, told = instances(source), instances(caption)
+    for thing in instances(reply):
+        if len(thing.traits) < 2:
+            continue
+        likes = [one for one in own if _alike(one, thing)]
+        if len(likes) < 2 or any(_fits(thing, one) for one in likes):
+            continue
+        for one in likes:
+            marks = [d for d, values in thing.traits.items() if d in one.traits and agree(values, one.traits[d])]
+            if any(_alike(o, one) and _fits(o, one) for o in told):
+                marks = [d for d in marks if d not in ("colour", "material")]
+            if not any(_only(thing, d, one, likes) for d in marks):
+                continue
+            for dimension, values in thing.traits.items():
+                if dimension in one.traits and not agree(values, one.traits[dimension]):
+                    if any(agree(values, o.traits.get(dimension, frozenset())) for o in likes if o is not one):
+                        name = thing.concepts[0].partition(":")[2]
+                        yield dimension.rpartition("/")[2], f"{name} with another one's {dimension.rpartition('/')[2]}"
+
+
+def _fits(thing: Instance, one: Instance) -> bool:
+    """Whether the reply's thing is one of the source's, as far as all of its attributes are given there."""
+    return all(d in one.traits and agree(values, one.traits[d]) for d, values in thing.traits.items())
+
+
+def _only(thing: Instance, dimension: str, one: Instance, likes: list[Instance]) -> bool:
+    """Whether none of the likes but one has that value of the dimension."""
+    values = thing.traits[dimension]
+    return not any(agree(values, o.traits.get(dimension, frozenset())) for o in likes if o is not one)
+
+
+# --- what is around, above or below what ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Relation:
+    """(kind, one end, the other): the first end is around, or above, the second; () where the text leaves an end open."""
+
+    kind: str
+    one: tuple[str, ...]
+    other: tuple[str, ...]
+
+
+@lru_cache(maxsize=4_096)
+def relations(text: str) -> tuple[Relation, ...]:
+    """The relations of a text that go one way, with the things at both ends."""
+    reading = read(text)
+    tokens, found = reading.tokens, []
+    for at, word in enumerate(tokens):
+        roots = set(stems(word))
+        if at and tokens[at - 1] in DETERMINERS or "-" in tokens[at + 1 : at + 2]:
+            continue
+        passive = tokens[at + 1 : at + 2] == ("by",) and word.endswith("ed")
+        kind = (
+            "around" if roots & (_AROUND | _ROUND) else "above" if roots & (_ABOVE | _UNDER | _TOPS) else ""
+        )
+        if not kind or (roots & (_AROUND | _TOPS) and not passive and word.endswith("ed")):
+            continue
+        left, right = _before(reading, at), _behind(reading, at + 1 + passive)
+        turned = passive or bool(roots & _UNDER)
+        found.append(Relation(kind, right, left) if turned else Relation(kind, left, right))
+    return tuple(found)
+
+
+def reversals(source: str, reply: str, *, alone: bool) -> Iterator[str]:
+    """Relations of a reply that the source has the other way round; `alone` ones also where an end has another role.
+
+    A text that stands alone (a query) names its ends in full: a thing that the source knows only as surrounded by
+    something else surrounds nothing there.
+    """
+    own = relations(source)
+    for said in relations(reply):
+        if not said.one or not said.other:
+            continue
+        same = [r for r in own if r.kind == said.kind]
+        if any(_meet(said.one, r.one) and _meet(said.other, r.other) for r in same):
+            continue
+        sure = [r for r in same if r.one and r.other]
+        name = f"{said.one[0].partition(':')[2]} {said.kind} {said.other[0].partition(':')[2]}"
+        if any(_meet(said.one, r.other) and _meet(said.other, r.one) for r in sure):
+            yield name
+        elif alone and said.kind == "around":
+            inner = [r for r in same if r.other and _meet(said.one, r.other)]
+            if inner and not any(_meet(said.one, r.one) for r in same):
+                yield name
+
+
+def _meet(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether two ends may be one thing; an open end may be anything."""
+    return not one or not other or any(related(a, b) for a in one for b in other)
+
+
+def _before(reading: Reading, at: int) -> tuple[str, ...]:
+    """The thing whose phrase stands right before a verb or preposition; () when it may be another one."""
+    w = reading.parsed
+    look = at - 1
+    while look >= 0 and (
+        reading.tokens[look] in BE - {"and", "or", "but", "which", "that", "who"}
+        or w.modifier(look)
+        or reading.tokens[look].endswith("s")
+        and look not in w.noun_at
+    ):
+        look -= 1
+    start = w.noun_at.get(look, look)
+    named = _named(reading, start)
+    if not named:
+        return ()
+    opener = start - 1
+    while opener >= 0 and (w.modifier(opener) or reading.tokens[opener] in DETERMINERS):
+        opener -= 1
+    if opener > 0 and reading.tokens[opener] == "of" and reading.tokens[opener - 1] in lexicon().generic:
+        return named  # a row of trees
+    return () if opener >= 0 and reading.tokens[opener] in PREPOSITIONS | {"and", "or"} else named
+
+
+def _named(reading: Reading, at: int) -> tuple[str, ...]:
+    """The concepts of the noun that starts at that token, the word itself of a mere stretch; () for no noun."""
+    w = reading.parsed
+    if at in w.nouns and w.is_object(at):
+        return tuple(w.nouns[at])
+    word = w.token(at)
+    return (f"word:{next(iter(bases(word, 'n')), word)}",) if word[0].isalpha() and is_generic(word) else ()
+
+
+def _behind(reading: Reading, at: int) -> tuple[str, ...]:
+    """The thing whose phrase opens at that token; () for a pronoun or a mere stretch."""
+    w = reading.parsed
+    for look in range(at, min(at + _REACH, len(reading.tokens))):
+        word = reading.tokens[look]
+        if word in BREAKS or word in _VAGUE or word in PREPOSITIONS - {"of"}:
+            return ()
+        if look in w.nouns and w.is_object(look):
+            last = look
+            while w.ends[last] in w.nouns:
+                last = w.ends[last]
+            return tuple(w.nouns[last])
+        if is_generic(word) and w.token(look + 1) != "of" and look + 1 not in w.nouns and not w.modifier(look + 1):
+            return _named(reading, look)
+    return ()
