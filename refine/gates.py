@@ -18,7 +18,7 @@ from itertools import combinations, groupby, pairwise
 from refine.orientation import contains_orientation
 from refine.places import misplaced
 from refine.registers import Register, english, lexicon, register
-from refine.registers.instances import reversals, swapped
+from refine.registers.instances import instances, reversals, swapped
 from refine.registers.reading import (
     DETERMINERS,
     PREPOSITIONS,
@@ -85,6 +85,8 @@ EXCEPTING = re.compile(
 )
 WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
 FEW = words_of("two three four five six")
+SEVERAL = FEW | words_of("several many numerous countless pair couple")
+EACH = words_of("each every either per")
 WIDENED = words_of("most some half few")
 # Parts that everything has: "at its foot" names no thing.
 ENDS = words_of("foot base head top bottom heart core corner corners edge end")
@@ -146,18 +148,21 @@ PRONOUN = re.compile(
 # Relation words that claim something definite when a query uses them, and the class of relation they claim.
 CLAIMS = {
     "around": "around", "surround": "around", "encircle": "around", "circle": "around", "enclose": "around",
-    "ring": "around", "under": "vertical",
-    "underneath": "vertical", "beneath": "vertical", "above": "vertical",
+    "ring": "around", "under": "under", "underneath": "under", "beneath": "under", "above": "vertical",
     "atop": "vertical", "over": "vertical", "crown": "vertical", "between": "between", "separate": "between",
     "cross": "crossing", "through": "piercing", "bisect": "crossing", "connect": "joining", "link": "joining",
     "inside": "enclosing", "within": "enclosing",
 }  # fmt: skip
+# What everything below it may be said to be under.
+OVER_ALL = frozenset({"object:roof", "object:sky", "object:cloud", "object:dome", "object:gable", "object:snow"})
 # Words of the class "enclosing" that do not say that one thing goes around another.
 LOOSELY = words_of("has have fitted interspersed")
 # Classes of relation in the source that let a query claim another class.
 ALLOWS = {
     "between": frozenset({"between", "enclosing"}),
-    "crossing": frozenset({"crossing", "vertical"}),
+    "vertical": frozenset({"vertical", "upon"}),
+    "under": frozenset({"vertical"}),
+    "crossing": frozenset({"crossing", "vertical", "upon"}),
     "piercing": frozenset({"crossing", "between"}),
     "joining": frozenset({"joining", "between", "crossing"}),
 }
@@ -682,6 +687,7 @@ def _numbers(case: Case) -> str:
             heads = sorted(_name(h) for h in mention.heads if h != "generic")
             wrong.append(" ".join([word, *heads[:1]]))
         wrong += _quantified(case.source, reading)
+    wrong += _only_one(case.source, case.caption)
     return f"number not in the source: {_list(wrong)}" if wrong else ""
 
 
@@ -713,6 +719,21 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
     yield from _without_exception(source, reading)
     letters = {w for w in reading.originals if len(w) == 1 and "B" <= w <= "Z" and w != "I"}
     yield from sorted(letters - {w.upper() for w in source.originals if len(w) == 1})
+
+
+def _only_one(source: Reading, caption: Reading) -> Iterator[str]:
+    """Things of which a caption has one, where the source counts several of that word and never names one."""
+    plurals = {base for token in caption.tokens for base in bases(token, "n") if base != token}
+    for thing in instances(caption.text):
+        base = caption.tokens[caption.parsed.ends.get(thing.at, thing.at + 1) - 1]
+        said = caption.tokens[max(0, thing.first - 1) : thing.at + 1]
+        if said[0] not in {"a", "an"} or "-" in said[-2:] or "number" in thing.traits or base in plurals:
+            continue
+        at = [m.end - 1 for m in source.of("object") if base in bases(source.tokens[m.end - 1], "n")]
+        if not at or any(source.tokens[n] == base for n in at) or EACH & set(caption.sentence_of(thing.at)):
+            continue
+        if all(SEVERAL & set(source.tokens[max(0, n - 4) : n]) for n in at):
+            yield f"one {base} for several"
 
 
 def _some_of(source: Reading, concept: str) -> bool:
@@ -1101,9 +1122,9 @@ def _false_relation(query: Reading, source: Reading) -> str:
         high = min((i for i in breaks if i > at), default=len(query.tokens))
         before = [m.concept for m in named if low < m.at < at][-3:]
         after = [m.concept for m in named if at < m.at < high][:2]
-        if not before or not after:
+        if not before or not after or (claim == "under" and OVER_ALL & set(after)):
             continue
-        for stated, classes in _units(source.text, CLAUSE if claim in ("vertical", "around") else SENTENCE):
+        for stated, classes in _units(source.text, CLAUSE if claim in ("vertical", "under", "around") else SENTENCE):
             ends = all(any(related(end, s) for end in side for s in stated) for side in (before, after))
             if claim == "between":
                 ends = all(any(_same_thing(end, s) for s in stated) for end in (*before[-1:], *after))

@@ -43,7 +43,7 @@ _REACH = 9
 
 @dataclass(frozen=True)
 class Instance:
-    """One thing: its first token, its concepts, and what is certainly said of it: dimension -> values.
+    """One thing: its noun's first token, its concepts, what is certainly said of it (dimension -> values), and its phrase's first token.
 
     A dimension is "colour", "material", "number" or an axis of the lexicon, behind "object:roof/" when a part has it.
     """
@@ -51,6 +51,7 @@ class Instance:
     at: int
     concepts: tuple[str, ...]
     traits: Traits
+    first: int
 
 
 def _attributes_at(reading: Reading) -> dict[int, list[tuple[str, str]]]:
@@ -163,10 +164,10 @@ def instances(text: str) -> tuple[Instance, ...]:
             concepts, end = before[-1].concepts, at + 1
         if not concepts:
             continue
-        traits, _ = phrases.before(at)
+        traits, first = phrases.before(at)
         if word in _ONE and not traits:
             continue
-        found.append(Instance(at, concepts, traits | phrases.parts(end)))
+        found.append(Instance(at, concepts, traits | phrases.parts(end), first))
     return tuple(found)
 
 

@@ -122,6 +122,11 @@ class Reading:
         """The concepts that the adjective or participle at that token is most likely said of."""
         return _said_of(self.parsed, at, at + 1, "quality")[0]
 
+    def sentence_of(self, at: int) -> tuple[str, ...]:
+        """The tokens of the sentence that the token stands in."""
+        same = self.sentences[at]
+        return tuple(token for token, sentence in zip(self.tokens, self.sentences, strict=True) if sentence == same)
+
     def words_at(self, mention: Mention) -> str:
         """The words of a mention, one blank apart."""
         return " ".join(t for t in self.tokens[mention.at : max(mention.end, mention.at + 1)] if t != "-")
