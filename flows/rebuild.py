@@ -20,7 +20,9 @@ from prefect.utilities.urls import url_for
 from data.hashes import Hashes, remembered
 from data.partition import PARTS
 from data.readers import Source, read_source
-from data.shards import write_table
+from data.remote import Remote
+from data.shards import open_version, write_table
+from data.stores import is_url, local_source
 from data.versions import WORK, Published, check_space, clean, lock, prune, publish, tables
 from flows.engines import WORKERS, Runner, check, engine, opaque
 from flows.jobs import ShardJob, deal, decided, hashed
@@ -146,8 +148,8 @@ def rebuild(
     """Turn a University-1652 / GeoText-1652 folder into a new version of a data set.
 
     Args:
-        source: the folder with train/ and test/.
-        out: the data set; a version vNNNN is added when something changed.
+        source: the folder with train/ and test/, or its URL (s3://, gs://).
+        out: the data set, or its URL; a version vNNNN is added when something changed.
         config: nested mapping of schemas.config.Config.
         runner: where shards are made: in threads of this process, in a pool of processes, on a Dask or Ray cluster.
         train_run: if given and a new version was made, train into a folder of its name in there afterwards. A training
@@ -165,7 +167,11 @@ def rebuild(
     """
     check(runner, cluster)
     settings, dataset = _settings(source, out, config)
+    remote = Remote.at(out) if is_url(out) else None
     with lock(dataset), remembered(dataset / WORK / "hashes.sqlite", rehash=rehash) as hashes:
+        source = str(local_source(source, dataset / WORK, report))
+        if remote:
+            remote.pull(report)
         found, planned, refining, unknown = _planned(source, dataset, settings, hashes, finish_with_what_we_have)
         results = {shard.job.name: shard.stored for shard in planned.shards if shard.stored}
         missing = [shard for shard in planned.shards if not shard.stored]
@@ -188,20 +194,25 @@ def rebuild(
         result: dict[str, Any] = _publish(
             str(dataset), opaque(found), opaque([results[name] for name in sorted(results)]), settings, unknown
         )
+        if remote:
+            result["new"] = remote.push(open_version(dataset / result["version"]), report)
+            result["dataset"] = remote.store.url
         remember(planned, dataset / WORK)
         removed = prune(dataset, keep) if keep else []
+        if remote and keep:
+            removed = sorted({*removed, *remote.prune(keep)})
         answers = {Path(shard.job.answers).name for shard in planned.shards if shard.job.answers}
         clean(dataset / WORK, {shard.key for shard in planned.shards}, answers)
         result |= {"refining": refining, "plan": planned.counts(), "damaged": planned.damaged(), "removed": removed}
     if train_run:
         if result["new"] or due:
-            version = dataset / result["version"]
-            result["train"] = _train(version, Path(train_run) / version.name, config, train_deployment)
+            version = f"{result['dataset']}/{result['version']}"
+            result["train"] = _train(version, Path(train_run) / result["version"], config, train_deployment)
         untrained.unlink(missing_ok=True)
     return result
 
 
-def _train(version: Path, run: Path, config: dict[str, Any] | None, deployment: str | None) -> dict[str, Any]:
+def _train(version: str, run: Path, config: dict[str, Any] | None, deployment: str | None) -> dict[str, Any]:
     """Train on a version, here and now, or by a deployment, whose worker may be on another machine.
 
     Returns:
@@ -210,26 +221,27 @@ def _train(version: Path, run: Path, config: dict[str, Any] | None, deployment: 
     if deployment is None:
         from flows.train import train
 
-        return train(str(version), str(run), config, resume=True)
+        return train(version, str(run), config, resume=True)
     from prefect.deployments import run_deployment
 
     launched = cast(
         FlowRun,
         run_deployment(
             deployment,
-            parameters={"dataset": str(version), "run": str(run), "config": config, "resume": True},
+            parameters={"dataset": version, "run": str(run), "config": config, "resume": True},
             timeout=0,
-            idempotency_key=f"{flow_run.id} {version.name}",  # a rebuild that is tried again launches no second one
+            idempotency_key=f"{flow_run.id} {run.name}",  # a rebuild that is tried again launches no second one
         ),
     )
     if link := url_for("flow-run", obj_id=launched.id):
-        create_link_artifact(link, key="training", link_text=f"training on {version.name}", description=str(run))
+        create_link_artifact(link, key="training", link_text=f"training on {run.name}", description=str(run))
     return {"flow_run": str(launched.id), "deployment": deployment}
 
 
 def _settings(source: str, out: str, config: dict[str, Any] | None) -> tuple[Config, Path]:
-    dataset = Path(out).resolve()
-    if any(dataset.is_relative_to(Path(source).resolve() / part) for part in PARTS):
+    dataset = Remote.at(out).folder if is_url(out) else Path(out).resolve()
+    inside = any(f"{out}/".startswith(f"{source.rstrip('/')}/{part}/") for part in PARTS)
+    if inside or any(dataset.is_relative_to(Path(source).resolve() / part) for part in PARTS):
         raise UsageError(f"{out} lies among the images of {source}: choose a folder outside its train/ and test/.")
     return build(Config, config or {}), dataset
 
@@ -259,6 +271,7 @@ def plan_rebuild(source: str, out: str, config: dict[str, Any] | None = None, *,
     # A data set that is not there yet is not begun by a plan.
     remembering = remembered(memory, rehash=rehash) if dataset.exists() else nullcontext(Hashes())
     with lock(dataset), remembering as hashes:
+        source = str(local_source(source, dataset / WORK, report))
         found = read_source(Path(source), settings.partition)
         jobs = hashed(deal(found, Path(source).resolve(), dataset / WORK, settings), hashes)
         jobs, _ = decided(jobs, standing_decisions(dataset / REVIEWS))

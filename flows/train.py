@@ -6,6 +6,7 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from data.remote import local_dataset, note_checkpoint
 from data.shards import open_version
 from data.versions import name_checkpoint
 from experts.evaluate import evaluate
@@ -32,15 +33,17 @@ def summary(scores: dict[str, Any]) -> str:
 def train(
     dataset: str, run: str, config: dict[str, Any] | None = None, device: str = "cpu", resume: bool = False
 ) -> dict[str, Any]:
-    """Train the experts on a data set version and score them on its test split.
+    """Train the experts on a data set version, a path or a URL, and score them on its test split.
 
     Returns:
         What experts.evaluate.evaluate returns: t2i, i2t, per_platform, chance, queries, gallery.
     """
     settings = build(Config, config or {}).train
-    run_training(Path(dataset), Path(run), settings, device, resume=resume, progress=report)
-    version = open_version(Path(dataset))
+    place = local_dataset(dataset, report)
+    run_training(place, Path(run), settings, device, resume=resume, progress=report)
+    version = open_version(place)
     name_checkpoint(version.path.parent, version.name, Path(run))
-    scores = evaluate(Path(run), Path(dataset))
+    note_checkpoint(dataset, version.name, Path(run))
+    scores = evaluate(Path(run), place)
     create_markdown_artifact(summary(scores), key="train-summary", description=f"{run}: scores on test")
     return scores
