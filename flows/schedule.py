@@ -17,6 +17,7 @@ from prefect import serve as serve_deployments
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, FlowRun
 from prefect.deployments.runner import RunnerDeployment
 
+from data.stores import is_url
 from flows.rebuild import rebuild
 from flows.server import prefect_api
 from flows.train import train
@@ -44,17 +45,23 @@ scheduled_rebuild = rebuild.with_options(retries=2, retry_delay_seconds=300, on_
 scheduled_train = train.with_options(retries=1, retry_delay_seconds=60, on_failure=[tell], on_crashed=[tell])
 
 
-def serve(source: Path, out: Path, cron: str | None, config: dict[str, Any], train_run: Path | None) -> None:
+def _absolute(place: str) -> str:
+    return place if is_url(place) else str(Path(place).resolve())
+
+
+def serve(source: str, out: str, cron: str | None, config: dict[str, Any], train_run: Path | None) -> None:
     """Serve the rebuild of one data set until interrupted; without cron it runs when asked through Prefect.
 
     Args:
+        source: folder or URL.
+        out: folder or URL of the data set.
         config: nested mapping of schemas.config.Config.
         train_run: folder of runs; each rebuild that made a new version is followed by a training into it.
     """
-    name = out.resolve().name or "dataset"
+    name = Path(_absolute(out)).name or "dataset"
     parameters = {
-        "source": str(source.resolve()),
-        "out": str(out.resolve()),
+        "source": _absolute(source),
+        "out": _absolute(out),
         "config": config,
         "train_run": str(train_run.resolve()) if train_run else None,
         "train_deployment": f"{train.name}/{name}" if train_run else None,

@@ -96,16 +96,20 @@ class Split(StrEnum):
 
 
 Source = Annotated[
-    Path,
+    str,
     typer.Argument(
-        metavar="SOURCE", help="Folder with train/ and test/ in the University-1652 or GeoText-1652 layout."
+        metavar="SOURCE",
+        help="Folder with train/ and test/ in the University-1652 or GeoText-1652 layout, or its URL: s3://…, gs://….",
     ),
 ]
 Dataset = Annotated[
-    Path, typer.Argument(metavar="DATASET", help="A data set, or one version inside it: DATASET/v0002.")
+    str, typer.Argument(metavar="DATASET", help="A data set, or one version inside it: DATASET/v0002. Path or URL.")
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `georefine train` wrote.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+DatasetOut = Annotated[
+    str, typer.Option("--out", help="The data set to add a version to: path or URL (s3://…, gs://…).")
+]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML file; `georefine config` prints every key with its default.")
 ]
@@ -161,6 +165,15 @@ def _flow() -> Iterator[None]:
         yield
 
 
+def _here(dataset: str) -> Path:
+    """What a data set is read from on this machine."""
+    from data.remote import local_dataset
+    from georefine.progress import reporting
+
+    with reporting() as report:
+        return local_dataset(dataset, report)
+
+
 @app.command()
 def demo(
     out: Out = Path("demo"),
@@ -212,7 +225,7 @@ def sample(
 @app.command()
 def rebuild(
     source: Source,
-    out: Out,
+    out: DatasetOut,
     config: ConfigFile = None,
     refiner: RefinerOption = None,
     vllm_url: VllmUrl = None,
@@ -247,16 +260,20 @@ def rebuild(
 
     settings = config_dict(_refining(config, refiner, vllm_url, vllm_python, model))
     if plan:
+        from flows.progress import listening
         from flows.rebuild import plan_rebuild
+        from georefine.progress import reporting
 
-        print("\n".join(plan_rebuild(str(source), str(out), settings, rehash=rehash)))
+        with reporting() as report, listening(report):
+            planned = plan_rebuild(source, out, settings, rehash=rehash)
+        print("\n".join(planned))
         return
     from flows.rebuild import rebuild as run_rebuild
 
     with _flow():
         result = run_rebuild(
-            str(source),
-            str(out),
+            source,
+            out,
             settings,
             runner.value,
             cluster=cluster,
@@ -272,9 +289,12 @@ def rebuild(
 @app.command()
 def verify(dataset: Dataset, as_json: Json = False) -> None:
     """Check every checksum, schema, count, reference and leak between splits; exit 1 and a list when wrong."""
+    from data.remote import as_stored
     from data.verify import verify as check
+    from georefine.progress import reporting
 
-    findings = check(dataset)
+    with reporting() as report, as_stored(dataset, report) as folder:
+        findings = check(folder)
     if as_json:
         _print_json([{"check": f.check, "where": f.where, "problem": f.problem} for f in findings])
     else:
@@ -298,7 +318,7 @@ def inspect(
     from georefine.inspect import show
 
     show(
-        dataset,
+        _here(dataset),
         platform.value if platform else None,
         status.value if status else None,
         number,
@@ -308,7 +328,9 @@ def inspect(
 
 @app.command()
 def review(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set; its newest version is reviewed.")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="A data set; its newest version is reviewed. Path or URL.")
+    ],
     run: Annotated[
         Path | None,
         typer.Option("--run", metavar="RUN", help="A trained run: shows what the model makes of a caption."),
@@ -317,29 +339,39 @@ def review(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")] = 8652,
 ) -> None:
     """Inspect and correct refined captions on a web page; the next rebuild honours every decision."""
+    from data.remote import local_folder
+    from georefine.progress import reporting
     from review.server import serve as run_review
 
-    run_review(dataset, run, host, port)
+    with reporting() as report:
+        folder = local_folder(dataset, report)
+    run_review(folder, run, host, port)
 
 
 @app.command()
 def diff(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set with both versions in it.")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="A data set with both versions in it. Path or URL.")
+    ],
     before: Annotated[str, typer.Argument(metavar="VERSION_A", help="Name of a version, such as v0001.")],
     after: Annotated[str, typer.Argument(metavar="VERSION_B", help="Name of another, such as v0002.")],
     as_json: Json = False,
 ) -> None:
     """Captions that changed between two versions: text, status, new ones, lost ones."""
     from data.diff import changes
+    from data.remote import local_versions
+    from georefine.progress import reporting
 
+    with reporting() as report:
+        folder = local_versions(dataset, (before, after), report)
     if as_json:
         from dataclasses import asdict
 
-        _print_json([{"kind": c.kind, **asdict(c)} for c in changes(dataset, before, after)])
+        _print_json([{"kind": c.kind, **asdict(c)} for c in changes(folder, before, after)])
     else:
         from georefine.show import show_diff
 
-        show_diff(changes(dataset, before, after))
+        show_diff(changes(folder, before, after))
 
 
 @app.command()
@@ -358,7 +390,7 @@ def train(
     from flows.train import train as run_train
 
     with _flow():
-        scores = run_train(str(dataset), str(out), config_dict(settings), device.value, resume)
+        scores = run_train(dataset, str(out), config_dict(settings), device.value, resume)
     from georefine.show import show_scores
 
     show_scores(scores, out)
@@ -374,7 +406,7 @@ def evaluate(
     """Recall@1/5/10 of a trained run, both ways and per platform, in percent."""
     from experts.evaluate import evaluate as score
 
-    scores = score(run, dataset, split.value)
+    scores = score(run, _here(dataset), split.value)
     if as_json:
         _print_json(scores)
     else:
@@ -395,7 +427,7 @@ def search(
     from experts.search import as_json as plain
     from experts.search import search as find
 
-    found = find(run, dataset, text, top)
+    found = find(run, _here(dataset), text, top)
     if as_json:
         _print_json(plain(found))
     else:
@@ -475,7 +507,7 @@ def check_replies() -> None:
 @app.command()
 def serve(
     source: Source,
-    out: Out,
+    out: DatasetOut,
     cron: Annotated[str, typer.Option(help="When to rebuild: minute hour day month weekday.")] = "0 3 * * *",
     config: ConfigFile = None,
     train: Annotated[bool, typer.Option("--train", help="Train after each rebuild that made a new version.")] = False,
@@ -488,7 +520,8 @@ def serve(
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
     from flows.schedule import serve as run_schedule
 
-    runs = out.with_name(out.name + "-runs") if train else None
+    here = Path(Path(out).name if "://" in out else out)  # runs are made on this machine, wherever the data set lies
+    runs = here.with_name(here.name + "-runs") if train else None
     print(f"Rebuilding {source} into {out} at '{cron}'. Ctrl-C ends it.", file=sys.stderr, flush=True)
     run_schedule(source, out, cron, settings, runs)
 

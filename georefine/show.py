@@ -98,7 +98,7 @@ def show_rebuild(result: Mapping[str, Any]) -> None:
     for name in result["removed"]:
         console.print(f"removed version {name}", highlight=False)
     what = "new version" if result["new"] else "nothing changed: still version"
-    where = Path(result["dataset"]) / result["version"]
+    where = f"{result['dataset']}/{result['version']}"  # a folder or a URL
     console.print(
         f"{what} {where} ({result['shards']} shards, {result['reused']} reused)", highlight=False, soft_wrap=True
     )
