@@ -2,7 +2,10 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -35,3 +38,27 @@ def real() -> Path:
 def mini(real: Path) -> Path:
     """A small University-1652 in the official folders, with GeoText annotations."""
     return real / "university1652-mini"
+
+
+@pytest.fixture(scope="session")
+def vision() -> Iterator[None]:
+    """Make timm and transformers importable where torchvision's compiled operators do not fit torch.
+
+    There is no CPU build of torchvision in package registries: with the CPU build of torch the one that pip finds fails
+    at import, for want of two operators that nobody here calls. Declared, they are enough.
+    """
+    library = None  # the operators vanish with it
+    try:
+        import_module("torchvision")
+    except ImportError:
+        pytest.skip("the encoders' packages (timm, torchvision, transformers) are not installed")
+    except RuntimeError:
+        import torch
+
+        declare: Any = torch.library.Library
+        library = declare("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import_module("torchvision")
+    yield
+    del library
