@@ -24,7 +24,8 @@ from schemas.errors import TrainingError
 from schemas.records import PLATFORMS, Split
 
 KS = (1, 5, 10)
-SCORES_AT_ONCE = 8_000_000
+SCORES_AT_ONCE = 16_000_000
+COUNTED_AT_ONCE = 32_000  # stays in the cache, and is too little for torch to split among threads
 Labels = Sequence[Any] | np.ndarray[Any, Any] | Tensor
 
 
@@ -46,17 +47,33 @@ def best_ranks(scores: Tensor, query_buildings: Tensor, gallery_buildings: Tenso
     chunk = max(1, SCORES_AT_ONCE // scores.shape[1])
     for start in range(0, len(scores), chunk):
         part = slice(start, start + chunk)
-        some = scores[part]
-        if bool(some.amax().isnan()):  # one pass, and NaN wins it
-            raise TrainingError("Some scores are NaN: the model is damaged; train it again with a lower learning rate.")
+        some = scores[part].contiguous()
         rows, columns = building_pairs(query_buildings[part], gallery_buildings)
         right = some[rows, columns]
         best = torch.full((len(some),), float("-inf"), dtype=some.dtype, device=some.device)
         best.scatter_reduce_(0, rows, right, "amax")
-        before = (some >= best.unsqueeze(1)).sum(dim=1)
+        before = _not_below(some, best)
         before.index_add_(0, rows, (right >= best[rows]).long(), alpha=-1)
         ranks[part][rows] = before[rows]
     return ranks
+
+
+def _not_below(scores: Tensor, least: Tensor) -> Tensor:
+    """How many scores of each row are at least `least`: float [Q, G], float [Q] -> int64 [Q].
+
+    Raises:
+        TrainingError: a score is NaN.
+    """
+    at_once = COUNTED_AT_ONCE if scores.device.type == "cpu" else scores.numel()
+    size = max(1, at_once // scores.shape[1])
+    counts, highest = [], []
+    flags = torch.empty(size, scores.shape[1], device=scores.device)  # as floats, for sums of bools are slow
+    for some, bound in zip(torch.split(scores, size), torch.split(least.unsqueeze(1), size), strict=True):
+        counts.append(torch.ge(some, bound, out=flags[: len(some)]).sum(dim=1))
+        highest.append(some.amax())
+    if bool(torch.stack(highest).isnan().any()):  # NaN wins a maximum
+        raise TrainingError("Some scores are NaN: the model is damaged; train it again with a lower learning rate.")
+    return torch.cat(counts).long()
 
 
 def recall_of_ranks(ranks: Tensor, present: Tensor, ks: Sequence[int] = KS) -> dict[str, float]:
