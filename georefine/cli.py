@@ -5,10 +5,11 @@ Exit codes: 0 done, 1 the work failed, 2 wrong usage. Errors are one sentence on
 
 import json
 import os
+import select
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
@@ -295,15 +296,17 @@ def verify(dataset: Dataset, as_json: Json = False) -> None:
 
     with reporting() as report, as_stored(dataset, report) as folder:
         findings = check(folder)
-    if as_json:
-        _print_json([{"check": f.check, "where": f.where, "problem": f.problem} for f in findings])
-    else:
-        for finding in findings:
-            print(f"{finding.check}: {finding.where}: {finding.problem}")
-        if not findings:
-            print(f"{dataset}: every check passed.")
-    if findings:
-        raise typer.Exit(1)
+    try:
+        if as_json:
+            _print_json([{"check": f.check, "where": f.where, "problem": f.problem} for f in findings])
+        else:
+            for finding in findings:
+                print(f"{finding.check}: {finding.where}: {finding.problem}")
+            if not findings:
+                print(f"{dataset}: every check passed.")
+    finally:  # also when nobody reads the list to its end
+        if findings:
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -556,29 +559,77 @@ def _fail(error: BaseException, sentence: str, code: int, debug: bool) -> NoRetu
     sys.exit(code)
 
 
+def _everywhere(debug: list[bool]) -> list[Any]:
+    """The options that every command takes: --version, and --debug, which is noted in the list."""
+
+    def show_version(asked: bool) -> None:
+        if asked:
+            print(f"georefine {__version__}")
+            raise typer.Exit
+
+    def note_debug(asked: bool) -> None:
+        debug.extend([True] * asked)
+
+    declared = typer.Typer(add_completion=False)
+
+    @declared.command()
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", is_eager=True, expose_value=False, hidden=True, callback=show_version)
+        ] = False,
+        debug: Annotated[bool, typer.Option("--debug", expose_value=False, hidden=True, callback=note_debug)] = False,
+    ) -> None:
+        """Never called."""
+
+    return [option for option in typer.main.get_command(declared).params if option.name != "help"]
+
+
+def _open_end() -> int | None:
+    """A second descriptor of our output: rich and click put other things in its place when a pipe breaks."""
+    try:
+        return os.dup(sys.stdout.fileno())
+    except (OSError, AttributeError):  # closed, or no file at all
+        return None
+
+
+def _reader_is_gone(output: int | None) -> bool:
+    """Whether nobody reads our output any more, as behind `| head -n 1`."""
+    if output is None:
+        return False
+    watch = select.poll()
+    watch.register(output, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in watch.poll(0))
+
+
+def _end(ended: SystemExit, output: int | None) -> NoReturn:
+    """Leave with the command's exit code; a reader that has seen enough is no failure of a command that is done."""
+    code = 0 if isinstance(ended.__context__, BrokenPipeError) and _reader_is_gone(output) else ended.code
+    with suppress(BrokenPipeError, AttributeError):
+        sys.stdout.flush()
+    if _reader_is_gone(output):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains of what it cannot write on its way out
+    sys.exit(code)
+
+
 def main() -> None:
     """Run the command line: one sentence per error, and the exit code that the design states."""
-    arguments = sys.argv[1:]
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
-    if "--version" in arguments:
-        print(f"georefine {__version__}")
-        return
+    debug: list[bool] = []
+    output = _open_end()
+    command = typer.main.get_command(app)
+    for each in (command, *getattr(command, "commands", {}).values()):
+        each.params += _everywhere(debug)
     try:
-        app(arguments, prog_name="georefine")
+        command(prog_name="georefine")
     except GeorefineError as error:
-        _fail(error, str(error), error.exit_code, debug)
+        _fail(error, str(error), error.exit_code, bool(debug))
     except KeyboardInterrupt as error:
-        _fail(error, INTERRUPTED, 130, debug)
+        _fail(error, INTERRUPTED, 130, bool(debug))
     except SystemExit as error:
         if error.code == 130:  # typer made it of the interrupt
-            _fail(error, INTERRUPTED, 130, debug)
-        raise
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+            _fail(error, INTERRUPTED, 130, bool(debug))
+        _end(error, output)
     except Exception as error:
         sentence = (
             f"{type(error).__name__}: {str(error).strip() or 'no message'}; run it again with --debug for details."
         )
-        _fail(error, sentence.replace("\n", " "), 1, debug)
+        _fail(error, sentence.replace("\n", " "), 1, bool(debug))

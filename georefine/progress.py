@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -49,7 +49,8 @@ def _lines() -> Iterator[Report]:
         now = time.monotonic()
         if done >= total or now - last.get(stage, 0.0) >= SECONDS_BETWEEN_LINES:
             last[stage] = now
-            print(f"{stage} {done}/{total} {message}".rstrip(), file=sys.stderr, flush=True)
+            with suppress(BrokenPipeError):  # that nobody listens shall not stop the work
+                print(f"{stage} {done}/{total} {message}".rstrip(), file=sys.stderr, flush=True)
 
     yield report
 
