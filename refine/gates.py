@@ -18,8 +18,9 @@ from itertools import combinations, groupby, pairwise
 from refine.orientation import contains_orientation
 from refine.places import misplaced
 from refine.registers import Register, english, lexicon, register
-from refine.registers.instances import instances, reversals, swapped
+from refine.registers.instances import holds, instances, reversals, swapped
 from refine.registers.reading import (
+    COLOURED,
     DETERMINERS,
     PREPOSITIONS,
     Mention,
@@ -94,6 +95,12 @@ ENDS = words_of("foot base head top bottom heart core corner corners edge end")
 HALVED = words_of("half semi part partly un non not almost nearly")
 EXCEPTIONS = words_of("but except mostly majority exception bulk")
 GROWN = words_of("planted grass grassy grassed overgrown moss mossy ivy turf lawn")
+# Open ground by any name, and the words of a source that tell of some.
+GROUND = frozenset({"object:bare ground", "object:paving", "object:square", "object:field"})
+SURFACES = words_of(
+    "gravel asphalt tarmac cobble cobbles paved paving bare ground earth soil dirt dust mud sand courtyard yard plaza "
+    "square clearing plot lot site concrete"
+)
 STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
 NTH = {"third": "3", "fourth": "4", "fifth": "5", "sixth": "6"}
 ONE_MORE_IS = re.compile(
@@ -151,14 +158,18 @@ CLAIMS = {
     "ring": "around", "under": "under", "underneath": "under", "beneath": "under", "above": "vertical",
     "atop": "vertical", "over": "vertical", "crown": "vertical", "between": "between", "separate": "between",
     "cross": "crossing", "through": "piercing", "bisect": "crossing", "connect": "joining", "link": "joining",
-    "inside": "enclosing", "within": "enclosing",
+    "inside": "holding", "within": "holding",
 }  # fmt: skip
+# Axes on which "-er" compares with another thing of the scene.
+RELATIVE = words_of("size height width length tone")
+MOVERS = ("object:vehicle", "object:person", "object:bicycle", "object:boat", "object:train", "object:animal")
+AMID = re.compile(r"\b(?:middle|midst|heart|cent(?:re|er)) of (?!(?:the|this) (?:image|picture|scene|photo|view|tile|frame)\b)")
 # What everything below it may be said to be under.
 OVER_ALL = frozenset({"object:roof", "object:sky", "object:cloud", "object:dome", "object:gable", "object:snow"})
-# Words of the class "enclosing" that do not say that one thing goes around another.
-LOOSELY = words_of("has have fitted interspersed")
 # Classes of relation in the source that let a query claim another class.
 ALLOWS = {
+    "around": frozenset({"around", "enclosing"}),
+    "holding": frozenset({"holding", "enclosing"}),
     "between": frozenset({"between", "enclosing"}),
     "vertical": frozenset({"vertical", "upon"}),
     "under": frozenset({"vertical"}),
@@ -409,6 +420,10 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             continue
         if any(_denied_fairly(case, m) for m in mentions) or _stands_for(reading, mentions[0].at, mentions[0].end):
             continue
+        if words in GROWN and "green" in case.source.stems:
+            continue
+        if mentions[0].concept in GROUND and case.source.stems & SURFACES:
+            continue  # gravel before a house is a forecourt
         if not _meant(case.source, words) and not _same_people(case.source, reading, words):
             new.append(words)
     for word, concept in reading.things:
@@ -617,7 +632,7 @@ def _attributes(case: Case, kind: str) -> str:
             if matching and kind == "colour" and _shades_twice(reading, mentions, sources):
                 wrong.append(f"{word} is new")
             elif not matching:
-                implied = word in case.source.tokens or any(m.concept in case.supported for m in mentions)
+                implied = _uncoloured(case.source, word) or any(m.concept in case.supported for m in mentions)
                 if not implied or _replaced(case, reading, mentions[0]):
                     wrong.append(f"{word} is new")
             elif _narrowed(mentions, matching):
@@ -626,6 +641,13 @@ def _attributes(case: Case, kind: str) -> str:
                 of = _list(sorted(_name(h) for h in mentions[0].heads if h != "generic"))
                 wrong.append(f"{word} said of {of}")
     return "; ".join(dict.fromkeys(wrong))
+
+
+def _uncoloured(source: Reading, word: str) -> bool:
+    """Whether the source has the word, and not as the name of a colour: brick of "brick colour"."""
+    found = [at for at, token in enumerate(source.tokens) if token == word]
+    behind = ([t for t in source.tokens[at + 1 : at + 3] if t != "-"][:1] for at in found)
+    return any(not after or after[0] not in COLOURED for after in behind)
 
 
 def _in_between(colour: str) -> bool:
@@ -717,6 +739,9 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
                 yield f"{word} {rest[0]}"
     yield from _widened(source, reading)
     yield from _without_exception(source, reading)
+    for mine, theirs in (("single", "multi"), ("multi", "single")):
+        compounds = re.findall(rf"\b{mine}[- ](\w+)", reading.text.lower())
+        yield from (f"{mine}-{word}" for word in compounds if re.search(rf"\b{theirs}[- ]?{word}", source.text.lower()))
     letters = {w for w in reading.originals if len(w) == 1 and "B" <= w <= "Z" and w != "I"}
     yield from sorted(letters - {w.upper() for w in source.originals if len(w) == 1})
 
@@ -889,7 +914,7 @@ def _names(case: Case) -> str:
 
 def _contradiction(case: Case) -> str:
     wrong = [words for dimension, words in case.swaps if dimension not in ("number", "colour", "material")]
-    wrong += reversals(case.source.text, case.caption.text, alone=False)
+    wrong += reversals(case.source.text, case.caption.text, alone=True)
     source = case.source
     asserted = {m.concept for m in source.of("object")} - source.denied
     for reading in case.texts:
@@ -918,6 +943,8 @@ def _contradiction(case: Case) -> str:
                 _opposed(s.concept, axis, side) for s in turned
             ):
                 continue
+            if axis in RELATIVE and not _comparative(reading.tokens[mention.at]):
+                met = [s for s in met if not _comparative(source.tokens[s.at])]  # bigger than a small one
             if any(_opposed(s.concept, axis, side) for s in met) or any(s.concept == mention.concept for s in turned):
                 wrong.append(f"{reading.tokens[mention.at]} {_list(sorted(map(_name, heads)))}")
         wrong += _antonyms(source, reading)
@@ -1098,11 +1125,13 @@ def _units(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], fr
         if not part.strip():
             continue
         reading = read(part)
-        classes = frozenset(c for t in reading.tokens for s in stems(t) for c in lexicon().relations.get(s, ()))
-        if any("enclosing" in lexicon().relations.get(s, ()) for s in reading.stems - LOOSELY):
-            classes |= {"around"}
+        nouns = {m.at for m in reading.of("object") if not reading.tokens[m.at].endswith("ed")}
+        words = (token for at, token in enumerate(reading.tokens) if at not in nouns)
+        classes = frozenset(c for t in words for s in stems(t) for c in lexicon().relations.get(s, ()))
+        classes |= {"around"} if AMID.search(part) else set()
+        classes |= {"between"} if TWO_SIDES.search(part) else set()
         units.append((reading.objects | (previous if PRONOUN.search(part) else frozenset()), classes))
-        previous = units[-1][0]
+        previous = reading.objects
     return units
 
 
@@ -1124,13 +1153,19 @@ def _false_relation(query: Reading, source: Reading) -> str:
         after = [m.concept for m in named if at < m.at < high][:2]
         if not before or not after or (claim == "under" and OVER_ALL & set(after)):
             continue
+        if token == "over" and at and query.tokens[at - 1].endswith(("ed", "spread", "strewn")):
+            continue  # scattered over
+        pair = ((before[-1],), (after[0],))
+        if claim in ("around", "vertical") and (holds(source.text, *pair) or holds(source.text, *pair[::-1])):
+            continue
+        moves = claim == "crossing" and any(related(before[-1], mover) for mover in MOVERS)
         for stated, classes in _units(source.text, CLAUSE if claim in ("vertical", "under", "around") else SENTENCE):
             ends = all(any(related(end, s) for end in side for s in stated) for side in (before, after))
             if claim == "between":
                 ends = all(any(_same_thing(end, s) for s in stated) for end in (*before[-1:], *after))
             # "The area is ringed by parking" names one end only: the other may be what the area holds.
             ends |= 0 < len(stated) == sum(any(related(end, s) for end in (*before, *after)) for s in stated)
-            if ends and classes & ALLOWS.get(claim, frozenset({claim})):
+            if ends and (moves or classes & ALLOWS.get(claim, frozenset({claim}))):
                 break
         else:
             return f"'{token}' between {_name(before[-1])} and {_name(after[0])} is not in the source"
@@ -1256,7 +1291,9 @@ def _supported(source: Reading) -> frozenset[str]:
     """Every concept the source may be said to name: its own, their broader ones, and its words read loosely."""
     lex = lexicon()
     concepts = {m.concept for m in source.mentions if m.kind in ("object", "material", "colour")}
-    concepts |= {concept for stem in source.stems for _, concept in lex.senses.get(stem, ())}
+    tints = {token for token in source.tokens if not _uncoloured(source, token)}
+    stems_of = source.stems - tints
+    concepts |= {concept for stem in stems_of for _, concept in lex.senses.get(stem, ())}
     if "object:building" in concepts and source.stems & {"tall", "high", "towering"}:
         concepts.add("object:tower")
     wider = {up for concept in concepts for up in lex.broader.get(concept, (concept,))}

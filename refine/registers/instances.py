@@ -30,15 +30,21 @@ Traits = dict[str, frozenset[str]]
 
 _ONE = words_of("one ones")
 _HAS = words_of("with has have having carries carry bears bear under")
-_AROUND = words_of(
-    "surround encircle enclose ring circle frame flank rim encompass border fringe hem line edge skirt envelop"
-)
-_ROUND = words_of("around round")
-_ABOVE = words_of("over above atop")
 _UNDER = words_of("under underneath beneath below")
-_TOPS = words_of("top crown cap surmount overlook overhang shade shelter cover")
+_KINDS = {
+    word: kind
+    for kind, words in (
+        ("around", "surround encircle enclose ring circle frame encompass envelop around round"),
+        ("above", "over above atop under underneath beneath below top crown cap surmount overlook overhang shade cover"),
+        ("across", "across cross traverse bisect intersect through"),
+        ("with", "with has have contain hold"),
+    )
+    for word in words.split()
+}  # fmt: skip
+# Stretches of an image: two words for them may mean one.
+_STRETCHES = words_of("scene view picture image tile side edge margin end part half quarter middle centre center corner")
 _VAGUE = words_of("it them they this that these those which each both all one others rest")
-_REACH = 9
+_REACH = 9  # tokens from "with" to the noun of its phrase
 
 
 @dataclass(frozen=True)
@@ -236,70 +242,101 @@ def relations(text: str) -> tuple[Relation, ...]:
     reading = read(text)
     tokens, found = reading.tokens, []
     for at, word in enumerate(tokens):
-        roots = set(stems(word))
-        if at and tokens[at - 1] in DETERMINERS or "-" in tokens[at + 1 : at + 2]:
+        kind = _KINDS.get(word) or next((_KINDS[root] for root in stems(word) if root in _KINDS), "")
+        if not kind or (at and tokens[at - 1] in DETERMINERS) or tokens[at + 1 : at + 2] == ("-",):
             continue
         passive = tokens[at + 1 : at + 2] == ("by",) and word.endswith("ed")
-        kind = (
-            "around" if roots & (_AROUND | _ROUND) else "above" if roots & (_ABOVE | _UNDER | _TOPS) else ""
-        )
-        if not kind or (roots & (_AROUND | _TOPS) and not passive and word.endswith("ed")):
+        if word.endswith("ed") and not passive:
             continue
         left, right = _before(reading, at), _behind(reading, at + 1 + passive)
-        turned = passive or bool(roots & _UNDER)
+        if word in PREPOSITIONS and left[:1] and left[0].startswith("word:"):
+            left = ()  # they form a ring around it
+        if not left and not right:
+            continue
+        turned = passive or word in _UNDER
         found.append(Relation(kind, right, left) if turned else Relation(kind, left, right))
     return tuple(found)
 
 
 def reversals(source: str, reply: str, *, alone: bool) -> Iterator[str]:
-    """Relations of a reply that the source has the other way round; `alone` ones also where an end has another role.
+    """Relations of a reply that the source has the other way round; `alone` ones also where an end has another partner.
 
-    A text that stands alone (a query) names its ends in full: a thing that the source knows only as surrounded by
-    something else surrounds nothing there.
+    A text that stands alone (a query) names its ends in full: what the source puts around one thing only, or has one
+    thing around it, has no other partner there.
     """
     own = relations(source)
     for said in relations(reply):
         if not said.one or not said.other:
             continue
         same = [r for r in own if r.kind == said.kind]
+        if said.kind == "with" or holds(source, said.one, said.other) or holds(source, said.other, said.one):
+            continue
         if any(_meet(said.one, r.one) and _meet(said.other, r.other) for r in same):
             continue
         sure = [r for r in same if r.one and r.other]
-        name = f"{said.one[0].partition(':')[2]} {said.kind} {said.other[0].partition(':')[2]}"
-        if any(_meet(said.one, r.other) and _meet(said.other, r.one) for r in sure):
-            yield name
-        elif alone and said.kind == "around":
-            inner = [r for r in same if r.other and _meet(said.one, r.other)]
-            if inner and not any(_meet(said.one, r.one) for r in same):
-                yield name
+        turned = said.kind != "across" and any(_meet(said.one, r.other) and _meet(said.other, r.one) for r in sure)
+        inner = said.kind == "around" and any(
+            _meet(said.other, r.other) or (_meet(said.one, r.other) and not any(_meet(said.one, s.one) for s in same))
+            for r in sure
+        )
+        across = said.kind == "across" and any(_meet(said.one, r.one) for r in sure)
+        if turned or (alone and (inner or across)):
+            yield f"{said.one[0].partition(':')[2]} {said.kind} {said.other[0].partition(':')[2]}"
+
+
+def holds(source: str, whole: tuple[str, ...], part: tuple[str, ...]) -> bool:
+    """Whether the source says "whole with part": a track with an infield goes around it, a roof with a lantern below."""
+    found = (r for r in relations(source) if r.kind == "with" and r.one and r.other)
+    return any(_meet(whole, r.one) and _meet(part, r.other) for r in found)
 
 
 def _meet(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether two ends may be one thing; an open end may be anything."""
-    return not one or not other or any(related(a, b) for a in one for b in other)
+    """Whether two ends may be one thing, or a whole and its part; an open end may be anything."""
+    return not one or not other or any(related(a, b) or _part_of(a, b) or _part_of(b, a) for a in one for b in other)
+
+
+def _part_of(part: str, whole: str) -> bool:
+    return part in lexicon().parts | lexicon().body.keys() and related(whole, "object:building")
 
 
 def _before(reading: Reading, at: int) -> tuple[str, ...]:
-    """The thing whose phrase stands right before a verb or preposition; () when it may be another one."""
+    """The things whose phrase stands right before a verb or preposition; () when it may be another one."""
     w = reading.parsed
+    found: tuple[str, ...] = ()
     look = at - 1
-    while look >= 0 and (
-        reading.tokens[look] in BE - {"and", "or", "but", "which", "that", "who"}
-        or w.modifier(look)
-        or reading.tokens[look].endswith("s")
-        and look not in w.noun_at
-    ):
-        look -= 1
-    start = w.noun_at.get(look, look)
-    named = _named(reading, start)
-    if not named:
-        return ()
-    opener = start - 1
-    while opener >= 0 and (w.modifier(opener) or reading.tokens[opener] in DETERMINERS):
-        opener -= 1
-    if opener > 0 and reading.tokens[opener] == "of" and reading.tokens[opener - 1] in lexicon().generic:
-        return named  # a row of trees
-    return () if opener >= 0 and reading.tokens[opener] in PREPOSITIONS | {"and", "or"} else named
+    while look >= 0:
+        while look >= 0 and _between_noun_and_verb(reading, look):
+            look -= 1
+        start = w.noun_at.get(look, look)
+        named = _named(reading, start)
+        if not named:
+            return found
+        found += named
+        opener = start - 1
+        while opener >= 0 and (
+            w.modifier(opener) or reading.tokens[opener] in DETERMINERS or opener in w.nouns or w.names(opener)
+        ):
+            opener -= 1
+        if opener < 0 or reading.tokens[opener] not in PREPOSITIONS | {"and", "or"}:
+            return found
+        if reading.tokens[opener] not in {"of", "and", "with"}:
+            return ()
+        look = opener - 1
+    return found
+
+
+def _between_noun_and_verb(reading: Reading, at: int) -> bool:
+    """Whether the token may stand between a subject and its verb: "lots, which are full of cars, …"."""
+    w, word = reading.parsed, reading.tokens[at]
+    if word in BE - {"and", "or", "but"} | {","}:
+        return True
+    if is_generic(word):  # "a drive loops round"
+        return _verb_form(word) and at - 1 in w.noun_at
+    return at not in w.noun_at and (_verb_form(word) or w.modifier(at))
+
+
+def _verb_form(word: str) -> bool:
+    return word.endswith(("s", "ing", "ed")) and bool(bases(word, "v"))
 
 
 def _named(reading: Reading, at: int) -> tuple[str, ...]:
@@ -308,21 +345,20 @@ def _named(reading: Reading, at: int) -> tuple[str, ...]:
     if at in w.nouns and w.is_object(at):
         return tuple(w.nouns[at])
     word = w.token(at)
-    return (f"word:{next(iter(bases(word, 'n')), word)}",) if word[0].isalpha() and is_generic(word) else ()
+    base = next(iter(bases(word, "n")), word)
+    return (f"word:{base}",) if word[0].isalpha() and is_generic(word) and base not in _STRETCHES else ()
 
 
 def _behind(reading: Reading, at: int) -> tuple[str, ...]:
-    """The thing whose phrase opens at that token; () for a pronoun or a mere stretch."""
+    """The things that follow in the clause from that token on; () when a pronoun or a preposition comes first."""
     w = reading.parsed
-    for look in range(at, min(at + _REACH, len(reading.tokens))):
+    found: tuple[str, ...] = ()
+    for look in range(at, len(reading.tokens)):
         word = reading.tokens[look]
-        if word in BREAKS or word in _VAGUE or word in PREPOSITIONS - {"of"}:
-            return ()
-        if look in w.nouns and w.is_object(look):
-            last = look
-            while w.ends[last] in w.nouns:
-                last = w.ends[last]
-            return tuple(w.nouns[last])
-        if is_generic(word) and w.token(look + 1) != "of" and look + 1 not in w.nouns and not w.modifier(look + 1):
-            return _named(reading, look)
-    return ()
+        if word in BREAKS or (word in _VAGUE and not found) or word in PREPOSITIONS - {"of"}:
+            break
+        if found and (word.endswith("ing") or word in BE - {"and", "or"} or (word == "," and w.token(look + 1) in BE)):
+            break
+        if look in w.nouns and w.is_object(look) or (is_generic(word) and look not in w.noun_at):
+            found += _named(reading, look)
+    return found

@@ -302,7 +302,8 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
             if size == 1 and _stands_up(tokens, at):
                 continue
             behind = [word for word in tokens[ends[size - 1] : ends[size - 1] + 2] if word != "-"][:1]
-            if size == 1 and places[0][0] == "material" and behind and behind[0] in _COLOURED:
+            named = at > 1 and tokens[at - 1] == "of" and tokens[at - 2] in COLOURED  # the colour of brick
+            if size == 1 and places[0][0] == "material" and (named or (behind and behind[0] in COLOURED)):
                 likened = lex.senses.get(f"{words[0]} coloured", (("colour", f"colour:{words[0]}"),))
                 found += [(at, ends[0], *place) for place in likened]  # brick-coloured is no brick
                 at = ends[0]
@@ -688,7 +689,7 @@ def read(text: str) -> Reading:
 
 
 _LIKENESS = frozenset({"like", "shape", "form", "resembling", "as", "outline"})
-_COLOURED = words_of("coloured colored colour color hued toned")
+COLOURED = words_of("coloured colored colour color hued toned")
 _TONES = words_of(
     "tone tones hue hues shade shades tint tints colour color colours colors shape form outline plan size height width "
     "length style design"
