@@ -263,9 +263,10 @@ class Journal:
         journal = cls(path)
         with suppress(OSError):
             for line in path.read_bytes().splitlines():
-                with suppress(ValueError, TypeError, IndexError):
-                    name, *facts = json.loads(line)
-                    journal.known[name] = facts
+                with suppress(ValueError, RecursionError):
+                    match json.loads(line):
+                        case [str(name), *facts]:
+                            journal.known[name] = facts
         return journal
 
     def note(self, name: str, *facts: str | int) -> None:
@@ -332,6 +333,7 @@ def local_source(source: str, work: Path, progress: Progress) -> Path:
     folders = {name.rstrip("/") for name in names if name.endswith("/")}
     empty = {name for name in names - set(wanted) if not name.endswith("/")}
     try:
+        root.mkdir(parents=True, exist_ok=True)
         _remove_others(root, {*wanted, *empty}, folders)
         for name in folders:
             (root / name).mkdir(parents=True, exist_ok=True)
