@@ -1,19 +1,52 @@
-"""Images for a sentence: `python -m experts search RUN DATASET "TEXT" [--top 10] [--json]`."""
+"""Images for a sentence: `python -m experts search RUN DATASET "TEXT" [--top 10] [--json]`.
 
+The fused score is one inner product (model.py), so a gallery is one matrix of fused features. It is made once and kept
+as RUN/gallery/*.arrow, named after the checkpoint and the shards it was made from: whatever changes, it is made again.
+FAISS scores where it is installed, torch elsewhere; both find the same, for close candidates are scored again in double
+precision. Beside three searches and a merge: `python benchmarks/search.py`.
+"""
+
+import hashlib
+import importlib.util
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
+import pyarrow as pa
 import torch
+from torch import Tensor
 
-from data.shards import open_version
-from experts.checkpoint import load_checkpoint
+from data.shards import READ_ERRORS, Version, open_version, sha256_file, write_in_one_step
+from experts.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint
 from experts.device import memory_errors, open_device
 from experts.embed import fused_images, fused_texts, image_features, text_bags, text_features
 from experts.encoders import words
 from experts.examples import load_images
-from schemas.errors import UsageError
+from schemas.errors import DatasetError, TrainingError, UsageError
 from schemas.records import PLATFORMS, Platform, Split
+
+GALLERIES = "gallery"
+GALLERY_FORMAT = 1
+QUERIES_AT_ONCE = 256
+SCORES_AT_ONCE = 16_000_000
+SPARE = 32  # candidates beyond those asked for, to see past the last place
+SLACK = 1e-5  # single precision errs by less on scores of -1..1
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images sorted by id and what they are found by. features: float32 [G, E], fused, on the CPU."""
+
+    ids: tuple[str, ...]
+    buildings: tuple[str, ...]
+    platforms: tuple[Platform, ...]
+    features: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 @dataclass(frozen=True)
@@ -36,6 +69,148 @@ class Found:
     hits: tuple[Hit, ...]
 
 
+def open_gallery(
+    run: Path, checkpoint: Checkpoint, version: Version, split: Split | None, device: torch.device
+) -> Gallery:
+    """The original images of a split (None: of all splits) as `checkpoint`, which is RUN's, sees them.
+
+    Read from RUN/gallery/ where it was made before; else made, and stored there if RUN can be written to.
+
+    Raises:
+        DatasetError: the data set cannot be read. TrainingError: out of memory, or a feature is no number.
+    """
+    of_checkpoint = sha256_file(Path(run) / CHECKPOINT)
+    made_from = {
+        "format": GALLERY_FORMAT,
+        "checkpoint": of_checkpoint,
+        "split": split,
+        "shards": [[shard.path, shard.sha256] for shard in version.shards("images", split=split)],
+        "device": device.type,  # bfloat16 there, float32 here
+    }
+    key = json.dumps(made_from, sort_keys=True).encode()
+    path = Path(run) / GALLERIES / f"{of_checkpoint[:16]}-{hashlib.sha256(key).hexdigest()[:16]}.arrow"
+    stored = _read_gallery(path, key)
+    if stored is not None:
+        return stored
+    gallery = _encode(checkpoint, version, split, device)
+    with suppress(DatasetError, OSError):  # a run that is only to be read is searched all the same
+        _write_gallery(path, key, gallery)
+        for other in path.parent.glob("*.arrow"):
+            if not other.name.startswith(of_checkpoint[:16]):  # of weights that are no more
+                other.unlink()
+    return gallery
+
+
+def _encode(checkpoint: Checkpoint, version: Version, split: Split | None, device: torch.device) -> Gallery:
+    images = load_images(version, split, checkpoint.config.image_size, augmented=False)
+    with memory_errors("encoding the gallery"):
+        features = fused_images(checkpoint.model, image_features(checkpoint.model, images.pixels, device)).cpu()
+    check_finite(features)
+    return Gallery(images.ids, images.buildings, images.platforms, features)
+
+
+def check_finite(features: Tensor) -> None:
+    """Raise TrainingError where a feature is NaN or infinite."""
+    if not bool(features.isfinite().all()):
+        raise TrainingError("Some features are NaN: the model is damaged; train it again with a lower learning rate.")
+
+
+def _write_gallery(path: Path, key: bytes, gallery: Gallery) -> None:
+    values = pa.array(gallery.features.flatten().numpy())
+    columns = {
+        "image_id": pa.array(gallery.ids, pa.string()),
+        "building_id": pa.array(gallery.buildings, pa.string()),
+        "platform": pa.array(gallery.platforms, pa.string()),
+        "feature": pa.FixedSizeListArray.from_arrays(values, gallery.features.shape[1]),
+    }
+    table = pa.table(columns).replace_schema_metadata({"made_from": key})
+
+    def write(file: BinaryIO) -> None:
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+
+    write_in_one_step(path, write)
+
+
+def _read_gallery(path: Path, key: bytes) -> Gallery | None:
+    """What _write_gallery wrote for `key`; None where there is none, or nothing that can be used."""
+    try:
+        with pa.memory_map(str(path)) as file:
+            table = pa.ipc.open_file(file).read_all()
+            if (table.schema.metadata or {}).get(b"made_from") != key:
+                return None
+            width = table.schema.field("feature").type.list_size
+            features = table["feature"].combine_chunks().flatten().to_numpy().reshape(-1, width)
+            ids, buildings, platforms = (tuple(table[name].to_pylist()) for name in table.column_names[:3])
+            # A copy, for the map is not to be written to.
+            return Gallery(ids, buildings, platforms, torch.from_numpy(np.array(features)))
+    except (*READ_ERRORS, AttributeError):
+        return None
+
+
+def nearest(queries: Tensor, features: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    """The rows of `features` with the highest inner product, exactly, best first; equal scores in the order of rows.
+
+    Args:
+        queries: float32 [Q, E]; features: float32 [G, E], on the same device; lengths about 1.
+        top: how many; at least 1.
+
+    Returns:
+        int64 [Q, K] rows and float32 [Q, K] scores, K = min(top, G), on the CPU.
+
+    Raises:
+        TrainingError: a score is NaN.
+    """
+    top = min(top, len(features))
+    rows = torch.zeros(len(queries), top, dtype=torch.int64)
+    scores = torch.zeros(len(queries), top)
+    if top == 0:
+        return rows, scores
+    wider = min(top + SPARE, len(features))
+    chunk = max(
+        1, min(QUERIES_AT_ONCE, SCORES_AT_ONCE // len(features), SCORES_AT_ONCE // features[0].numel() // wider)
+    )
+    for start in range(0, len(queries), chunk):
+        some = queries[start : start + chunk]
+        candidates, rough = _best(some, features, wider)
+        ordered, exact = _in_order(some, features, candidates)
+        # Where the last candidate is as good as the last place, others may be too.
+        unsure = (rough[:, top - 1] - rough[:, -1] <= SLACK) if wider < len(features) else torch.zeros(len(some))
+        for i in unsure.nonzero().flatten().tolist():
+            close = (features @ some[i] >= rough[i, top - 1] - SLACK).nonzero().flatten()
+            again, of_them = _in_order(some[i : i + 1], features, close.unsqueeze(0))
+            ordered[i, :top], exact[i, :top] = again[0, :top], of_them[0, :top]
+        rows[start : start + chunk], scores[start : start + chunk] = ordered[:, :top].cpu(), exact[:, :top].cpu()
+    if bool(scores.isnan().any()):
+        raise TrainingError("Some scores are NaN: the model is damaged; train it again with a lower learning rate.")
+    return rows, scores
+
+
+def _best(queries: Tensor, features: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    """Rows and scores of the best in single precision, best first: int64 [Q, top], float32 [Q, top]."""
+    if features.device.type == "cpu" and importlib.util.find_spec("faiss"):
+        import faiss
+
+        found, at = faiss.knn(queries.numpy(), features.numpy(), top, metric=faiss.METRIC_INNER_PRODUCT)
+        return torch.from_numpy(at), torch.from_numpy(found)
+    scores, rows = (queries @ features.T).topk(top, dim=1)
+    return rows, scores
+
+
+def _in_order(queries: Tensor, features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Candidates int64 [Q, N] by their score in double precision, rounded to single; equal ones by row."""
+    rows = rows.sort(dim=1).values
+    exact = torch.cat(
+        [
+            (features[part].double() * queries.double().unsqueeze(1)).sum(dim=2).float()
+            for part in torch.split(rows, 4096, dim=1)
+        ],
+        dim=1,
+    )
+    exact, order = exact.sort(dim=1, descending=True, stable=True)
+    return rows.gather(1, order), exact
+
+
 def search(
     run: Path, dataset: Path, text: str, top: int = 10, *, split: Split | None = "test", device: str = "cpu"
 ) -> Found:
@@ -52,16 +227,14 @@ def search(
     where = open_device(device)
     checkpoint = load_checkpoint(run, where)
     model = checkpoint.model
-    images = load_images(open_version(dataset), split, checkpoint.config.image_size, augmented=False)
+    gallery = open_gallery(run, checkpoint, open_version(dataset), split, where)
     with memory_errors("searching"), torch.no_grad():
         feature = text_features(model, text_bags(checkpoint.vocabulary, [text]), where)
-        gallery = fused_images(model, image_features(model, images.pixels, where))
-        scores = (gallery @ fused_texts(model, feature)[0]).cpu()
+        rows, scores = nearest(fused_texts(model, feature), gallery.features.to(where), top)
         gate = model.gates(feature)[0].tolist()
-    order = scores.argsort(descending=True, stable=True)[:top].tolist()
     hits = tuple(
-        Hit(rank, float(scores[row]), images.ids[row], images.buildings[row], images.platforms[row])
-        for rank, row in enumerate(order, start=1)
+        Hit(rank, score, gallery.ids[row], gallery.buildings[row], gallery.platforms[row])
+        for rank, (row, score) in enumerate(zip(rows[0].tolist(), scores[0].tolist(), strict=True), start=1)
     )
     return Found(text, dict(zip(PLATFORMS, gate, strict=True)), hits)
 

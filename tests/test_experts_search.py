@@ -1,21 +1,26 @@
 """Search: what it returns, its order, its errors."""
 
 import dataclasses
+import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_experts_examples import write_tiny
 from test_experts_trainer import TINY, quiet
 
 from data.shards import open_version
+from experts import search as module
 from experts.checkpoint import CHECKPOINT, load_checkpoint
 from experts.embed import fused_images, fused_texts, image_features, text_bags, text_features
 from experts.evaluate import evaluate
 from experts.examples import load_images
-from experts.search import as_json, as_lines, search
+from experts.search import GALLERIES, as_json, as_lines, nearest, search
 from experts.trainer import train
-from schemas.errors import TrainingError, UsageError
+from schemas.errors import DatasetError, TrainingError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +92,94 @@ def test_evaluate_reads_a_run(run: Path, dataset: Path) -> None:
     assert scores["queries"] == scores["gallery"] == 12
     assert set(scores["per_platform"]) == {"satellite", "drone", "ground"}
     assert evaluate(run, dataset, "val")["queries"] == 9
+
+
+def refuse(*_: object) -> None:
+    raise DatasetError("no gallery is made here")
+
+
+def galleries(run: Path) -> list[Path]:
+    return sorted((run / GALLERIES).iterdir())
+
+
+def test_the_gallery_is_made_once_for_a_checkpoint_and_its_shards(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(GALLERIES)))
+    first = search(mine, dataset, "a red roof")
+    search(mine, dataset, "a red roof", split="val")
+    (test, val) = sorted(galleries(mine), key=lambda path: path.stat().st_mtime_ns)
+    monkeypatch.setattr(module, "_encode", refuse)
+    assert search(mine, dataset, "a red roof") == first
+    with pytest.raises(DatasetError, match="no gallery"):
+        search(mine, dataset, "a red roof", split=None)
+    test.write_bytes(test.read_bytes()[:100])  # torn
+    with pytest.raises(DatasetError, match="no gallery"):
+        search(mine, dataset, "a red roof")
+    monkeypatch.undo()
+    val.rename(test)  # of another split
+    assert search(mine, dataset, "a red roof") == first
+    values = torch.load(mine / CHECKPOINT, weights_only=True)
+    values["weights"] = {name: value * 2 for name, value in values["weights"].items()}
+    torch.save(values, mine / CHECKPOINT)
+    assert search(mine, dataset, "a red roof").hits[0].score != first.hits[0].score
+    assert galleries(mine) != [test]
+    assert len(galleries(mine)) == 1
+
+
+def test_equal_galleries_are_equal_files(run: Path, dataset: Path, tmp_path: Path) -> None:
+    copies = [Path(shutil.copytree(run, tmp_path / name, ignore=shutil.ignore_patterns(GALLERIES))) for name in "ab"]
+    for copy in copies:
+        search(copy, dataset, "a red roof")
+    (a,), (b,) = map(galleries, copies)
+    assert (a.name, a.read_bytes()) == (b.name, b.read_bytes())
+
+
+def test_a_run_that_cannot_be_written_to_is_searched_all_the_same(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(GALLERIES)))
+    monkeypatch.setattr(module, "write_in_one_step", refuse)
+    assert len(search(mine, dataset, "a red roof").hits) == 10
+    assert not (mine / GALLERIES).exists()
+
+
+VALUES = st.sampled_from([-1.0, 0.0, 0.5, 1.0])  # few, so that scores are often equal
+
+
+@settings(deadline=None)
+@given(st.data(), st.integers(1, 12), st.integers(0, 3), st.booleans())
+def test_nearest_is_sorting_every_score(data: st.DataObject, top: int, spare: int, with_faiss: bool) -> None:
+    def vectors(most: int) -> torch.Tensor:
+        rows = data.draw(st.lists(st.tuples(VALUES, VALUES, VALUES), max_size=most))
+        return torch.tensor(rows, dtype=torch.float32).reshape(-1, 3)
+
+    queries, features = vectors(4), vectors(9)
+    here = with_faiss and importlib.util.find_spec("faiss") is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SPARE", spare)
+        patch.setattr(importlib.util, "find_spec", lambda name: here or None)
+        rows, scores = nearest(queries, features, top)
+    assert rows.shape == scores.shape == (len(queries), min(top, len(features)))
+    for query, found, of_them in zip(queries, rows.tolist(), scores.tolist(), strict=True):
+        every = [(-float(query @ feature), row) for row, feature in enumerate(features)]
+        assert [(-score, row) for score, row in zip(of_them, found, strict=True)] == sorted(every)[:top]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 50))
+def test_many_queries_at_once_find_what_each_finds_alone(seed: int, top: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    queries, features = (torch.nn.functional.normalize(torch.randn(n, 24, generator=generator)) for n in (300, 200))
+    rows, scores = nearest(queries, features, top)
+    for i in (0, 255, 256, 299):
+        alone, of_them = nearest(queries[i : i + 1], features, top)
+        assert torch.equal(rows[i], alone[0])
+        assert torch.equal(scores[i], of_them[0])
+
+
+def test_scores_that_are_no_numbers_are_an_error() -> None:
+    with pytest.raises(TrainingError, match="NaN"):
+        nearest(torch.full((1, 2), float("nan")), torch.ones(3, 2), 2)
+    with pytest.raises(TrainingError, match="NaN"):
+        module.check_finite(torch.tensor([[0.0, float("inf")]]))
