@@ -146,7 +146,10 @@ class Remote:
             build = self.folder / WORK / FETCHED / name
             text = self.store.read(f"{name}/{MANIFEST}")
             where = f"{self.store.url}/{name}/{MANIFEST}"
-            files = _files(Manifest.from_json(text.decode("utf-8", "replace"), where), where)
+            try:
+                files = _files(Manifest.from_json(text.decode("utf-8", "replace"), where), where)
+            except RecursionError as error:
+                raise DatasetError(f"{where} is not a manifest of georefine: rebuild the data set.") from error
             self._download(name, build, files, objects, progress)
             atomic_write(build / MANIFEST, text)
             try:
@@ -522,8 +525,10 @@ def _files(manifest: Manifest, where: str) -> list[_File]:
         DatasetError: one of them stands outside the version.
     """
     for shard in manifest.shards:
-        if not is_inside(shard.path):
+        if not isinstance(shard.path, str) or not is_inside(shard.path):
             raise DatasetError(f"{where} names a shard outside the version ({shard.path!r}).")
+        if not isinstance(shard.bytes, int) or not isinstance(shard.sha256, str):
+            raise DatasetError(f"{where} describes {shard.path} with values of wrong types: rebuild the data set.")
     return [_File(shard.path, shard.bytes, shard.sha256) for shard in manifest.shards]
 
 
