@@ -2,8 +2,9 @@
 
 Run: python benchmarks/shards.py [--rows 20000] [--kilobytes 40] [--rounds 2]
 The same JPEG files and captions go through all of them, round by round, in one process and in one per core; every one
-reads the files, finds width, height and SHA-256, and writes the same columns. Ours also decodes every picture, refuses
-what it cannot trust, writes in one step with fsync, and reads back a checksum. Prints a table, then one JSON line.
+reads the files, finds width, height and SHA-256, and writes the same columns. Ours also reads the files a first time,
+for the shard's key, refuses pictures that are not whole, writes in one step with fsync, and makes a checksum of the
+shard. Prints a table, then one JSON line.
 """
 
 import argparse
@@ -29,8 +30,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from data.hashes import FileHash, Hashes
+from data.spill import Rows
 from flows.jobs import ShardJob
-from flows.steps import build_shard
+from flows.steps import make_shard
 from schemas.config import Config
 from schemas.records import SourceCaption, SourceImage
 from schemas.tables import CAPTIONS, IMAGES
@@ -130,20 +133,15 @@ def peer(folder: Path, number: int, part: Sequence[SourceImage], out: Path) -> N
 
 
 def ours(folder: Path, number: int, part: Sequence[SourceImage], out: Path) -> None:
-    """A step of a rebuild; the files are hashed first, as the plan does."""
-    job = ShardJob(
-        source=str(folder),
-        work=str(out),
-        split="test",
-        platform="drone",
-        part=number,
-        images=tuple(part),
-        captions=tuple(SourceCaption(image.path, 0, TEXT, "test.json", 0) for image in part),
-        regions=(),
-        config=Config(),
-        digests={i.path: hashlib.sha256((folder / i.path).read_bytes()).hexdigest() for i in part},
-    )
-    build_shard(job, f"key{number}")
+    """What a rebuild does of a shard's rows: hash the files, which gives the key; then the shard's steps."""
+    found = Hashes().of_all(folder / image.path for image in part)
+    digests = {
+        image.path: digest for image, (_, digest) in zip(part, found, strict=True) if isinstance(digest, FileHash)
+    }
+    captions = tuple(SourceCaption(image.path, 0, TEXT, "test.json", 0) for image in part)
+    buildings = tuple(sorted({image.building_id for image in part}))
+    job = ShardJob(str(folder), str(out), "test", "drone", number, buildings, Config())
+    make_shard(job, Rows(tuple(part), captions, (), digests), f"key{number}")
 
 
 Way = Callable[[Path, int, Sequence[SourceImage], Path], None]

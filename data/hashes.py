@@ -15,7 +15,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from data.shards import sha256_file
@@ -24,15 +25,31 @@ from data.shards import sha256_file
 SETTLED = 2_000_000_000  # nanoseconds; file systems exist whose clocks tick in whole and even seconds
 BUSY_SECONDS = 0.5  # whoever looks into the memory of a running rebuild shall not hold it up
 
+KEPT_BACK = 10_000  # files learnt before they are written
+PIECE = 512  # files looked at together, those to be read by several threads
+
 Mark = tuple[int, int, int]  # size, modification time in nanoseconds, inode
 
 
-@dataclass
-class Hashes:
-    """What is known of files: path -> (mark, SHA-256)."""
+@dataclass(frozen=True, slots=True)
+class FileHash:
+    """SHA-256 of a file, hexadecimal, and the mark that it had; None: so young that it may change and keep its mark."""
 
-    known: dict[str, tuple[Mark, str]] = field(default_factory=dict)
-    learnt: dict[str, tuple[Mark, str]] = field(default_factory=dict)
+    sha256: str
+    mark: Mark | None
+
+
+class Hashes:
+    """What is known of files, in SQLite on disk, so that memory does not grow with their number.
+
+    Attributes:
+        learnt: what is not on disk yet: path -> (mark, SHA-256).
+    """
+
+    def __init__(self, memory: Path | None = None) -> None:
+        self._path = memory
+        self._memory = memory and _opened(memory)
+        self.learnt: dict[str, tuple[Mark, str]] = {}
 
     def of(self, path: Path) -> str:
         """SHA-256 of the file's content, hexadecimal; read only if the file is not the one that is remembered.
@@ -41,48 +58,90 @@ class Hashes:
             OSError: the file cannot be read.
         """
         status = path.stat()
-        mark = _mark(status)
-        known = self.known.get(str(path))
-        if known and known[0] == mark:
-            return known[1]
-        now = time.time_ns()
-        digest = sha256_file(path)
-        if now - status.st_mtime_ns > SETTLED:
-            self.learnt[str(path)] = self.known[str(path)] = (mark, digest)
-        return digest
+        return (self._known(path, status) or self._learnt(path, status, *_read(path))).sha256
 
-    def of_all(self, paths: Iterable[Path]) -> Iterator[tuple[Path, str | OSError]]:
+    def of_all(self, paths: Iterable[Path]) -> Iterator[tuple[Path, FileHash | OSError]]:
         """The hash of every file, or why it cannot be read, in the order given; read by several threads."""
 
-        def one(path: Path) -> str | OSError:
+        def read(path: Path) -> tuple[str, int] | OSError:
             try:
-                return self.of(path)
+                return _read(path)
             except OSError as error:
                 return error
 
-        listed = list(paths)
+        waiting = iter(paths)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            yield from zip(listed, pool.map(one, listed, chunksize=64), strict=True)
+            while piece := list(islice(waiting, PIECE)):
+                found: dict[Path, FileHash | OSError] = {}
+                unknown: dict[Path, os.stat_result] = {}
+                for path in piece:
+                    try:
+                        status = path.stat()
+                    except OSError as error:
+                        found[path] = error
+                        continue
+                    if known := self._known(path, status):
+                        found[path] = known
+                    else:
+                        unknown[path] = status
+                for path, now in zip(unknown, pool.map(read, unknown, chunksize=8), strict=True):
+                    found[path] = now if isinstance(now, OSError) else self._learnt(path, unknown[path], *now)
+                yield from ((path, found[path]) for path in piece)
 
     def learn(self, path: Path, digest: str) -> None:
         """Remember a file that we have just written ourselves, and that nobody else writes."""
         with suppress(OSError):
-            self.learnt[str(path)] = self.known[str(path)] = (_mark(path.stat()), digest)
+            self._keep(path, mark_of(path.stat()), digest)
+
+    def save(self) -> None:
+        """Write what was learnt; a memory that cannot be written costs time in the next run, and nothing else."""
+        if self._path and self.learnt:
+            if self._memory:
+                self._memory.close()  # it may be damaged, and is made anew then
+            _save(self._path, self.learnt)
+            self._memory = _opened(self._path)
+        self.learnt.clear()
+
+    def _known(self, path: Path, status: os.stat_result) -> FileHash | None:
+        mark = mark_of(status)
+        known = self.learnt.get(str(path)) or (self._memory and _remembered(self._memory, str(path)))
+        return FileHash(known[1], mark) if known and known[0] == mark else None
+
+    def _learnt(self, path: Path, status: os.stat_result, digest: str, when: int) -> FileHash:
+        """Of a file that was read at a time (nanoseconds since 1970) after its status was taken."""
+        if when - status.st_mtime_ns <= SETTLED:
+            return FileHash(digest, None)
+        self._keep(path, mark_of(status), digest)
+        return FileHash(digest, mark_of(status))
+
+    def _keep(self, path: Path, mark: Mark, digest: str) -> None:
+        self.learnt[str(path)] = mark, digest
+        if len(self.learnt) >= KEPT_BACK:
+            self.save()
 
 
-def _mark(status: os.stat_result) -> Mark:
+def _read(path: Path) -> tuple[str, int]:
+    """SHA-256 of a file and when reading began."""
+    now = time.time_ns()
+    return sha256_file(path), now
+
+
+def mark_of(status: os.stat_result) -> Mark:
+    """By what a file is told from what it was."""
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 @contextmanager
 def remembered(path: Path, *, rehash: bool = False) -> Iterator[Hashes]:
-    """The hashes of earlier runs; what is learnt inside is added to the file at the end, also after an error."""
-    hashes = Hashes({} if rehash else _load(path))
+    """The hashes of earlier runs; what is learnt inside is added to the file, also after an error."""
+    if rehash:
+        with suppress(OSError):
+            path.unlink()
+    hashes = Hashes(path)
     try:
         yield hashes
     finally:
-        if hashes.learnt:
-            _save(path, hashes.learnt)
+        hashes.save()
 
 
 # As text, because an inode may exceed SQLite's integers; the path as bytes, because it may be no Unicode.
@@ -94,22 +153,26 @@ def _row(path: str, mark: Mark, digest: str) -> Row:
     return name, stamp, digest, zlib.crc32(b"\0".join([name, stamp.encode(), digest.encode()]))
 
 
-def _load(path: Path) -> dict[str, tuple[Mark, str]]:
-    known: dict[str, tuple[Mark, str]] = {}
-    if not os.access(path, os.R_OK):
-        return known
-    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as memory:
-        for row in memory.execute("SELECT path, mark, sha256, crc FROM files"):
-            with suppress(ValueError, TypeError, AttributeError):  # a damaged row
-                size, when, inode = map(int, row[1].split())
-                name = os.fsdecode(row[0])
-                if _row(name, (size, when, inode), row[2]) == row:
-                    known[name] = (size, when, inode), row[2]
-    return known
+def _opened(path: Path) -> sqlite3.Connection | None:
+    """The memory for reading; None where there is none."""
+    if os.access(path, os.R_OK):
+        with suppress(sqlite3.Error):
+            return sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+    return None
+
+
+def _remembered(memory: sqlite3.Connection, path: str) -> tuple[Mark, str] | None:
+    with suppress(sqlite3.Error, ValueError, TypeError, AttributeError):  # a damaged memory, or a damaged row
+        found = memory.execute("SELECT path, mark, sha256, crc FROM files WHERE path = ?", (os.fsencode(path),))
+        for row in found.fetchall():
+            size, when, inode = map(int, row[1].split())
+            if _row(path, (size, when, inode), row[2]) == row:
+                return (size, when, inode), row[2]
+    return None
 
 
 def _save(path: Path, learnt: dict[str, tuple[Mark, str]]) -> None:
-    """Add rows; a memory that cannot be written costs time in the next run, and nothing else."""
+    """Add rows, if that can be."""
     rows = [_row(name, mark, digest) for name, (mark, digest) in learnt.items()]
     for _ in range(2):
         try:

@@ -6,15 +6,16 @@ flat GeoText folders (`train/0839/image-43.jpeg`) may stand side by side. The bu
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from schemas.config import PartitionConfig
-from schemas.records import PLATFORMS, Platform, Role, SourceImage, Split
+from schemas.records import PLATFORMS, Platform, Role, Split
 
 PARTS = ("train", "test")
+
+Counts = Callable[[], Mapping[tuple[Role, Platform], tuple[int, int, int]]]
 
 # Images per folder: Zheng et al., University-1652 (ACM MM 2020), table 1; google is its extra training set.
 UNIVERSITY_1652 = {
@@ -111,15 +112,12 @@ def _flat_platform(building: str, name: str, config: PartitionConfig) -> Platfor
     return None
 
 
-def differences(
-    images: Iterable[SourceImage], captions: Counter[str], regions: Counter[str], config: PartitionConfig
-) -> list[str]:
+def differences(folders: Mapping[str, int], counts: Counts, config: PartitionConfig) -> list[str]:
     """How a source differs from the official table that the config names, one sentence each.
 
     Args:
-        images: the accepted images.
-        captions: accepted captions per image_id.
-        regions: accepted region sentences per image_id.
+        folders: the two folders that a path begins with, such as train/drone -> accepted images.
+        counts: gives role and platform -> images, captions and region sentences accepted.
     """
     notes: list[str] = []
 
@@ -128,29 +126,26 @@ def differences(
             notes.append(f"{where}: {found:,} {what}, {config.official_counts} has {official:,}.")
 
     if config.official_counts == "university-1652":
-        per_folder = Counter("/".join(image.path.split("/")[:2]) for image in images)
         for folder, official in UNIVERSITY_1652.items():
-            compare(folder, "images", per_folder[folder], official)
+            compare(folder, "images", folders.get(folder, 0), official)
     elif config.official_counts == "geotext-1652":
-        found: dict[str, Counter[str]] = {key: Counter() for key in GEOTEXT_1652}
-        for image in images:
-            counts = found.get(f"{image.role}/{image.platform}")
-            if counts is not None:
-                counts["images"] += 1
-                counts["captions"] += captions[image.path]
-                counts["region sentences"] += regions[image.path]
+        accepted = {f"{role}/{platform}": numbers for (role, platform), numbers in counts().items()}
         for key, table in GEOTEXT_1652.items():
-            for what, official in zip(("images", "captions", "region sentences"), table, strict=True):
-                compare(key, what, found[key][what], official)
+            numbers = accepted.get(key, (0, 0, 0))
+            for what, found, official in zip(("images", "captions", "region sentences"), numbers, table, strict=True):
+                compare(key, what, found, official)
     return notes
 
 
-def gaps(images: Iterable[SourceImage]) -> list[str]:
-    """What a reader of the source should know: buildings that a platform lacks, buildings in train and in test."""
+def gaps(found: Mapping[tuple[Split, Platform], Iterable[str]]) -> list[str]:
+    """What a reader of the source should know: buildings that a platform lacks, buildings in train and in test.
+
+    Args:
+        found: the buildings of every split and platform.
+    """
     buildings: dict[tuple[str, Platform], set[str]] = {}
-    for image in images:
-        part = "test" if image.split == "test" else "train"
-        buildings.setdefault((part, image.platform), set()).add(image.building_id)
+    for (split, platform), ids in found.items():
+        buildings.setdefault(("test" if split == "test" else "train", platform), set()).update(ids)
     notes = []
     whole = {part: set().union(*(ids for (p, _), ids in buildings.items() if p == part)) for part in PARTS}
     for part in PARTS:

@@ -1,6 +1,10 @@
 """Read a source folder in the layout of University-1652 / GeoText-1652 without decoding an image.
 
-    source = read_source(Path("University-Release"), config.partition)
+    with spilled(work / SPILL) as spill:
+        source = read_source(Path("University-Release"), config.partition, spill)
+
+What it holds goes to a file as it is read (data/spill.py), annotations one record at a time, so that memory does not
+grow with the source.
 
 Nothing is lost quietly. Per table, rows read equal rows accepted plus rows rejected, where a row is
 
@@ -21,17 +25,19 @@ import json
 import math
 import os
 import posixpath
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from data.partition import PARTS, differences, gaps, place_of
+from data.spill import Spill, open_spill
 from schemas.config import PartitionConfig
 from schemas.errors import SourceError
-from schemas.records import TABLES, Box, Reject, SourceCaption, SourceImage, SourceRegion, Table
+from schemas.records import TABLES, Box, Platform, Reject, SourceCaption, SourceImage, SourceRegion, Split, Table
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp")
 SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini", ".gitkeep", ".directory")
@@ -41,29 +47,55 @@ ROUNDING = 1e-3  # of a coordinate outside 0..1; moved to 0 or 1
 OVERHANG = 2e-2  # of an edge outside the image; kept
 
 
+SHOWN = 200  # characters of a value that a reject shows
+CHUNK = 1 << 20  # characters of an annotation file read at once
+CUT = 12  # characters at the end of a chunk that may be part of a number, a literal or an escape
+_BLANK = re.compile(r"[ \t\n\r]*")
+
+
 @dataclass(frozen=True)
 class Source:
-    """What a source folder holds. All tuples are sorted; equal folders give equal sources.
+    """What a source folder holds. Equal folders give equal sources.
 
     Attributes:
-        images: accepted, sorted by path.
-        captions: accepted, sorted by image and ordinal.
-        regions: accepted, sorted by image and ordinal.
-        rejects: every row refused, in the order of TABLES, then by source and row.
+        spill: the rows.
         ignored: file or folder relative to the source -> why it is no data.
         read: rows read per table; len(accepted) + rejected.
-        buildings: the buildings of accepted images.
+        refused: rows refused per table.
+        buildings: the buildings of accepted images of every split and platform, sorted.
         notes: differences from the official counts, gaps and leaks, one sentence each.
+        fingerprint: {"sha256": of names and sizes of the images and of all rows as they were read, "files": n,
+            "bytes": n, "ignored": {path: why}}.
     """
 
-    images: tuple[SourceImage, ...]
-    captions: tuple[SourceCaption, ...]
-    regions: tuple[SourceRegion, ...]
-    rejects: tuple[Reject, ...]
+    spill: Spill = field(compare=False)
     ignored: dict[str, str]
     read: dict[Table, int]
-    buildings: tuple[str, ...]
+    refused: dict[Table, int]
+    buildings: dict[tuple[Split, Platform], list[str]]
     notes: tuple[str, ...]
+    fingerprint: dict[str, Any]
+
+    # All rows at once are for looking at a source; a rebuild asks the spill for the rows of one shard.
+    @property
+    def images(self) -> tuple[SourceImage, ...]:
+        """Accepted, sorted by path."""
+        return tuple(self.spill.every_image())
+
+    @property
+    def captions(self) -> tuple[SourceCaption, ...]:
+        """Accepted, sorted by image and ordinal."""
+        return tuple(self.spill.every_caption())
+
+    @property
+    def regions(self) -> tuple[SourceRegion, ...]:
+        """Accepted, sorted by image and ordinal."""
+        return tuple(self.spill.every_region())
+
+    @property
+    def rejects(self) -> tuple[Reject, ...]:
+        """Every row refused, in the order of TABLES, then by source and row."""
+        return tuple(self.spill.every_reject())
 
 
 class _RowError(Exception):
@@ -80,30 +112,21 @@ class _Reading:
 
     root: Path
     config: PartitionConfig
-    images: dict[str, SourceImage] = field(default_factory=dict)
-    refused_images: dict[str, str] = field(default_factory=dict)
-    captions: list[SourceCaption] = field(default_factory=list)
-    regions: list[SourceRegion] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
+    spill: Spill
     ignored: dict[str, str] = field(default_factory=dict)
     read: Counter[Table] = field(default_factory=Counter)
-    ordinals: Counter[tuple[Table, str]] = field(default_factory=Counter)
-    seen: set[tuple[str, str, Box | None]] = field(default_factory=set)
+    folders: Counter[str] = field(default_factory=Counter)  # train/drone, or a flat building -> accepted images
 
     def refuse(self, table: Table, source: str, row: int, why: _RowError) -> None:
-        self.rejects.append(Reject(table, printable(source, 1000), row, why.field, why.reason, why.detail))
+        self.spill.add_reject(Reject(table, printable(source, 1000), row, why.field, why.reason, why.detail))
 
     def refuse_image(self, path: str, reason: str, detail: object = "") -> None:
         self.read["images"] += 1
-        self.refused_images[path] = reason
+        self.spill.refuse_image(path, reason)
         self.refuse("images", path, 0, _RowError("path", reason, detail))
 
-    def next_ordinal(self, table: Table, image_id: str) -> int:
-        self.ordinals[table, image_id] += 1
-        return self.ordinals[table, image_id] - 1
 
-
-def printable(value: object, longest: int = 200) -> str:
+def printable(value: object, longest: int = SHOWN) -> str:
     """A value as text that UTF-8 can store, at most `longest` characters (plus the sign that it was cut)."""
     try:
         text = value if isinstance(value, str) else repr(value)
@@ -123,15 +146,18 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def read_source(source: Path, config: PartitionConfig) -> Source:
+def read_source(source: Path, config: PartitionConfig, spill: Spill | None = None) -> Source:
     """Read the names of all images and all annotations of a source folder.
+
+    Args:
+        spill: an empty one, where the rows go; None: one of their own, in the system's temporary folder.
 
     Raises:
         SourceError: it is missing, empty, without the expected folders, or holds no image that can be placed.
     """
     root = Path(source)
     names = _check_layout(root)
-    reading = _Reading(Path(os.path.realpath(root)), config)
+    reading = _Reading(Path(os.path.realpath(root)), config, spill or open_spill(None))
     annotations = [name for name in names if name.lower().endswith(".json")]
     for name in sorted(set(names) - set(annotations) - set(PARTS)):
         reading.ignored[name] = "not train, test or an annotation file"
@@ -140,15 +166,17 @@ def read_source(source: Path, config: PartitionConfig) -> Source:
             annotations.append(path)
         else:
             _read_image_file(reading, path)
-    for name in sorted(annotations):
-        _read_annotations(reading, name)
-    if not reading.images:
-        refused = f"; {len(reading.refused_images):,} files were refused" if reading.refused_images else ""
-        first = next((f" ({r.source}: {r.reason})" for r in reading.rejects if r.table == "images"), "")
+    reading.spill.images_are_in()
+    if not reading.folders:
+        files = reading.spill.refused["images"]
+        refused = f"; {files:,} files were refused" if files else ""
+        first = next((f" ({r.source}: {r.reason})" for r in reading.spill.every_reject()), "")
         raise SourceError(
             f"{source} holds no image that can be placed{refused}{first}: expected files like "
             "train/drone/0839/image-01.jpeg or train/0839/image-01.jpeg."
         )
+    for name in sorted(annotations):
+        _read_annotations(reading, name)
     return _finish(reading)
 
 
@@ -256,69 +284,136 @@ def _read_image_file(reading: _Reading, path: str) -> None:
             reading.refuse_image(path, "unreadable", "not a regular file")
             return
         reading.read["images"] += 1
-        reading.images[path] = SourceImage(
-            path, place.building_id, place.platform, place.split, place.role, found.st_size
+        reading.folders["/".join(path.split("/")[:2])] += 1
+        reading.spill.add_image(
+            SourceImage(path, place.building_id, place.platform, place.split, place.role, found.st_size)
         )
 
 
 def _read_annotations(reading: _Reading, name: str) -> None:
-    """Read one annotation file: a list of records, or nested lists of them."""
-    records, why = _load(reading, name)
-    if why is not None:
-        if why.reason == "no_annotation":
-            reading.ignored[printable(name, 1000)] = why.detail
-        else:
+    """Read one annotation file: a list of records, or nested lists of them. A file that breaks off gives no row."""
+    official = posixpath.basename(name).lower() in ("train.json", "test.json")
+    read = reading.read.copy()
+    try:
+        with reading.spill.all_or_nothing():
+            is_annotation = official
+            for row, record in enumerate(_records(reading, name)):
+                is_annotation = is_annotation or _is_record(record)
+                _read_record(reading, name, row, record)
+            if not is_annotation:
+                raise _RowError("", "no_list_of_records", "JSON, but no list of records with image and caption")
+    except _RowError as why:
+        reading.read = read
+        if official or why.reason not in ("not_a_list", "no_list_of_records"):
             reading.read["captions"] += 1
             reading.refuse("captions", name, 0, why)
-        return
-    row = -1
-    stack = [iter(records)]
-    while stack:
-        for record in stack[-1]:
-            if isinstance(record, list):
-                stack.append(iter(record))
-                break
-            row += 1
-            _read_record(reading, name, row, record)
         else:
-            stack.pop()
+            reading.ignored[printable(name, 1000)] = "JSON, but no list of records with image and caption"
 
 
-def _load(reading: _Reading, name: str) -> tuple[list[Any], _RowError | None]:
+def _records(reading: _Reading, name: str) -> Iterator[Any]:
+    """The records of an annotation file, one at a time, those of a nested list in its place.
+
+    Raises:
+        _RowError: it cannot be read to its end.
+    """
     path = reading.root / name
     if not _inside(os.path.realpath(path), reading.root):
-        return [], _RowError("", "outside", f"leads to {os.path.realpath(path)}")
+        raise _RowError("", "outside", f"leads to {os.path.realpath(path)}")
     try:
         if not path.is_file():
-            return [], _RowError("", "unreadable", "not a file")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+            raise _RowError("", "unreadable", "not a file")
+        with path.open(encoding="utf-8-sig") as file:
+            yield from _items_of(_Text(file))
     except (OSError, ValueError, RecursionError, MemoryError) as error:
-        return [], _RowError("", "unreadable", str(error) or type(error).__name__)
-    official = posixpath.basename(name).lower() in ("train.json", "test.json")
-    if isinstance(content, list) and (official or _has_record(content)):
-        return content, None
-    if official:
-        return [], _RowError("", "not_a_list", f"the file holds a {type(content).__name__}, not a list of records")
-    return [], _RowError("", "no_annotation", "JSON, but no list of records with image and caption")
+        raise _RowError("", "unreadable", str(error) or type(error).__name__) from error
 
 
-def _has_record(content: list[Any]) -> bool:
-    """Whether any record below looks like GeoText's."""
-    stack = [iter(content)]
-    while stack:
-        for item in stack[-1]:
-            if isinstance(item, list):
-                stack.append(iter(item))
-                break
-            if (
-                isinstance(item, dict)
-                and ("image" in item or "image_id" in item)
-                and {"caption", "sentences"} & set(item)
-            ):
-                return True
+@dataclass
+class _Text:
+    """A JSON text read in chunks: `at` is the next character of `chunk`, which begins at `start` of the file."""
+
+    file: TextIO
+    chunk: str = ""
+    at: int = 0
+    start: int = 0
+    is_whole: bool = False  # the chunk reaches to the end of the file
+
+    def more(self) -> None:
+        rest = self.chunk[self.at :]
+        read = self.file.read(max(CHUNK, len(rest)))
+        self.start += self.at
+        self.chunk, self.at, self.is_whole = rest + read, 0, not read
+
+    def sign(self) -> str:
+        """The next character that is not blank; empty at the end of the file."""
+        while True:
+            blank = _BLANK.match(self.chunk, self.at)
+            self.at = blank.end() if blank else self.at
+            if self.at < len(self.chunk):
+                return self.chunk[self.at]
+            if self.is_whole:
+                return ""
+            self.more()
+
+    def value(self) -> Any:
+        """The JSON value that begins here."""
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self.chunk, self.at)
+            except json.JSONDecodeError as error:
+                cut = error.msg.startswith("Unterminated string") or error.pos > len(self.chunk) - CUT
+                if self.is_whole or not cut:
+                    raise ValueError(f"{error.msg} at character {self.start + error.pos:,}") from error
+            else:
+                if self.is_whole or end <= len(self.chunk) - CUT:
+                    self.at = end
+                    return value
+            self.more()
+
+
+_DECODER = json.JSONDecoder()
+
+
+def _items_of(text: _Text) -> Iterator[Any]:
+    """The items of a JSON list, those of a list in it in its place.
+
+    Raises:
+        ValueError: it is no JSON.
+        _RowError: it is no list.
+    """
+    if text.sign() != "[":
+        kind = type(text.value()).__name__
+        if text.sign():
+            raise ValueError(f"Extra data at character {text.start + text.at:,}")
+        raise _RowError("", "not_a_list", f"the file holds a {kind}, not a list of records")
+    depth, after = 0, "["  # what stands before the next sign: [ , or an item
+    while True:
+        sign = text.sign()
+        if sign == "[" and after != "item":
+            text.at, depth, after = text.at + 1, depth + 1, "["
+        elif sign == "]" and after != ",":
+            text.at, depth, after = text.at + 1, depth - 1, "item"
+        elif sign == "," and after == "item":
+            text.at, after = text.at + 1, ","
+        elif sign and after != "item":
+            yield text.value()
+            after = "item"
         else:
-            stack.pop()
-    return False
+            raise ValueError(f"Expecting a list to go on or to end at character {text.start + text.at:,}")
+        if not depth:
+            if text.sign():
+                raise ValueError(f"Extra data at character {text.start + text.at:,}")
+            return
+
+
+def _is_record(item: Any) -> bool:
+    """Whether an item looks like a record of GeoText's."""
+    return (
+        isinstance(item, dict)
+        and ("image" in item or "image_id" in item)
+        and bool({"caption", "sentences"} & set(item))
+    )
 
 
 def _read_record(reading: _Reading, name: str, row: int, record: Any) -> None:
@@ -326,7 +421,7 @@ def _read_record(reading: _Reading, name: str, row: int, record: Any) -> None:
         reading.read["captions"] += 1
         reading.refuse("captions", name, row, _RowError("", "not_an_object", record))
         return
-    image: SourceImage | _RowError
+    image: int | _RowError
     try:
         image = _image_of(reading, name, record)
     except _RowError as why:
@@ -347,8 +442,8 @@ def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _image_of(reading: _Reading, name: str, record: dict[str, Any]) -> SourceImage:
-    """The image that a record annotates.
+def _image_of(reading: _Reading, name: str, record: dict[str, Any]) -> int:
+    """Number of the image that a record annotates.
 
     `image` is relative to the source or to train/ or test/ (the one that the annotation file names goes first);
     GeoText's `image_id` (relative to train/ or test/) stands in where `image` is absent.
@@ -362,13 +457,13 @@ def _image_of(reading: _Reading, name: str, record: dict[str, Any]) -> SourceIma
     parts = sorted(PARTS, key=lambda part: not name.rpartition("/")[2].startswith(part))
     candidates = [posixpath.normpath(posixpath.join(base, value)) for base in ("", *parts)]
     for path in candidates:
-        if path in reading.images:
-            return reading.images[path]
+        if (image := reading.spill.image(path)) is not None:
+            return image
     if candidates[0] == ".." or candidates[0].startswith("../"):
         raise _RowError(key, "outside", value)
     for path in candidates:
-        if path in reading.refused_images:
-            raise _RowError(key, "parent", f"image {path}: {reading.refused_images[path]}")
+        if why := reading.spill.why_refused(path):
+            raise _RowError(key, "parent", f"image {path}: {why}")
     raise _RowError(key, "missing_image", value)
 
 
@@ -403,60 +498,59 @@ def check_box(value: Any) -> Box:
     return cx, cy, w, h
 
 
-def _first_time(reading: _Reading, image_id: str, text: str, box: Box | None, field: str) -> None:
-    if (image_id, text, box) in reading.seen:
-        raise _RowError(field, "duplicate", text)
-    reading.seen.add((image_id, text, box))
-
-
-def _read_caption(reading: _Reading, name: str, row: int, image: SourceImage | _RowError, text: Any) -> None:
+def _read_caption(reading: _Reading, name: str, row: int, image: int | _RowError, text: Any) -> None:
     reading.read["captions"] += 1
     try:
         if isinstance(image, _RowError):
             raise image
-        ordinal = reading.next_ordinal("captions", image.path)
         caption = _check_text(text, "caption", reading.config)
-        _first_time(reading, image.path, caption, None, "caption")
     except _RowError as why:
         reading.refuse("captions", name, row, why)
+        if isinstance(image, int):
+            reading.spill.add_caption(image, None, name, row)
     else:
-        reading.captions.append(SourceCaption(image.path, ordinal, caption, name, row))
+        reading.spill.add_caption(image, caption, name, row)
 
 
-def _read_region(reading: _Reading, name: str, row: int, image: SourceImage | _RowError, text: Any, value: Any) -> None:
+def _read_region(reading: _Reading, name: str, row: int, image: int | _RowError, text: Any, value: Any) -> None:
     reading.read["regions"] += 1
     try:
         if isinstance(image, _RowError):
             raise image
-        ordinal = reading.next_ordinal("regions", image.path)
         sentence = _check_text(text, "sentences", reading.config)
         if value is None:
             raise _RowError("bboxes", "null", sentence)
         box = check_box(value)
-        _first_time(reading, image.path, sentence, box, "sentences")
     except _RowError as why:
         reading.refuse("regions", name, row, why)
+        if isinstance(image, int):
+            reading.spill.add_region(image, None, (0, 0, 0, 0), name, row)
     else:
-        reading.regions.append(SourceRegion(image.path, ordinal, sentence, box, name, row))
+        reading.spill.add_region(image, sentence, box, name, row)
 
 
 def _finish(reading: _Reading) -> Source:
-    images = tuple(reading.images[path] for path in sorted(reading.images))
-    captions = tuple(sorted(reading.captions, key=lambda c: (c.image_id, c.ordinal)))
-    regions = tuple(sorted(reading.regions, key=lambda r: (r.image_id, r.ordinal)))
-    rejects = tuple(sorted(reading.rejects, key=lambda r: (TABLES.index(r.table), r.source, r.row)))
-    per_image = Counter(caption.image_id for caption in captions)
-    notes = differences(images, per_image, Counter(region.image_id for region in regions), reading.config)
-    notes += gaps(images)
-    if without := sum(not per_image[image.path] for image in images):
-        notes.append(f"{without:,} of {len(images):,} images have no caption; they are kept.")
+    spill = reading.spill
+    spill.refuse_duplicates("captions", "caption", SHOWN)
+    spill.refuse_duplicates("regions", "sentences", SHOWN)
+    spill.commit()
+    buildings = spill.buildings()
+    notes = [*differences(reading.folders, spill.counts, reading.config), *gaps(buildings)]
+    without, images = spill.without_captions()
+    if without:
+        notes.append(f"{without:,} of {images:,} images have no caption; they are kept.")
+    ignored = dict(sorted(reading.ignored.items()))
     return Source(
-        images=images,
-        captions=captions,
-        regions=regions,
-        rejects=rejects,
-        ignored=dict(sorted(reading.ignored.items())),
+        spill=spill,
+        ignored=ignored,
         read={table: reading.read[table] for table in TABLES},
-        buildings=tuple(sorted({image.building_id for image in images})),
+        refused={table: spill.refused[table] for table in TABLES},
+        buildings=buildings,
         notes=tuple(notes),
+        fingerprint={
+            "sha256": spill.fingerprint.hexdigest(),
+            "files": reading.read["images"],
+            "bytes": spill.bytes(),
+            "ignored": ignored,
+        },
     )

@@ -7,14 +7,16 @@ Needs pyarrow and the standard library only, because `experts/` reads data sets 
 """
 
 import hashlib
+import io
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +28,7 @@ from schemas.tables import REJECTS, SCHEMAS
 
 ALL_SCHEMAS: dict[str, pa.Schema] = {**{str(name): schema for name, schema in SCHEMAS.items()}, "rejects": REJECTS}
 ROW_GROUP = {"images": 256, "captions": 8192, "regions": 8192, "rejects": 8192}
+PIECE = 1 << 20  # bytes read at once
 MANIFEST = "manifest.json"
 LATEST = "latest"
 VERSION_NAME = re.compile(r"v\d{4,}")
@@ -50,8 +53,11 @@ def sha256_bytes(data: bytes) -> str:
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's content, hexadecimal; reads in pieces."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with Path(path).open("rb", buffering=0) as file:
+        while data := file.read(PIECE):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def read_bytes(path: Path) -> bytes:
@@ -139,6 +145,27 @@ def conform(table: pa.Table) -> tuple[str, pa.Table]:
     return name, pa.Table.from_arrays(columns, schema=schema)
 
 
+class _Hashing(io.RawIOBase):
+    """A file being written, hashed on the way: reading it back would cost as much as writing it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._file.write(data)
+        self.digest.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self.size
+
+
 def write_table(path: Path, table: pa.Table) -> WrittenFile:
     """Write rows of images, captions, regions or rejects as one Parquet shard, in one step.
 
@@ -148,27 +175,55 @@ def write_table(path: Path, table: pa.Table) -> WrittenFile:
         DatasetError: the columns are not those of a table, or the file cannot be written.
     """
     name, rows = conform(table)
+    # Joined per row group: pages end at chunks, and a whole shard of images may exceed 2 GiB.
+    groups = (rows.slice(start, ROW_GROUP[name]).combine_chunks() for start in range(0, rows.num_rows, ROW_GROUP[name]))
+    return write_groups(path, name, groups)
+
+
+def write_rows(path: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> WrittenFile:
+    """Write the rows of a table as one Parquet shard, in one step; memory holds one row group of them.
+
+    Raises:
+        DatasetError: the file cannot be written.
+    """
+    waiting = iter(rows)
+
+    def groups() -> Iterator[pa.Table]:
+        while group := list(islice(waiting, ROW_GROUP[name])):
+            yield pa.Table.from_pylist(group, schema=ALL_SCHEMAS[name])
+
+    return write_groups(path, name, groups())
+
+
+def write_groups(path: Path, name: str, groups: Iterable[pa.Table]) -> WrittenFile:
+    """Write tables in the schema of the table `name`, each as one row group of a Parquet shard, in one step.
+
+    Raises:
+        DatasetError: the file cannot be written.
+    """
+    schema = ALL_SCHEMAS[name]
     if name == "images":
-        flat = [column for column in rows.column_names if column != "image"]
+        flat = [column for column in schema.names if column != "image"]
         compression: str | dict[str, str] = {"image.bytes": "NONE", **dict.fromkeys([*flat, "image.path"], "zstd")}
         dictionary: bool | list[str] = ["building_id", "platform", "split", "role", "transform"]
         statistics: bool | list[str] = [*flat, "image.path"]
     else:
         compression, dictionary, statistics = "zstd", True, True
+    count = 0
+    hashing: list[_Hashing] = []
 
     def write(file: BinaryIO) -> None:
+        nonlocal count
+        hashing.append(_Hashing(file))
         with pq.ParquetWriter(
-            file, rows.schema, compression=compression, use_dictionary=dictionary, write_statistics=statistics
+            hashing[0], schema, compression=compression, use_dictionary=dictionary, write_statistics=statistics
         ) as writer:
-            for start in range(0, rows.num_rows, ROW_GROUP[name]):
-                # Joined per row group: pages end at chunks, and a whole shard of images may exceed 2 GiB.
-                writer.write_table(rows.slice(start, ROW_GROUP[name]).combine_chunks())
+            for group in groups:
+                count += group.num_rows
+                writer.write_table(group)
 
     write_in_one_step(path, write)
-    try:
-        return WrittenFile(rows.num_rows, Path(path).stat().st_size, sha256_file(path))
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read back ({error.strerror}): run the same command again.") from error
+    return WrittenFile(count, hashing[0].size, hashing[0].digest.hexdigest())
 
 
 def shard_path(table: str, split: Split | None, platform: Platform | None, part: int) -> str:

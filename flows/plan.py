@@ -92,9 +92,7 @@ class Plan:
         total = 0
         for job in (shard.job for shard in self.shards if not shard.stored):
             copies = 1 + len(variants(job.config, job.split, job.platform))
-            images = sum(image.bytes for image in job.images)
-            texts = sum(len(caption.raw) for caption in job.captions) + sum(len(r.sentence) for r in job.regions)
-            total += copies * (images + TEXT_GROWTH * texts)
+            total += copies * (job.contents.bytes + TEXT_GROWTH * job.contents.characters)
         return total + MARGIN * (total > 0)
 
 
@@ -135,9 +133,9 @@ def key_parts(job: ShardJob) -> dict[str, str]:
     return {
         "code": step_version(job.split),
         "config": _hash(config_read(job)),
-        "images": _hash([(repr(image), job.digests[image.path]) for image in job.images]),
-        "captions": _hash([repr(caption) for caption in job.captions]),
-        "regions": _hash([repr(region) for region in job.regions]),
+        "images": job.contents.images,
+        "captions": job.contents.captions,
+        "regions": job.contents.regions,
         "replies": job.answers and Path(job.answers).stem,
         "decisions": _hash([(d.caption_id, d.kind, d.text, d.source_sha256) for d in job.decisions]),
     }

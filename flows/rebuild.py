@@ -3,7 +3,6 @@
 `georefine rebuild SOURCE --out DATASET`. Where the shards are made is flows/engines.py's.
 """
 
-import hashlib
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -21,22 +20,23 @@ from data.hashes import Hashes, remembered
 from data.partition import PARTS
 from data.readers import Source, read_source
 from data.remote import Remote
-from data.shards import open_version, write_table
+from data.shards import open_version
+from data.spill import SPILL, Spill, spilled
 from data.stores import is_url, local_source
 from data.versions import WORK, Published, check_space, clean, lock, prune, publish, tables
 from flows.engines import WORKERS, Runner, check, engine, opaque
-from flows.jobs import ShardJob, deal, decided, hashed
+from flows.jobs import ShardJob, deal, decided
 from flows.plan import Plan, lines, plan, remember, step_version
 from flows.progress import report
 from flows.refining import answered, with_answers
 from flows.steps import ShardResult
 from flows.totals import (
     decision_notes,
-    rejects_table,
     total_accounts,
     total_counts,
     total_decisions,
     total_gates,
+    write_rejects,
 )
 from refine.server import Model, model_of
 from review.decisions import REVIEWS, standing_decisions
@@ -50,8 +50,8 @@ TASKS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=
 
 
 @task(name="read source", cache_policy=NO_CACHE)
-def _read(source: str, config: Config) -> Source:
-    return read_source(Path(source), config.partition)
+def _read(source: str, config: Config, spill: Spill) -> Source:
+    return read_source(Path(source), config.partition, spill)
 
 
 @task(name="refine", cache_policy=NO_CACHE)
@@ -69,16 +69,15 @@ def _publish(
     decisions = total_decisions(results, unknown)
     files = {shard.path: Path(r.folder) / f"{table}.parquet" for r in results for table, shard in r.files.items()}
     shards = [shard for r in results for shard in r.files.values()]
-    rejects = rejects_table([*source.rejects, *(reject for r in results for reject in r.rejects)])
     path = "rejects/part-00000.parquet"
     files[path] = dataset / ".work" / "rejects.parquet"
-    written = write_table(files[path], rejects)
+    written = write_rejects(files[path], source, results)
     shards.append(Shard(path, "rejects", None, None, written.rows, written.bytes, written.sha256))
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         version="",
         code_version=__version__,
-        source=_fingerprint(source),
+        source=source.fingerprint,
         config=config_dict(config),
         shards=tuple(sorted(shards, key=lambda s: s.path)),
         accounts=total_accounts(source, results),
@@ -100,19 +99,6 @@ def _publish(
         "decisions": decisions,
         "ignored": dict(source.ignored),
         "notes": list(manifest.notes),
-    }
-
-
-def _fingerprint(source: Source) -> dict[str, Any]:
-    """Names and sizes of the files and the rows that were read; the shards' checksums speak for the contents."""
-    digest = hashlib.sha256()
-    for record in (*source.images, *source.captions, *source.regions, *source.rejects):
-        digest.update(repr(record).encode("utf-8", "backslashreplace"))
-    return {
-        "sha256": digest.hexdigest(),
-        "files": source.read["images"],
-        "bytes": sum(image.bytes for image in source.images),
-        "ignored": dict(source.ignored),
     }
 
 
@@ -168,11 +154,15 @@ def rebuild(
     check(runner, cluster)
     settings, dataset = _settings(source, out, config)
     remote = Remote.at(out) if is_url(out) else None
-    with lock(dataset), remembered(dataset / WORK / "hashes.sqlite", rehash=rehash) as hashes:
+    with (
+        lock(dataset),
+        remembered(dataset / WORK / "hashes.sqlite", rehash=rehash) as hashes,
+        spilled(dataset / WORK / SPILL) as spill,
+    ):
         source = str(local_source(source, dataset / WORK, report))
         if remote:
             remote.pull(report)
-        found, planned, refining, unknown = _planned(source, dataset, settings, hashes, finish_with_what_we_have)
+        found, planned, refining, unknown = _planned(source, dataset, settings, hashes, spill, finish_with_what_we_have)
         results = {shard.job.name: shard.stored for shard in planned.shards if shard.stored}
         missing = [shard for shard in planned.shards if not shard.stored]
         planned_lines = "\n".join(["```", *lines(planned), "```"])
@@ -247,14 +237,14 @@ def _settings(source: str, out: str, config: dict[str, Any] | None) -> tuple[Con
 
 
 def _planned(
-    source: str, dataset: Path, settings: Config, hashes: Hashes, only_stored: bool
+    source: str, dataset: Path, settings: Config, hashes: Hashes, spill: Spill, only_stored: bool
 ) -> tuple[Source, Plan, dict[str, Any], tuple[str, ...]]:
     """Read the source, let the model refine what it has not refined yet, and find out which shards have to be made."""
     report("read source", 0, 1, source)
-    found = _read(str(Path(source).resolve()), settings)
+    found = _read(str(Path(source).resolve()), settings, opaque(spill))
     report("read source", 1, 1, ", ".join(f"{n} {table}" for table, n in found.read.items()))
-    jobs = hashed(deal(found, Path(source).resolve(), dataset / WORK, settings), hashes)
-    jobs, unknown = decided(jobs, standing_decisions(dataset / REVIEWS))
+    jobs = deal(found, Path(source).resolve(), dataset / WORK, settings, hashes)
+    jobs, unknown = decided(jobs, standing_decisions(dataset / REVIEWS), spill)
     refining: dict[str, Any] = {}
     if settings.refine.refiner == "vllm":
         model = model_of(settings.refine, settings.server.urls)
@@ -270,11 +260,11 @@ def plan_rebuild(source: str, out: str, config: dict[str, Any] | None = None, *,
     memory = dataset / WORK / "hashes.sqlite"
     # A data set that is not there yet is not begun by a plan.
     remembering = remembered(memory, rehash=rehash) if dataset.exists() else nullcontext(Hashes())
-    with lock(dataset), remembering as hashes:
+    with lock(dataset), remembering as hashes, spilled(None) as spill:
         source = str(local_source(source, dataset / WORK, report))
-        found = read_source(Path(source), settings.partition)
-        jobs = hashed(deal(found, Path(source).resolve(), dataset / WORK, settings), hashes)
-        jobs, _ = decided(jobs, standing_decisions(dataset / REVIEWS))
+        found = read_source(Path(source), settings.partition, spill)
+        jobs = deal(found, Path(source).resolve(), dataset / WORK, settings, hashes)
+        jobs, _ = decided(jobs, standing_decisions(dataset / REVIEWS), spill)
         unanswered: list[str] = []
         if settings.refine.refiner == "vllm":
             model = model_of(settings.refine, settings.server.urls)

@@ -68,8 +68,9 @@ def _stored(folder: Path, key: str, hashes: Hashes) -> Path | None:
 
 def _wordings(job: ShardJob) -> list[tuple[str, str]]:
     """(image id, wording) of everything that the model is asked about, each once."""
-    image_of = {caption.caption_id: caption.image_id for caption in job.captions}
-    said = caption_wordings(job.captions, job.platform, job.config)
+    captions = job.rows().captions
+    image_of = {caption.caption_id: caption.image_id for caption in captions}
+    said = caption_wordings(captions, job.platform, job.config)
     return list(dict.fromkeys((image_of[caption_id], stripped.text) for (caption_id, _), stripped in said.items()))
 
 
@@ -78,14 +79,13 @@ def _key(job: ShardJob, model: "Model", code: str) -> str:
 
     config = config_dict(job.config)
     del config["refine"]["model"]  # a path; name and revision stand below
-    shown = [(i.path, job.digests[i.path]) for i in job.images] if job.config.refine.images else []
     content = {
         "code": code,
         "model": [model.name, model.revision],
         "prompt": prompt_version(job.platform),
         "config": [config[key] for key in ("seed", "orientation", "augment", "refine")],
-        "captions": [repr(caption) for caption in job.captions],
-        "images": shown,
+        "captions": job.contents.captions,
+        "images": job.contents.images if job.config.refine.images else "",
         "platform": job.platform,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
@@ -131,12 +131,12 @@ def with_answers(
         path = _stored(work / "answers", _key(job, model, code), hashes) if _asks_model(job) else None
         found.append(replace(job, answers=str(path)) if path else job)
         if _asks_model(job) and not path:
-            unanswered.append(f"  refine {job.name}: {len(job.captions)} captions by {model.name}")
+            unanswered.append(f"  refine {job.name}: {job.contents.number} captions by {model.name}")
     return found, unanswered
 
 
 def _asks_model(job: ShardJob) -> bool:
-    return job.split == "train" and bool(job.captions)
+    return job.split == "train" and job.contents.number > 0
 
 
 def answered(
@@ -215,7 +215,7 @@ def _ask(
     answers: dict[int, Answers] = {}
     done: dict[int, ShardJob] = {}
     tally = Tally()
-    total = sum(len(job.captions) for _, job in pending) * _wordings_each(config)
+    total = sum(job.contents.number for _, job in pending) * _wordings_each(config)
 
     def settle() -> None:
         """Write the answers of the jobs that are complete, and forget them."""

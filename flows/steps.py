@@ -1,24 +1,25 @@
 """The steps of a rebuild as plain functions over typed records: no Prefect here, so that any process can run them.
 
-build_shard(job, key) -> ShardResult      one shard: decode, deduplicate, strip, refine, gate, augment, write
+build_shard(job, key) -> ShardResult      one shard: check, deduplicate, augment, strip, refine, gate, write
 stored_result(job, key) -> ShardResult    the same from an earlier run; keys are made in flows/plan.py
 """
 
 import hashlib
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow as pa
-
 from augment.satellite import augment_tile
-from data.hashes import Hashes
-from data.images import ImageInfo, inspect
-from data.shards import atomic_write, write_table
-from flows.jobs import UNREADABLE, ShardJob, copy_id
+from data.hashes import FileHash, Hashes, mark_of
+from data.images import inspect
+from data.shards import WrittenFile, atomic_write, read_bytes, write_rows
+from data.spill import Rows, Spill
+from flows.jobs import ShardJob, copy_id
 from flows.refining import read_answers
 from flows.wording import ORIGINAL, Wordings, caption_wordings, region_wordings, variants
 from refine.refinement import keep_captions, refine_stripped
@@ -38,7 +39,6 @@ from schemas.records import (
     Stripped,
     Table,
 )
-from schemas.tables import SCHEMAS
 
 R = TypeVar("R", SourceCaption, SourceRegion)
 
@@ -58,15 +58,24 @@ class ShardResult:
     accounts: dict[Table, Account]
     counts: dict[str, Any]
     gates: dict[str, dict[str, int]]
-    rejects: tuple[Reject, ...]
     notes: tuple[str, ...]
 
 
 @dataclass
-class _Rows:
-    """Rows gathered for one shard, and the balance of each table."""
+class _Made:
+    """What one shard is made of, but for the images, which are written as they are read; and the balance of each table.
 
-    images: list[dict[str, Any]] = field(default_factory=list)
+    Attributes:
+        images: those accepted, in order.
+        copies: refused copy -> the gallery image that stands for it.
+        boxes: (image, variant) -> the boxes of the image's regions in that augmented copy; a copy not made has none.
+        rejects: a caption's or region's names its image and ordinal; where these stand in an annotation file is looked
+            up when the version is published (`rejects_of`), because it may change while the shard does not.
+    """
+
+    images: list[SourceImage] = field(default_factory=list)
+    copies: dict[str, str] = field(default_factory=dict)
+    boxes: dict[tuple[str, int], tuple[Box | None, ...]] = field(default_factory=dict)
     captions: list[dict[str, Any]] = field(default_factory=list)
     regions: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
@@ -81,72 +90,90 @@ class _Rows:
         (self.derived if derived else self.written)[table] += len(rows)
 
 
-@dataclass(frozen=True)
-class _Image:
-    """An accepted image with its bytes and what decoding found."""
-
-    source: SourceImage
-    data: bytes
-    info: ImageInfo
-
-
-def _read(job: ShardJob) -> dict[str, bytes | str]:
-    """Bytes of every image file of the job, or why it cannot be read.
+def _read(job: ShardJob, image: SourceImage, digest: FileHash) -> bytes:
+    """The file that was hashed for the job's key.
 
     Raises:
-        SourceError: a file is not the one that the job's key speaks of.
+        SourceError: it is another one now.
     """
-    read: dict[str, bytes | str] = {}
-    for image in job.images:
-        digest = job.digests[image.path]
-        if digest.startswith(UNREADABLE):
-            read[image.path] = digest.removeprefix(UNREADABLE)
+    try:
+        with (Path(job.source) / image.path).open("rb", buffering=0) as file:
+            data = file.read()
+            same = digest.mark == mark_of(os.fstat(file.fileno()))
+    except OSError as error:
+        raise SourceError(f"{image.path} vanished during the rebuild ({error.strerror}): run it again.") from error
+    # A file that is as it was when it was hashed is not hashed again; marks differ too where a cluster's machines do.
+    if not (same and len(data) == image.bytes) and hashlib.sha256(data).hexdigest() != digest.sha256:
+        raise SourceError(f"{image.path} changed during the rebuild: run it again when the source is at rest.")
+    return data
+
+
+def _gallery(rows: Rows) -> dict[tuple[str, str], str]:
+    """(building, hash of the file) -> the first gallery image; a query image of the same bytes is a copy of it.
+
+    Equal bytes are accepted or refused alike, so that no image needs to be looked at before.
+    """
+    gallery: dict[tuple[str, str], str] = {}
+    for image in rows.images:
+        digest = rows.digests[image.path]
+        if image.role == "gallery" and isinstance(digest, FileHash):
+            gallery.setdefault((image.building_id, digest.sha256), image.path)
+    return gallery
+
+
+def _image_rows(job: ShardJob, rows: Rows, made: _Made) -> Iterator[dict[str, Any]]:
+    """Rows of the images table as they are read: what cannot be read or trusted is refused, and so is a query file that
+    is byte-identical to a gallery file of its building; satellite tiles of train are followed by augmented copies."""
+    gallery = _gallery(rows)
+    regions: dict[str, list[SourceRegion]] = {}
+    for region in rows.regions:
+        regions.setdefault(region.image_id, []).append(region)
+    for image in rows.images:
+        digest = rows.digests[image.path]
+        if isinstance(digest, str):
+            made.rejects.append(Reject("images", image.path, 0, "image", "unreadable", digest))
             continue
-        try:
-            data = (Path(job.source) / image.path).read_bytes()
-        except OSError as error:
-            raise SourceError(f"{image.path} vanished during the rebuild ({error.strerror}): run it again.") from error
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise SourceError(f"{image.path} changed during the rebuild: run it again when the source is at rest.")
-        read[image.path] = data
-    return read
-
-
-def _decode(job: ShardJob, read: Mapping[str, bytes | str], rows: _Rows) -> list[_Image]:
-    """Decode every image; what cannot be read or trusted is refused."""
-    accepted: list[_Image] = []
-    for image in job.images:
-        data = read[image.path]
-        found = (
-            inspect(data, job.config.partition.max_pixels, job.digests[image.path])  # _read has checked it
-            if isinstance(data, bytes)
-            else f"unreadable: {data}"
-        )
-        if isinstance(found, str) or isinstance(data, str):
-            reason, _, detail = str(found).partition(": ")
-            rows.rejects.append(Reject("images", image.path, 0, "image", reason, detail))
-        else:
-            accepted.append(_Image(image, data, found))
-    return accepted
-
-
-def _refuse_copies(images: Sequence[_Image], rows: _Rows) -> dict[str, str]:
-    """Refuse query files that are byte-identical to a gallery file of their building.
-
-    Returns:
-        For every refused copy the id of the gallery image that stands for it.
-    """
-    gallery = {
-        (i.source.building_id, i.info.sha256): i.source.path for i in reversed(images) if i.source.role == "gallery"
-    }
-    copies: dict[str, str] = {}
-    for image in images:
-        original = gallery.get((image.source.building_id, image.info.sha256))
-        if image.source.role == "query" and original:
-            copies[image.source.path] = original
+        data = _read(job, image, digest)
+        found = inspect(data, job.config.partition.max_pixels, digest.sha256)
+        if isinstance(found, str):
+            reason, _, detail = found.partition(": ")
+            made.rejects.append(Reject("images", image.path, 0, "image", reason, detail))
+            continue
+        original = gallery.get((image.building_id, digest.sha256)) if image.role == "query" else None
+        if original:
+            made.copies[image.path] = original
             detail = f"byte-identical to {original}"
-            rows.rejects.append(Reject("images", image.source.path, 0, "image", "duplicate", detail))
-    return copies
+            made.rejects.append(Reject("images", image.path, 0, "image", "duplicate", detail))
+            continue
+        made.images.append(image)
+        made.written["images"] += 1
+        yield _image_row(job, image, data, (found.width, found.height), digest.sha256)
+        try:
+            for row in _copies(job, image, data, regions.get(image.path, []), made):
+                made.derived["images"] += 1
+                yield row
+        except SourceError as error:
+            made.notes.append(f"not augmented: {error}")
+
+
+def _copies(
+    job: ShardJob, image: SourceImage, data: bytes, regions: Sequence[SourceRegion], made: _Made
+) -> Iterator[dict[str, Any]]:
+    """Rows of the augmented copies of a tile."""
+    for variant in variants(job.config, job.split, job.platform):
+        tile = augment_tile(
+            data,
+            [region.bbox for region in regions],
+            image_id=image.path,
+            variant=variant,
+            seed=job.config.seed,
+            config=job.config.augment,
+            symmetries_only=job.config.orientation.satellite == "remap",
+        )
+        made.boxes[image.path, variant] = tile.boxes
+        copy = replace(image, path=copy_id(image.path, variant))
+        row = _image_row(job, copy, tile.data, (tile.width, tile.height), hashlib.sha256(tile.data).hexdigest())
+        yield {**row, "parent_image_id": image.path, "transform": tile.transform}
 
 
 def _by_image(
@@ -154,8 +181,7 @@ def _by_image(
     given: Sequence[R],
     said: Callable[[R], object],
     kept: Iterable[str],
-    copies: Mapping[str, str],
-    rows: _Rows,
+    made: _Made,
 ) -> dict[str, list[R]]:
     """Captions or regions by image; a query copy's go to its gallery image, a refused image's are refused.
 
@@ -163,22 +189,22 @@ def _by_image(
         said: what a row says; a copy's row that says what its gallery image says already is refused as a duplicate.
     """
     homes: dict[str, list[R]] = {image_id: [] for image_id in kept}
-    for row in sorted(given, key=lambda r: (r.image_id in copies, r.image_id, r.ordinal)):
-        image_id = copies.get(row.image_id, row.image_id)
+    for row in sorted(given, key=lambda r: (r.image_id in made.copies, r.image_id, r.ordinal)):
+        image_id = made.copies.get(row.image_id, row.image_id)
         home = homes.get(image_id)
         if home is None:
-            rows.rejects.append(_refused(table, row, "parent", f"its image {image_id} was refused"))
+            made.rejects.append(_refused(table, row, "parent", f"its image {image_id} was refused"))
         elif row.image_id == image_id:
             home.append(row)
         elif said(row) in map(said, home):
-            rows.rejects.append(_refused(table, row, "duplicate", f"stands already at {image_id}"))
+            made.rejects.append(_refused(table, row, "duplicate", f"stands already at {image_id}"))
         else:
             home.append(replace(row, image_id=image_id, ordinal=1 + max((r.ordinal for r in home), default=-1)))
     return homes
 
 
 def _refused(table: Table, row: SourceCaption | SourceRegion, reason: str, detail: str) -> Reject:
-    return Reject(table, row.source, row.row, "image", reason, detail)
+    return Reject(table, row.image_id, row.ordinal, "image", reason, detail)
 
 
 def _refine(job: ShardJob, said: Wordings, image_of: Mapping[str, str]) -> dict[tuple[str, int | None], Refined]:
@@ -195,7 +221,7 @@ def _refine(job: ShardJob, said: Wordings, image_of: Mapping[str, str]) -> dict[
 
 
 def _decide(
-    job: ShardJob, captions: Sequence[SourceCaption], refined: dict[tuple[str, int | None], Refined], rows: _Rows
+    job: ShardJob, captions: Sequence[SourceCaption], refined: dict[tuple[str, int | None], Refined], made: _Made
 ) -> None:
     """Let people's decisions settle captions: an edited text wins, a rejected rewrite falls back, a stale one is noted.
 
@@ -223,9 +249,9 @@ def _decide(
                 refined[caption.caption_id, variant] = replace(
                     now, final=outcome.final, status=outcome.status, queries=outcome.queries
                 )
-                rows.applied += 1
+                made.applied += 1
             elif own:
-                rows.stale.append(own.caption_id)
+                made.stale.append(own.caption_id)
 
 
 def _image_row(job: ShardJob, image: SourceImage, data: bytes, size: tuple[int, int], sha256: str) -> dict[str, Any]:
@@ -279,84 +305,57 @@ def _region_row(job: ShardJob, image: SourceImage, region: SourceRegion, strippe
     }
 
 
-def _augmented(
-    job: ShardJob,
-    image: _Image,
-    captions: Sequence[SourceCaption],
-    regions: Sequence[SourceRegion],
-    refined: Mapping[tuple[str, int | None], Refined],
-    said: Wordings,
-    rows: _Rows,
-) -> None:
-    """Add the augmented copies of a satellite tile, with the captions and the regions that are still true of them."""
-    for variant in variants(job.config, job.split, job.platform):
-        tile = augment_tile(
-            image.data,
-            [region.bbox for region in regions],
-            image_id=image.source.path,
-            variant=variant,
-            seed=job.config.seed,
-            config=job.config.augment,
-            symmetries_only=job.config.orientation.satellite == "remap",
-        )
-        copy = replace(image.source, path=copy_id(image.source.path, variant))
-        row = _image_row(job, copy, tile.data, (tile.width, tile.height), hashlib.sha256(tile.data).hexdigest())
-        rows.add("images", [{**row, "parent_image_id": image.source.path, "transform": tile.transform}], derived=True)
-        rows.add(
-            "captions",
-            [_caption_row(job, copy, replace(c, image_id=copy.path), refined[c.caption_id, variant]) for c in captions],
-            derived=True,
-        )
-        rows.add(
-            "regions",
-            [
-                _region_row(job, copy, replace(region, image_id=copy.path), said[region.region_id, variant].text, box)
-                for region, box in zip(regions, tile.boxes, strict=True)
-                if box is not None
-            ],
-            derived=True,
-        )
-
-
-def _fill(job: ShardJob, images: Sequence[_Image], copies: Mapping[str, str], rows: _Rows) -> None:
-    ids = [image.source.path for image in images]
-    captions_of = _by_image("captions", job.captions, lambda c: c.raw, ids, copies, rows)
-    regions_of = _by_image("regions", job.regions, lambda r: (r.sentence, r.bbox), ids, copies, rows)
-    captions = tuple(caption for image_id in ids for caption in captions_of[image_id])
-    regions = tuple(region for image_id in ids for region in regions_of[image_id])
+def _fill(job: ShardJob, rows: Rows, made: _Made) -> None:
+    """Rows of captions and regions, once it is known which images were accepted."""
+    ids = [image.path for image in made.images]
+    captions_of = _by_image("captions", rows.captions, lambda c: c.raw, ids, made)
+    regions_of = _by_image("regions", rows.regions, lambda r: (r.sentence, r.bbox), ids, made)
+    captions = tuple(chain.from_iterable(captions_of.values()))
+    regions = tuple(chain.from_iterable(regions_of.values()))
 
     said: Wordings = {(r.region_id, ORIGINAL): Stripped(r.sentence) for r in regions}
     if job.split == "train":
         said = region_wordings(regions, job.platform, job.config)
         wordings = caption_wordings(captions, job.platform, job.config)
         refined = _refine(job, wordings, {c.caption_id: c.image_id for c in captions})
-        _decide(job, captions, refined, rows)
+        _decide(job, captions, refined, made)
     else:
         kept = keep_captions([c.raw for c in captions])
         refined = {(c.caption_id, ORIGINAL): row for c, row in zip(captions, kept, strict=True)}
 
-    for image in images:
-        own_captions, own_regions = captions_of[image.source.path], regions_of[image.source.path]
-        size = image.info.width, image.info.height
-        rows.add("images", [_image_row(job, image.source, image.data, size, image.info.sha256)])
-        rows.add(
-            "captions", [_caption_row(job, image.source, c, refined[c.caption_id, ORIGINAL]) for c in own_captions]
-        )
-        rows.add(
-            "regions",
-            [_region_row(job, image.source, r, said[r.region_id, ORIGINAL].text, r.bbox) for r in own_regions],
-        )
-        try:
-            _augmented(job, image, own_captions, own_regions, refined, said, rows)
-        except SourceError as error:
-            rows.notes.append(f"not augmented: {error}")
+    for image in made.images:
+        own_captions, own_regions = captions_of[image.path], regions_of[image.path]
+        made.add("captions", [_caption_row(job, image, c, refined[c.caption_id, ORIGINAL]) for c in own_captions])
+        made.add("regions", [_region_row(job, image, r, said[r.region_id, ORIGINAL].text, r.bbox) for r in own_regions])
+        for variant in variants(job.config, job.split, job.platform):
+            boxes = made.boxes.get((image.path, variant))
+            if boxes is None:
+                continue
+            copy = replace(image, path=copy_id(image.path, variant))
+            made.add(
+                "captions",
+                [
+                    _caption_row(job, copy, replace(c, image_id=copy.path), refined[c.caption_id, variant])
+                    for c in own_captions
+                ],
+                derived=True,
+            )
+            made.add(
+                "regions",
+                [
+                    _region_row(job, copy, replace(r, image_id=copy.path), said[r.region_id, variant].text, box)
+                    for r, box in zip(own_regions, boxes, strict=True)
+                    if box is not None
+                ],
+                derived=True,
+            )
 
 
-def _accounts(job: ShardJob, rows: _Rows) -> dict[Table, Account]:
-    read = {"images": len(job.images), "captions": len(job.captions), "regions": len(job.regions)}
-    refused = Counter(reject.table for reject in rows.rejects)
+def _accounts(job: ShardJob, rows: Rows, made: _Made) -> dict[Table, Account]:
+    refused = Counter(reject.table for reject in made.rejects)
     accounts = {
-        table: Account(read[table], rows.written[table], refused[table], rows.derived[table]) for table in TABLES
+        table: Account(len(getattr(rows, table)), made.written[table], refused[table], made.derived[table])
+        for table in TABLES
     }
     check_accounts(accounts, job.name)
     return accounts
@@ -372,22 +371,21 @@ def check_accounts(accounts: Mapping[Table, Account], where: str) -> None:
             )
 
 
-def _counts(rows: _Rows) -> dict[str, Any]:
-    originals = [row for row in rows.images if row["parent_image_id"] is None]
+def _counts(made: _Made) -> dict[str, Any]:
     return {
-        "buildings": sorted({row["building_id"] for row in originals}),
-        "images": len(originals),
-        "augmented": len(rows.images) - len(originals),
-        "captions": len(rows.captions),
-        "regions": len(rows.regions),
-        "statuses": dict(sorted(Counter(row["status"] for row in rows.captions).items())),
-        "decisions": {"applied": rows.applied, "stale": rows.stale},
+        "buildings": sorted({image.building_id for image in made.images}),
+        "images": made.written["images"],
+        "augmented": made.derived["images"],
+        "captions": len(made.captions),
+        "regions": len(made.regions),
+        "statuses": dict(sorted(Counter(row["status"] for row in made.captions).items())),
+        "decisions": {"applied": made.applied, "stale": made.stale},
     }
 
 
-def _gates(rows: _Rows) -> dict[str, dict[str, int]]:
+def _gates(made: _Made) -> dict[str, dict[str, int]]:
     tally: dict[str, dict[str, int]] = {}
-    for row in rows.captions:
+    for row in made.captions:
         for gate in row["gates"]:
             tally.setdefault(gate["gate"], {"passed": 0, "failed": 0})["passed" if gate["passed"] else "failed"] += 1
     return dict(sorted(tally.items()))
@@ -418,11 +416,25 @@ def stored_result(job: ShardJob, key: str, hashes: Hashes) -> ShardResult | None
             accounts={table: Account(**account) for table, account in values["accounts"].items()},
             counts=values["counts"],
             gates=values["gates"],
-            rejects=tuple(Reject(**reject) for reject in values["rejects"]),
             notes=tuple(values["notes"]),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def rejects_of(result: ShardResult, spill: Spill) -> Iterator[Reject]:
+    """The rows that a shard refused, with where they stand in the source.
+
+    Raises:
+        DatasetError: the result cannot be read any more.
+    """
+    for row in json.loads(read_bytes(Path(result.folder) / RESULT))["rejects"]:
+        reject = Reject(**row)
+        if reject.table == "images":
+            yield reject
+        else:
+            source, number = spill.record(reject.table, reject.source, reject.row)
+            yield replace(reject, source=source, row=number)
 
 
 def was_finished(job: ShardJob, key: str) -> bool:
@@ -444,34 +456,41 @@ def build_shard(job: ShardJob, key: str) -> ShardResult:
         AccountingError: rows went missing, which is a defect of ours.
         SourceError: an image changed since the key was made.
     """
-    rows = _Rows()
-    images = _decode(job, _read(job), rows)
-    copies = _refuse_copies(images, rows)
-    _fill(job, [image for image in images if image.source.path not in copies], copies, rows)
+    return make_shard(job, job.rows(), key)
+
+
+def make_shard(job: ShardJob, rows: Rows, key: str) -> ShardResult:
+    """Make the shard of these rows; see build_shard."""
+    made = _Made()
     folder = _folder(job, key)
-    files: dict[Table, Shard] = {}
-    for table in TABLES:
-        if values := getattr(rows, table):
-            written = write_table(folder / f"{table}.parquet", pa.Table.from_pylist(values, schema=SCHEMAS[table]))
-            path = f"{table}/{job.name}"
-            files[table] = Shard(path, table, job.split, job.platform, written.rows, written.bytes, written.sha256)
+    written: dict[Table, WrittenFile] = {}
+    images = _image_rows(job, rows, made)
+    if first := next(images, None):
+        written["images"] = write_rows(folder / "images.parquet", "images", chain([first], images))
+    _fill(job, rows, made)
+    if made.captions:
+        written["captions"] = write_rows(folder / "captions.parquet", "captions", made.captions)
+    if made.regions:
+        written["regions"] = write_rows(folder / "regions.parquet", "regions", made.regions)
     result = ShardResult(
         name=job.name,
         split=job.split,
         platform=job.platform,
         folder=str(folder),
         reused=False,
-        files=files,
-        accounts=_accounts(job, rows),
-        counts=_counts(rows),
-        gates=_gates(rows),
-        rejects=tuple(rows.rejects),
-        notes=tuple(rows.notes),
+        files={
+            table: Shard(f"{table}/{job.name}", table, job.split, job.platform, file.rows, file.bytes, file.sha256)
+            for table, file in written.items()
+        },
+        accounts=_accounts(job, rows, made),
+        counts=_counts(made),
+        gates=_gates(made),
+        notes=tuple(made.notes),
     )
     kept = {
         key: value
         for key, value in asdict(result).items()
         if key not in ("name", "split", "platform", "folder", "reused")
-    }
+    } | {"rejects": [asdict(reject) for reject in made.rejects]}
     atomic_write(folder / RESULT, json.dumps({**kept, "sha256": _checksum(kept)}, sort_keys=True).encode())
     return result

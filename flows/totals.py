@@ -1,26 +1,28 @@
 """What the manifest says of all shards together: the balance of rows, counts per platform, gates, refused rows."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from data.readers import Source
-from flows.steps import ShardResult, check_accounts
+from data.shards import WrittenFile, write_rows
+from flows.steps import ShardResult, check_accounts, rejects_of
 from schemas.manifest import Account
-from schemas.records import TABLES, Reject, Table
-from schemas.tables import REJECTS
+from schemas.records import TABLES, Table
 
 
-def rejects_table(rejects: Iterable[Reject]) -> pa.Table:
-    """Every refused row, in the order of source, row, field."""
-    rows = sorted(
-        (asdict(reject) for reject in rejects),
-        key=lambda r: (r["table"], r["source"], r["row"], r["field"], r["detail"]),
-    )
-    return pa.Table.from_pylist(rows, schema=REJECTS)
+def write_rejects(path: Path, source: Source, results: Sequence[ShardResult]) -> WrittenFile:
+    """Write every refused row, those of the shards too, in the order of table, source, row, field and detail.
+
+    Raises:
+        DatasetError: a result cannot be read any more, or the file cannot be written.
+    """
+    for result in results:
+        if any(account.rejected for account in result.accounts.values()):
+            for reject in rejects_of(result, source.spill):
+                source.spill.add_reject(reject)
+    return write_rows(path, "rejects", map(asdict, source.spill.every_reject()))
 
 
 def total_accounts(source: Source, results: Sequence[ShardResult]) -> dict[Table, Account]:
@@ -29,12 +31,11 @@ def total_accounts(source: Source, results: Sequence[ShardResult]) -> dict[Table
     Raises:
         AccountingError: the parts do not add up to what was read.
     """
-    refused = Counter(reject.table for reject in source.rejects)
     accounts = {
         table: Account(
             read=source.read[table],
             written=sum(r.accounts[table].written for r in results),
-            rejected=refused[table] + sum(r.accounts[table].rejected for r in results),
+            rejected=source.refused[table] + sum(r.accounts[table].rejected for r in results),
             derived=sum(r.accounts[table].derived for r in results),
         )
         for table in TABLES

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data import hashes as module
-from data.hashes import Hashes, remembered
+from data.hashes import FileHash, Hashes, mark_of, remembered
 from data.shards import sha256_file
 
 
@@ -57,6 +57,21 @@ def test_a_changed_file_is_read_again(tmp_path: Path, change: str) -> None:
         assert hashes.of(file) == sha256_file(file)
 
 
+def test_memory_is_written_in_pieces_and_still_knows_all(
+    tmp_path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT_BACK", 3)
+    monkeypatch.setattr(module, "PIECE", 4)
+    files, memory = [old_file(tmp_path / f"{n:02d}", b"%d" % n) for n in range(10)], tmp_path / "hashes.sqlite"
+    with remembered(memory) as hashes:
+        for _ in range(2):
+            found = list(hashes.of_all(iter(files)))
+            assert [path for path, _ in found] == files
+            assert found == [(file, FileHash(sha256_file(file), mark_of(file.stat()))) for file in files]
+        assert len(hashes.learnt) < 3
+    assert sorted(reads) == files
+
+
 def test_a_file_of_this_moment_is_not_remembered(tmp_path: Path, reads: list[Path]) -> None:
     file, memory = tmp_path / "a", tmp_path / "hashes.sqlite"
     file.write_bytes(b"one")
@@ -88,7 +103,7 @@ def test_a_damaged_memory_is_made_anew(tmp_path: Path, damage: bytes) -> None:
 def test_files_that_cannot_be_read_come_with_the_reason(tmp_path: Path) -> None:
     file = old_file(tmp_path / "a")
     found = dict(Hashes().of_all([file, tmp_path / "missing"]))
-    assert found[file] == sha256_file(file)
+    assert found[file] == FileHash(sha256_file(file), mark_of(file.stat()))
     assert isinstance(found[tmp_path / "missing"], FileNotFoundError)
 
 
@@ -101,17 +116,21 @@ def test_a_damaged_row_is_forgotten_alone(tmp_path: Path, reads: list[Path]) -> 
         for number, change in enumerate(("sha256 = 'f' || substr(sha256, 2)", "mark = 'x'", "sha256 = NULL")):
             found.execute(f"UPDATE files SET {change} WHERE path = ?", (os.fsencode(files[number]),))
     with remembered(memory) as hashes:
-        assert [digest for _, digest in hashes.of_all(files)] == [sha256_file(file) for file in files]
+        found = [(digest.sha256, digest.mark) for _, digest in hashes.of_all(files) if isinstance(digest, FileHash)]
+        assert found == [(sha256_file(file), mark_of(file.stat())) for file in files]
     assert sorted(reads) == files[:3]
 
 
-def test_any_name_and_any_inode_can_be_remembered(tmp_path: Path) -> None:
+def test_any_name_and_any_inode_can_be_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = tmp_path / "hashes.sqlite"
     name = os.fsdecode(b"/source/\xff\xfe.jpg")
+    mark = 2**40, -1, 2**64 - 1
     with remembered(memory) as hashes:
-        hashes.learnt[name] = ((2**40, -1, 2**64 - 1), "f" * 64)
+        hashes.learnt[name] = mark, "f" * 64
+    monkeypatch.setattr(module, "mark_of", lambda status: mark)
+    monkeypatch.setattr(Path, "stat", lambda path: os.stat_result(range(10)))
     with remembered(memory) as hashes:
-        assert hashes.known == {name: ((2**40, -1, 2**64 - 1), "f" * 64)}
+        assert hashes.of(Path(name)) == "f" * 64
 
 
 @pytest.mark.parametrize("place", ["a folder", "no folder", "a file in the way", "another table", "locked"])

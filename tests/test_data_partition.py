@@ -3,6 +3,7 @@
 import gzip
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from data.partition import Place, differences, gaps, part_of, place_of, split_of
 from schemas.config import PartitionConfig
-from schemas.records import Platform, SourceImage, Split
+from schemas.records import Platform, Role
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 CONFIG = PartitionConfig(val_fraction=0.0)
@@ -102,29 +103,29 @@ def test_splits_and_shards_are_pinned_even_and_independent() -> None:
     assert split_of("\udcff", 0.5) in ("train", "val")
 
 
-def image(path: str, platform: Platform, split: Split) -> SourceImage:
-    return SourceImage(path, path.split("/")[-2], platform, split, "gallery" if split == "test" else "train")
-
-
 def test_differences_from_the_official_tables() -> None:
-    images = [image("train/drone/1/a.jpg", "drone", "train"), image("test/gallery_drone/2/a.jpg", "drone", "test")]
-    captions, regions = Counter({"train/drone/1/a.jpg": 3}), Counter[str]()
-    assert differences(images, captions, regions, PartitionConfig()) == []
-    university = differences(images, captions, regions, PartitionConfig(official_counts="university-1652"))
+    folders: Counter[str] = Counter({"train/drone": 1, "test/gallery_drone": 1})
+    counts: dict[tuple[Role, Platform], tuple[int, int, int]] = {
+        ("train", "drone"): (1, 3, 0),
+        ("query", "drone"): (1, 0, 0),
+    }
+
+    def told(**config: Any) -> list[str]:
+        return differences(folders, lambda: counts, PartitionConfig(**config))
+
+    assert told() == []
+    university = told(official_counts="university-1652")
     assert "train/drone: 1 images, university-1652 has 37,854." in university
     assert len(university) == 10
-    geotext = differences(images, captions, regions, PartitionConfig(official_counts="geotext-1652"))
+    geotext = told(official_counts="geotext-1652")
     assert "train/drone: 3 captions, geotext-1652 has 113,562." in geotext
+    assert "gallery/drone: 0 images, geotext-1652 has 51,355." in geotext
     assert len(geotext) == 18
 
 
 def test_gaps_name_lacking_platforms_and_buildings_in_both_parts() -> None:
-    images = [
-        image("train/drone/1/a.jpg", "drone", "train"),
-        image("train/drone/2/a.jpg", "drone", "val"),
-        image("train/satellite/1/1.jpg", "satellite", "train"),
-        image("test/gallery_drone/1/a.jpg", "drone", "test"),
-    ]
-    notes = gaps(images)
+    notes = gaps(
+        {("train", "drone"): ["1"], ("val", "drone"): ["2"], ("train", "satellite"): ["1"], ("test", "drone"): ["1"]}
+    )
     assert "train: 1 of 2 buildings have no satellite image (2)." in notes
     assert notes[-1] == "1 buildings are in train and in test (1): test scores will be too good."

@@ -145,7 +145,7 @@ def test_a_running_dask_cluster_is_used(scheduler: str, source: Path, expected: 
 
 
 def job(folder: Path) -> bytes:
-    return pickle.dumps(ShardJob(str(folder), str(folder), "train", "satellite", 0, (), (), (), Config()))
+    return pickle.dumps(ShardJob(str(folder), str(folder), "train", "satellite", 0, (), Config()))
 
 
 def test_a_worker_with_other_code_makes_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What a rebuild would do: which shards are reused, made and dropped, and why."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +10,9 @@ import pytest
 
 from data.hashes import Hashes
 from data.readers import read_source
+from data.spill import SPILL, spilled
 from flows import plan as module
-from flows.jobs import deal, hashed
+from flows.jobs import ShardJob, deal
 from flows.plan import CODE, CODE_OF_TRAIN, ROOT, Plan, lines, plan, remember, step_version
 from flows.steps import build_shard
 from schemas.config import AugmentConfig, Config, PartitionConfig, ShardConfig
@@ -33,16 +36,24 @@ def source(tmp_path: Path) -> Path:
     return root
 
 
+@contextmanager
+def rows_of(source: Path, work: Path, config: Config) -> Iterator[list[ShardJob]]:
+    work.mkdir(exist_ok=True)
+    with spilled(work / SPILL) as spill:
+        yield deal(read_source(source, config.partition, spill), source, work, config, Hashes())
+
+
 def planned(source: Path, work: Path, config: Config = CONFIG) -> Plan:
-    jobs = deal(read_source(source, config.partition), source, work, config)
-    return plan(hashed(jobs, Hashes()), Hashes(), work)
+    with rows_of(source, work, config) as jobs:
+        return plan(jobs, Hashes(), work)
 
 
 def build(source: Path, work: Path, config: Config = CONFIG) -> None:
-    found = planned(source, work, config)
-    for shard in found.shards:
-        if not shard.stored:
-            build_shard(shard.job, shard.key)
+    with rows_of(source, work, config) as jobs:
+        found = plan(jobs, Hashes(), work)
+        for shard in found.shards:
+            if not shard.stored:
+                build_shard(shard.job, shard.key)
     remember(found, work)
 
 

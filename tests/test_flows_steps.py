@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,15 @@ from PIL import Image
 
 from data.hashes import Hashes
 from data.readers import read_source
+from data.spill import SPILL, Spill, spilled
 from flows import plan
-from flows.jobs import ShardJob, deal, decided, hashed
+from flows.jobs import ShardJob, deal, decided
 from flows.plan import plan_shard
 from flows.steps import ShardResult, build_shard, check_accounts
-from flows.totals import total_accounts
+from flows.totals import total_accounts, write_rejects
 from review.decisions import Decision, Kind, source_hash
 from schemas.config import AugmentConfig, Config, OrientationConfig, PartitionConfig
-from schemas.errors import AccountingError
+from schemas.errors import AccountingError, SourceError
 from schemas.manifest import Account
 from schemas.records import Edit, apply_edits
 
@@ -58,11 +60,25 @@ def run(job: ShardJob) -> ShardResult:
     return planned.stored or build_shard(job, planned.key)
 
 
+@contextmanager
+def spill_of(work: Path) -> Iterator[Spill]:
+    work.mkdir(exist_ok=True)
+    with spilled(work / SPILL) as spill:
+        yield spill
+
+
 def made(root: Path, work: Path, config: Config = CONFIG) -> dict[str, ShardResult]:
-    source = read_source(root, config.partition)
-    results = {r.name: r for r in (run(job) for job in hashed(deal(source, root, work, config), Hashes()))}
-    total_accounts(source, list(results.values()))
+    with spill_of(work) as spill:
+        source = read_source(root, config.partition, spill)
+        results = {r.name: r for r in (run(job) for job in deal(source, root, work, config, Hashes()))}
+        total_accounts(source, list(results.values()))
+        write_rejects(work / "rejects.parquet", source, list(results.values()))
     return results
+
+
+def refused(work: Path) -> list[dict]:
+    """Rows of the rejects table."""
+    return pq.read_table(work / "rejects.parquet").to_pylist()
 
 
 def rows(result: ShardResult, table: str) -> list[dict]:
@@ -137,7 +153,10 @@ def test_query_copy_is_one_gallery_image_and_its_captions_move(world, tmp_path: 
         (f"{gallery}#1", "two"),
         (f"{other}#0", "three"),
     ]
-    assert sorted((r.table, r.reason) for r in result.rejects) == [("captions", "duplicate"), ("images", "duplicate")]
+    assert [(r["table"], r["source"], r["row"], r["reason"]) for r in refused(tmp_path / "work")] == [
+        ("images", query, 0, "duplicate"),
+        ("captions", "test.json", 1, "duplicate"),
+    ]
 
 
 def test_refused_image_refuses_its_rows(world, tmp_path: Path) -> None:
@@ -148,9 +167,10 @@ def test_refused_image_refuses_its_rows(world, tmp_path: Path) -> None:
     )
     result = only(made(root, tmp_path / "work"), "split=train/platform=drone")
     assert [i["building_id"] for i in rows(result, "images")] == ["0002"]
-    assert [(r.table, r.reason) for r in result.rejects if r.table != "images"] == [
-        ("captions", "parent"),
-        ("regions", "parent"),
+    assert [(r["table"], r["source"], r["row"], r["reason"]) for r in refused(tmp_path / "work")] == [
+        ("images", name, 0, "not_an_image"),
+        ("captions", "train.json", 0, "parent"),
+        ("regions", "train.json", 0, "parent"),
     ]
     assert set(result.files) == {"images"}
 
@@ -183,6 +203,37 @@ def test_only_the_shard_of_a_changed_caption_is_made_anew(world, tmp_path: Path)
     records[7]["caption"] = "A green roof."
     root = world(files, {"train.json": records})
     assert sum(not r.reused for r in made(root, tmp_path / "work", config).values()) == 1
+
+
+def test_a_record_put_in_before_others_concerns_its_own_shard_and_moves_the_rows_of_rejects(
+    world, tmp_path: Path
+) -> None:
+    files = {f"train/drone/{i:04d}/image-01.jpeg": picture("red") for i in range(40)}
+    files["train/drone/0039/image-01.jpeg"] = b"no picture"
+    config = replace(CONFIG, shards=replace(CONFIG.shards, buildings=5))
+    records = [record(name, f"A roof number {i}.") for i, name in enumerate(files)]
+    made(world(files, {"train.json": records}), tmp_path / "work", config)
+    assert refused(tmp_path / "work")[-1]["row"] == 39
+    records.insert(0, record("train/drone/0000/image-01.jpeg", "A green roof."))
+    again = made(world(files, {"train.json": records}), tmp_path / "work", config)
+    assert sum(not r.reused for r in again.values()) == 1
+    assert refused(tmp_path / "work")[-1]["row"] == 40
+
+
+def test_a_file_that_changes_after_it_was_hashed_is_an_error(world, tmp_path: Path) -> None:
+    name = "train/drone/0001/image-01.jpeg"
+    root, work = world({name: picture("red")}, {}), tmp_path / "work"
+    with spill_of(work) as spill:
+        (job,) = deal(read_source(root, CONFIG.partition, spill), root, work, CONFIG, Hashes())
+        (root / name).write_bytes(picture("blue"))
+        with pytest.raises(SourceError, match=f"{name} changed during the rebuild"):
+            build_shard(job, "key")
+        (root / name).write_bytes(picture("red"))
+        assert build_shard(job, "key").accounts["images"] == Account(1, 1, 0, 0)
+        (root / name).unlink()
+        with pytest.raises(SourceError, match=f"{name} vanished during the rebuild"):
+            build_shard(job, "key")
+    assert not list(work.rglob("*.tmp"))
 
 
 def test_remap_turns_the_words_with_the_tile(world, tmp_path: Path) -> None:
@@ -221,9 +272,11 @@ def test_decisions_of_people_win_and_stale_ones_are_reported(world, tmp_path: Pa
         verdict(ids[0].replace("#", "~aug1#"), "edit", "A copy of its own."),
         verdict("train/satellite/9999/9999.jpg#0", "reject"),
     ]
-    jobs = hashed(deal(read_source(root, CONFIG.partition), root, tmp_path / "work", CONFIG), Hashes())
-    found, unknown = decided(jobs, {d.caption_id: d for d in decisions})
-    result = run(found[0])
+    work = tmp_path / "work"
+    with spill_of(work) as spill:
+        jobs = deal(read_source(root, CONFIG.partition, spill), root, work, CONFIG, Hashes())
+        found, unknown = decided(jobs, {d.caption_id: d for d in decisions}, spill)
+        result = run(found[0])
     captions = {row["caption_id"]: row for row in rows(result, "captions")}
     assert unknown == ("train/satellite/9999/9999.jpg#0",)
     assert result.counts["decisions"] == {"applied": 6, "stale": [ids[2]]}
