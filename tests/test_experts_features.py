@@ -62,7 +62,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in place(folder).iterdir()}
 
 
-@settings(max_examples=40)  # every example waits for the disk
+@settings(max_examples=40, deadline=None)  # every example waits for the disk
 @given(KEYS)
 def test_rows_come_in_the_order_of_the_keys_and_a_second_run_encodes_nothing(keys: list[str]) -> None:
     with TemporaryDirectory() as name:
@@ -78,7 +78,7 @@ def test_rows_come_in_the_order_of_the_keys_and_a_second_run_encodes_nothing(key
             assert torch.equal(table[rows.flip(0)], expected.flip(0))
 
 
-@settings(max_examples=40)  # every example waits for the disk
+@settings(max_examples=40, deadline=None)  # every example waits for the disk
 @given(KEYS, st.randoms(use_true_random=False))
 def test_the_same_set_gives_the_same_bytes(keys: list[str], random: object) -> None:
     shuffled = [*keys, *keys[:3]]
@@ -89,7 +89,7 @@ def test_the_same_set_gives_the_same_bytes(keys: list[str], random: object) -> N
         assert contents(Path(one)) == contents(Path(other))
 
 
-@settings(max_examples=40)  # every example waits for the disk
+@settings(max_examples=40, deadline=None)  # every example waits for the disk
 @given(KEYS, KEYS)
 def test_only_what_is_new_is_encoded(old: list[str], new: list[str]) -> None:
     with TemporaryDirectory() as name:
@@ -106,7 +106,7 @@ def keys_of(n: int) -> list[str]:
     return [hashlib.sha256(str(i).encode()).hexdigest() for i in range(n)]
 
 
-@settings(max_examples=40)  # every example waits for the disk
+@settings(max_examples=40, deadline=None)  # every example waits for the disk
 @given(st.sampled_from([ROWS, INDEX]), st.floats(0, 1, exclude_max=True), st.booleans())
 def test_damage_is_found_told_and_mended_to_the_same_bytes(file: str, where: float, cut: bool) -> None:
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experts.model import Expert
 from experts.pretrained import ImageEncoder, TextEncoder, Tokens, load_image, load_text, weights_hash
 from schemas.errors import TrainingError
 
@@ -481,20 +480,6 @@ def test_an_expert_of_the_real_shapes_has_77_million_parameters() -> None:
     assert expert == pytest.approx(77e6, rel=0.01)
     assert parameters(text) == pytest.approx(567e6, rel=0.01)
     assert parameters(image) == pytest.approx(304e6, rel=0.01)
-
-
-def test_adapters_take_the_whole_encoders_features(text_folder: Path, tmp_path: Path) -> None:
-    """With nothing left to the tails, trunk features are the pretrained vectors: light heads work on them."""
-    text = load_text(str(text_folder), layers=0, max_length=32)
-    image = load_image(str(save_eva(small_eva(), tmp_path / "eva.safetensors")), size=28, blocks=0)
-    expert = Expert(text.width, image.width, 16, 0.07)
-    tokens = text.tokenize(TEXTS[:2])
-    scores = (
-        expert.text(text.tail()(text.trunk(tokens), tokens.mask))
-        @ expert.image(image.tail()(image.trunk(pixels(28)))).T
-    )
-    assert scores.shape == (2, 3)
-    assert scores.isfinite().all()
 
 
 def test_the_module_is_imported_without_timm_and_transformers() -> None:
