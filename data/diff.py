@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data.shards import ALL_SCHEMAS, ROW_GROUP, Version, open_version, selected
-from schemas.errors import UsageError
+from data.shards import ALL_SCHEMAS, ROW_GROUP, Version, complete_versions, open_version, selected
+from schemas.errors import DatasetError, UsageError
 
 COLUMNS = ("raw", "stripped", "refined", "final", "status")
 
@@ -55,8 +55,8 @@ def changes(dataset: Path, before: str, after: str) -> Iterator[Change]:
         after: name of another.
 
     Raises:
-        UsageError: no such version.
-        DatasetError: a version cannot be read.
+        UsageError: what is given is no name of a version.
+        DatasetError: there is no such version, or it cannot be read.
     """
     old, new = _version(dataset, before), _version(dataset, after)
     shared = {shard.sha256 for shard in old.shards("captions")} & {shard.sha256 for shard in new.shards("captions")}
@@ -70,6 +70,9 @@ def changes(dataset: Path, before: str, after: str) -> Iterator[Change]:
 def _version(dataset: Path, name: str) -> Version:
     if Path(name).name != name:
         raise UsageError(f"{name!r} is not the name of a version: give one such as v0001.")
+    there = complete_versions(dataset)
+    if there and name not in there:
+        raise DatasetError(f"{dataset} has no complete version {name[:40]}; there are: {', '.join(there)}.")
     return open_version(dataset / name)
 
 

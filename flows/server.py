@@ -4,7 +4,8 @@ Prefect's own embedded server survives a `kill -9` of the flow and keeps its inh
 reads our output hangs. Ours writes to a log file and watches a pipe that only the parent holds: when the parent is
 gone, however it went, the pipe ends and the server with it.
 
-`python -m flows.server PORT FOLDER [scheduler]` is that server; FOLDER holds its log and goes with it.
+`python -m flows.server SOCKET FOLDER [scheduler]` is that server; SOCKET is the number of a bound socket that it
+inherits, so that nobody can take the port before it is up; FOLDER holds its log and goes with it.
 """
 
 import contextlib
@@ -26,10 +27,8 @@ from schemas.errors import GeorefineError
 START_SECONDS = 180  # a cold start with a database migration takes 10-25 s on two cores
 
 
-def _free_port() -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _url(bound: socket.socket) -> str:
+    return f"http://127.0.0.1:{bound.getsockname()[1]}/api"
 
 
 def _healthy(url: str) -> bool:
@@ -44,11 +43,13 @@ def _healthy(url: str) -> bool:
 def _embedded(scheduler: bool) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="georefine-prefect-", ignore_cleanup_errors=True) as folder:
         log = Path(folder) / "server.log"
-        port = _free_port()
-        url = f"http://127.0.0.1:{port}/api"
-        with log.open("wb") as stream:
+        with log.open("wb") as stream, socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            url = _url(bound)
+            number = str(bound.fileno())
             server = subprocess.Popen(
-                [sys.executable, "-m", "flows.server", str(port), folder, *(["scheduler"] if scheduler else [])],
+                [sys.executable, "-m", "flows.server", number, folder, *(["scheduler"] if scheduler else [])],
+                pass_fds=[bound.fileno()],
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=stream,
@@ -108,7 +109,7 @@ def _deliver() -> None:
         worker.drain_all(timeout=10)
 
 
-def _serve(port: int, folder: str, scheduler: bool) -> None:
+def _serve(bound: socket.socket, folder: str, scheduler: bool) -> None:
     def end_with_parent() -> None:
         sys.stdin.buffer.read()
         shutil.rmtree(folder, ignore_errors=True)
@@ -116,20 +117,16 @@ def _serve(port: int, folder: str, scheduler: bool) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ["PREFECT__SERVER_FINAL"] = "1"
-    os.environ["PREFECT_UI_API_URL"] = f"http://127.0.0.1:{port}/api"  # else its page asks at Prefect's usual port
+    os.environ["PREFECT_UI_API_URL"] = _url(bound)  # else its page asks at Prefect's usual port
     if not scheduler:
         os.environ.update({"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"})
     import uvicorn
 
-    uvicorn.run(
-        "prefect.server.api.server:create_app",
-        factory=True,
-        host="127.0.0.1",
-        port=port,
-        log_level="error",
-        lifespan="on",
-    )
+    config = uvicorn.Config("prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on")
+    uvicorn.Server(config).run(sockets=[bound])
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), sys.argv[2], "scheduler" in sys.argv[3:])
+    inherited = socket.socket(fileno=int(sys.argv[1]))
+    inherited.set_inheritable(False)
+    _serve(inherited, sys.argv[2], "scheduler" in sys.argv[3:])

@@ -210,11 +210,17 @@ def standing_decisions(path: Path) -> dict[str, Decision]:
     """Every decision that stands in a log, by caption id, sorted; empty where there is no log.
 
     Raises:
-        DatasetError: the log is damaged, or written by a newer georefine.
+        DatasetError: the log is damaged, cannot be looked at, or was written by a newer georefine.
     """
     path = Path(path)
-    if not path.exists():
+    try:
+        path.stat()
+    except FileNotFoundError:
         return {}
+    except OSError as error:  # to go on without it would undo what people decided
+        raise DatasetError(
+            f"The log of decisions {path} cannot be looked at ({error.strerror}): mend the disk or its permissions."
+        ) from error
     with closing(DecisionLog(path)) as log:
         return dict(sorted(fold(log.events()).items()))
 

@@ -208,3 +208,9 @@ def test_standing_is_the_top_of_a_stack_whatever_the_order(
     standing_batches = {b.caption_id: b.standing for _, b in log.batches(100) if b.standing}
     assert sum(standing_batches.values()) <= 2
     log.close()
+
+
+def test_a_log_that_cannot_be_looked_at_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / REVIEWS).symlink_to(tmp_path / REVIEWS)
+    with pytest.raises(DatasetError, match=r"reviews\.sqlite cannot be looked at \(Too many levels"):
+        standing_decisions(tmp_path / REVIEWS)
