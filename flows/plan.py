@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -148,11 +148,24 @@ def plan_shard(job: ShardJob, hashes: Hashes, before: Mapping[str, Any]) -> Plan
         before: what `remember` wrote of this shard's last run: {"parts": {...}, "config": {...}}, or nothing.
     """
     parts = key_parts(job)
-    key = _hash([job.split, job.platform, parts])
+    key = _key(job, parts)
     stored = stored_result(job, key, hashes)
     damaged = stored is None and was_finished(job, key)
     reason = "its stored result is damaged" if damaged else "" if stored else _reason(job, parts, before)
-    return Planned(job, key, parts, stored, reason, damaged)
+    made_before = "" if stored else _made_before(job, parts, hashes, before)
+    return Planned(replace(job, before=made_before), key, parts, stored, reason, damaged)
+
+
+def _made_before(job: ShardJob, parts: Mapping[str, str], hashes: Hashes, before: Mapping[str, Any]) -> str:
+    """Folder of the shard's last result, if it is undamaged and was made by the same rules."""
+    if not before or job.split != "train" or before["parts"].get("code") != parts["code"]:
+        return ""
+    last = stored_result(job, _key(job, before["parts"]), hashes)
+    return last.folder if last else ""
+
+
+def _key(job: ShardJob, parts: Mapping[str, Any]) -> str:
+    return _hash([job.split, job.platform, parts])
 
 
 def _reason(job: ShardJob, parts: Mapping[str, str], before: Mapping[str, Any]) -> str:
@@ -200,7 +213,8 @@ def _last(work: Path) -> dict[str, Any]:
 def lines(planned: Plan) -> list[str]:
     """The plan as text: counts per platform, then every shard that is made or dropped, with the reason."""
     table = [
-        f"{platform}: {n['reused']} shards reused, {n['recomputed']} recomputed, {n['dropped']} dropped"
+        f"{platform}: {n['reused']} shard{'s' * (n['reused'] != 1)} reused, {n['recomputed']} recomputed, "
+        f"{n['dropped']} dropped"
         for platform, n in planned.counts().items()
     ]
     made = [f"  make {shard.job.name}: {shard.reason}" for shard in planned.shards if not shard.stored]

@@ -131,7 +131,9 @@ def with_answers(
         path = _stored(work / "answers", _key(job, model, code), hashes) if _asks_model(job) else None
         found.append(replace(job, answers=str(path)) if path else job)
         if _asks_model(job) and not path:
-            unanswered.append(f"  refine {job.name}: {job.contents.number} captions by {model.name}")
+            unanswered.append(
+                f"  refine {job.name}: {job.contents.number} caption{'s' * (job.contents.number != 1)} by {model.name}"
+            )
     return found, unanswered
 
 

@@ -84,5 +84,6 @@ def decision_notes(decisions: Mapping[str, Any]) -> list[str]:
     for kind, reason in why.items():
         if ids := decisions[kind]:
             named = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
-            notes.append(f"{len(ids)} decisions of reviewers were not applied, because {reason}: {named}.")
+            what = "1 decision of a reviewer was" if len(ids) == 1 else f"{len(ids)} decisions of reviewers were"
+            notes.append(f"{what} not applied, because {reason}: {named}.")
     return notes

@@ -25,6 +25,10 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def _console() -> Console:
     """Standard output; in a pipe as wide as our widest table, not the 80 columns that rich assumes."""
     return Console() if sys.stdout.isatty() else Console(width=120)
@@ -92,7 +96,7 @@ def show_rebuild(result: Mapping[str, Any]) -> None:
         more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
         console.print(f"damaged results of earlier runs, made again: {', '.join(damaged[:5])}{more}", highlight=False)
     if applied := result["decisions"]["applied"]:
-        console.print(f"{applied} rows as reviewers decided", highlight=False)
+        console.print(f"{_counted(applied, 'row')} as reviewers decided", highlight=False)
     if result["refining"]:
         console.print(refining_line(result["refining"]), highlight=False, soft_wrap=True)
     for name in result["removed"]:
@@ -100,7 +104,9 @@ def show_rebuild(result: Mapping[str, Any]) -> None:
     what = "new version" if result["new"] else "nothing changed: still version"
     where = f"{result['dataset']}/{result['version']}"  # a folder or a URL
     console.print(
-        f"{what} {where} ({result['shards']} shards, {result['reused']} reused)", highlight=False, soft_wrap=True
+        f"{what} {where} ({_counted(result['shards'], 'shard')}, {result['reused']} reused)",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -112,9 +118,9 @@ def refining_line(tally: Mapping[str, Any]) -> str:
     fell = sum(tally["fallbacks"].values())
     rate = tally["prefix_hit_rate"]
     return (
-        f"model: {tally['captions']} wordings, {tally['accepted']} accepted, {fell} left to the rules"
-        f"{f' ({fallbacks})' if fell else ''}; {tally['sent']} requests sent ({tally['retries']} repeated), "
-        f"{tally['stored']} replies from the store"
+        f"model: {_counted(tally['captions'], 'wording')}, {tally['accepted']} accepted, {fell} left to the rules"
+        f"{f' ({fallbacks})' if fell else ''}; {_counted(tally['sent'], 'request')} sent "
+        f"({tally['retries']} repeated), {tally['stored']} from the store of replies"
         f"{'' if rate is None else f', {100 * rate:.0f} % of the prompts in the prefix cache'}"
     )
 
