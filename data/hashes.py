@@ -12,11 +12,11 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from data.shards import sha256_file
@@ -26,7 +26,8 @@ SETTLED = 2_000_000_000  # nanoseconds; file systems exist whose clocks tick in 
 BUSY_SECONDS = 0.5  # whoever looks into the memory of a running rebuild shall not hold it up
 
 KEPT_BACK = 10_000  # files learnt before they are written
-PIECE = 512  # files looked at together, those to be read by several threads
+PIECE = 512  # files looked at together
+HANDFUL = 32  # files that a thread reads
 
 Mark = tuple[int, int, int]  # size, modification time in nanoseconds, inode
 
@@ -63,12 +64,6 @@ class Hashes:
     def of_all(self, paths: Iterable[Path]) -> Iterator[tuple[Path, FileHash | OSError]]:
         """The hash of every file, or why it cannot be read, in the order given; read by several threads."""
 
-        def read(path: Path) -> tuple[str, int] | OSError:
-            try:
-                return _read(path)
-            except OSError as error:
-                return error
-
         waiting = iter(paths)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             while piece := list(islice(waiting, PIECE)):
@@ -84,7 +79,9 @@ class Hashes:
                         found[path] = known
                     else:
                         unknown[path] = status
-                for path, now in zip(unknown, pool.map(read, unknown, chunksize=8), strict=True):
+                listed = list(unknown)  # dealt in handfuls: handing over a file takes as long as reading it
+                handfuls = [listed[start : start + HANDFUL] for start in range(0, len(listed), HANDFUL)]
+                for path, now in zip(listed, chain.from_iterable(pool.map(_read_all, handfuls)), strict=True):
                     found[path] = now if isinstance(now, OSError) else self._learnt(path, unknown[path], *now)
                 yield from ((path, found[path]) for path in piece)
 
@@ -124,6 +121,16 @@ def _read(path: Path) -> tuple[str, int]:
     """SHA-256 of a file and when reading began."""
     now = time.time_ns()
     return sha256_file(path), now
+
+
+def _read_all(paths: Sequence[Path]) -> list[tuple[str, int] | OSError]:
+    read: list[tuple[str, int] | OSError] = []
+    for path in paths:
+        try:
+            read.append(_read(path))
+        except OSError as error:
+            read.append(error)
+    return read
 
 
 def mark_of(status: os.stat_result) -> Mark:

@@ -52,6 +52,7 @@ class ShardJob:
     Attributes:
         work: the data set's .work, which holds the rows (data/spill.py) until the rebuild ends.
         answers: file with what a model made of the captions (flows/refining.py); empty: the rules refine.
+        before: folder of the shard's last result, where the same rules refined captions that may still be the same.
         decisions: of reviewers, on captions of this shard.
     """
 
@@ -64,6 +65,7 @@ class ShardJob:
     config: Config
     contents: Contents = Contents()
     answers: str = ""
+    before: str = ""
     decisions: tuple[Decision, ...] = ()
 
     @property

@@ -14,6 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow.parquet as pq
+
 from augment.satellite import augment_tile
 from data.hashes import FileHash, Hashes, mark_of
 from data.images import inspect
@@ -29,6 +31,7 @@ from schemas.manifest import Account, Shard
 from schemas.records import (
     TABLES,
     Box,
+    GateResult,
     Platform,
     Refined,
     Reject,
@@ -210,14 +213,44 @@ def _refused(table: Table, row: SourceCaption | SourceRegion, reason: str, detai
 def _refine(job: ShardJob, said: Wordings, image_of: Mapping[str, str]) -> dict[tuple[str, int | None], Refined]:
     """Every wording refined: by the model's answers where the job has some, else by the rules."""
     answers = read_answers(Path(job.answers)) if job.answers else {}
-    known: dict[tuple[str, str], Refined] = {}
+    known = {} if answers else _refined_before(job)
     done: dict[tuple[str, int | None], Refined] = {}
     for (caption_id, variant), stripped in said.items():
-        asked = (image_of[caption_id], stripped.text)
-        if asked not in known:
-            known[asked] = answers[asked] if job.answers else refine_stripped(stripped, job.platform)
-        done[caption_id, variant] = replace(known[asked], stripped=stripped)
+        if job.answers:
+            refined = answers[image_of[caption_id], stripped.text]
+        elif stripped.text in known:
+            refined = known[stripped.text]
+        else:
+            refined = known[stripped.text] = refine_stripped(stripped, job.platform)
+        done[caption_id, variant] = replace(refined, stripped=stripped)
     return done
+
+
+def _refined_before(job: ShardJob) -> dict[str, Refined]:
+    """What the same rules made of the wordings of the shard's last result: they take milliseconds for each.
+
+    A reviewer's decision changed `final`, `queries` and `status` of some; the reply has what the rules said.
+    """
+    known: dict[str, Refined] = {}
+    if not (job.before and (Path(job.before) / "captions.parquet").exists()):
+        return known
+    columns = ["stripped", "refiner", "gates", "prompt_version", "reply_key", "reply"]
+    with pq.ParquetFile(Path(job.before) / "captions.parquet") as file:
+        for batch in file.iter_batches(columns=columns):
+            for row in batch.to_pylist():
+                if row.pop("refiner") == "rules" and row["reply"]:
+                    said, text = json.loads(row["reply"]), row.pop("stripped")
+                    known[text] = Refined(
+                        stripped=Stripped(text),
+                        refined=said["caption"],
+                        queries=tuple(said["queries"]),
+                        final=said["caption"],
+                        status="refined",
+                        gates=tuple(GateResult(**gate) for gate in row.pop("gates")),
+                        refiner="rules",
+                        **row,
+                    )
+    return known
 
 
 def _decide(

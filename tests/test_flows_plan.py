@@ -12,10 +12,13 @@ from data.hashes import Hashes
 from data.readers import read_source
 from data.spill import SPILL, spilled
 from flows import plan as module
+from flows import steps
 from flows.jobs import ShardJob, deal
 from flows.plan import CODE, CODE_OF_TRAIN, ROOT, Plan, lines, plan, remember, step_version
 from flows.steps import build_shard
+from refine.refinement import refine_stripped
 from schemas.config import AugmentConfig, Config, PartitionConfig, ShardConfig
+from schemas.records import Platform, Refined, Stripped
 
 CONFIG = Config(partition=PartitionConfig(val_fraction=0.0), shards=ShardConfig(buildings=2))
 
@@ -81,6 +84,29 @@ def test_one_changed_caption_concerns_one_shard_and_says_so(source: Path, tmp_pa
     records[3]["caption"] = "A blue roof."
     (source / "train.json").write_text(json.dumps(records), encoding="utf-8")
     assert list(reasons(planned(source, work)).values()) == ["captions"]
+
+
+def test_captions_that_did_not_change_are_not_refined_again_and_the_bytes_are_the_same(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, fresh = tmp_path / "work", tmp_path / "fresh"
+    build(source, work)
+    records = json.loads((source / "train.json").read_text(encoding="utf-8"))
+    records[3]["caption"] = "A blue roof."
+    (source / "train.json").write_text(json.dumps(records), encoding="utf-8")
+    refined: list[str] = []
+
+    def counted(stripped: Stripped, platform: Platform) -> Refined:
+        refined.append(stripped.text)
+        return refine_stripped(stripped, platform)
+
+    monkeypatch.setattr(steps, "refine_stripped", counted)
+    build(source, work)
+    assert refined == ["A blue roof."]
+    build(source, fresh)
+    assert len(refined) == 1 + len(records)
+    again, anew = planned(source, work), planned(source, fresh)
+    assert [s.stored and s.stored.files for s in again.shards] == [s.stored and s.stored.files for s in anew.shards]
 
 
 def test_a_changed_setting_is_named_and_concerns_who_reads_it(source: Path, tmp_path: Path) -> None:
