@@ -11,6 +11,7 @@ encoder is asked for, and no code that comes with weights is ever run. docs/enco
 
 import copy
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,9 +140,10 @@ class TextEncoder(Frozen):
 
     def identity(self, feature: str, dtype: torch.dtype) -> EncoderIdentity:
         """What cached trunk features depend on; `feature` says what of them is kept, for example "cls"."""
-        words = hashlib.sha256(self.tokenizer.backend_tokenizer.get_vocab_size().to_bytes(8, "big"))
-        words.update(repr(sorted(self.tokenizer.get_vocab().items())).encode(errors="surrogatepass"))
-        weights = hashlib.sha256(f"{weights_hash(self.body)} {words.hexdigest()}".encode()).hexdigest()
+        rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        for changing in ("truncation", "padding"):  # set by every call
+            del rules[changing]
+        weights = hashlib.sha256(f"{weights_hash(self.body)} {json.dumps(rules)}".encode()).hexdigest()
         return _identity(self, weights, self.max_length, self.layers, feature, dtype)
 
 

@@ -1,6 +1,7 @@
 """BGE-M3 and EVA02-CLIP: the architectures, at reduced depth and with random weights; see docs/encoders.md."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,6 +134,21 @@ def test_texts_are_cut_framed_and_never_special(text_folder: Path) -> None:
     assert len(encoder.tokenize([])) == 0
 
 
+def test_weights_as_the_hub_has_them_are_read(text_folder: Path, tmp_path: Path) -> None:
+    """BAAI/bge-m3 is a pytorch_model.bin, with a pooler that nobody uses and other heads in files beside it."""
+    from safetensors.torch import load_file
+
+    shutil.copytree(text_folder, tmp_path, dirs_exist_ok=True)
+    first = load_text(str(text_folder), layers=2, max_length=32)
+    state = load_file(tmp_path / "model.safetensors")
+    assert "pooler.dense.weight" in state
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"weight": torch.zeros(1, 32)}, tmp_path / "sparse_linear.pt")
+    second = load_text(str(tmp_path), layers=2, max_length=32)
+    assert weights_hash(second) == weights_hash(first)
+
+
 @pytest.mark.parametrize(("layers", "max_length"), [(5, 16), (-1, 16), (2, 39), (2, 1)])
 def test_text_refuses_what_the_weights_do_not_have(text_folder: Path, layers: int, max_length: int) -> None:
     with pytest.raises(TrainingError, match=r"4 layers|2 to 38 tokens"):
@@ -161,8 +177,6 @@ def test_text_trunk_stays_frozen_and_the_tail_learns(text_folder: Path) -> None:
 
 
 def test_text_identity_follows_weights_words_length_and_split_only(text_folder: Path, tmp_path: Path) -> None:
-    import shutil
-
     moved = tmp_path / "elsewhere"
     shutil.copytree(text_folder, moved)
 
@@ -199,12 +213,18 @@ def without_tokenizer(folder: Path) -> None:
         path.unlink()
 
 
+def with_code(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save(nn.Linear(2, 2), folder / "pytorch_model.bin")
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "no weights": lambda folder: (folder / "model.safetensors").unlink(),
     "half the weights": lambda folder: (folder / "model.safetensors").write_bytes(
         (folder / "model.safetensors").read_bytes()[:5000]
     ),
     "a layer missing": without_layer,
+    "code in the weights": with_code,
     "no configuration": lambda folder: (folder / "config.json").unlink(),
     "empty tokenizer files": lambda folder: [path.write_bytes(b"") for path in folder.glob("*token*")],
     "no tokenizer": without_tokenizer,
@@ -214,8 +234,6 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_text_weights_are_refused_in_one_sentence(text_folder: Path, tmp_path: Path, damage: str) -> None:
-    import shutil
-
     folder = tmp_path / "weights"
     shutil.copytree(text_folder, folder)
     DAMAGES[damage](folder)
