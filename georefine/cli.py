@@ -404,18 +404,33 @@ def evaluate(
     run: Run,
     dataset: Dataset,
     split: Annotated[Split, typer.Option(help="Which buildings are scored.")] = Split.test,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also with blurred, noisy, occluded, foggy and crushed images.")
+    ] = False,
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.cpu,
     as_json: Json = False,
 ) -> None:
     """Recall@1/5/10 of a trained run, both ways and per platform, in percent."""
     from experts.evaluate import evaluate as score
 
-    scores = score(run, _here(dataset), split.value)
+    here = _here(dataset)
+    scores = score(run, here, split.value, device=device.value)
+    if robustness:
+        from experts.robustness import robustness as worsened
+        from georefine.progress import reporting
+
+        with reporting() as report:
+            scores["robustness"] = worsened(run, here, split.value, device=device.value, progress=report)
     if as_json:
         _print_json(scores)
     else:
         from georefine.show import show_scores
 
         show_scores(scores, run)
+        if robustness:
+            from experts.robustness import as_lines
+
+            print("\n".join(as_lines(scores["robustness"])))
 
 
 @app.command()
@@ -424,19 +439,41 @@ def search(
     dataset: Dataset,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for, in a sentence.")],
     top: Annotated[int, typer.Option(min=1, help="How many images.")] = 10,
+    split: Annotated[AnySplit, typer.Option(help="Which images are searched.")] = AnySplit.test,
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.cpu,
     as_json: Json = False,
 ) -> None:
-    """Find the images of a data set's test split that a sentence describes."""
+    """Find the images of a data set that a sentence describes: those of its test split, unless told otherwise."""
     from experts.search import as_json as plain
     from experts.search import search as find
 
-    found = find(run, _here(dataset), text, top)
+    found = find(run, _here(dataset), text, top, split=split.value, device=device.value)
     if as_json:
         _print_json(plain(found))
     else:
         from georefine.show import show_search
 
         show_search(found)
+
+
+@app.command()
+def submit(
+    run: Run,
+    queries: Annotated[Path, typer.Option("--queries", metavar="FILE", help="One query per line: q_00001, tab, text.")],
+    images: Annotated[Path, typer.Option("--images", metavar="DIR", help="Folder of the images to be ranked.")],
+    out: Out,
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.cpu,
+) -> None:
+    """Write the submission file of RoboSense Track 4: for every query the ten best images of a folder."""
+    from experts.submit import submit as run_submit
+    from georefine.progress import reporting
+
+    with reporting() as report:
+        done = run_submit(run, queries, images, out, device=device.value, progress=report)
+    for one in done.refused:
+        print(f"refused: {str(one.path)!r}: {one.reason}", file=sys.stderr)
+    left = f", {len(done.refused)} refused" if done.refused else ""
+    print(f"{out}: {done.queries} queries, {done.images} images ranked{left}")
 
 
 @app.command()
