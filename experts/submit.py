@@ -138,10 +138,10 @@ def submit(
         SourceError: the queries or the folder cannot be used, or fewer than ten images can be read.
         TrainingError: the run holds no checkpoint, or a score is NaN. DatasetError: `out` cannot be written.
     """
-    where = open_device(device)
-    checkpoint = load_checkpoint(run, where)
     asked = read_queries(queries)
     files, unnamed = list_images(images)
+    where = open_device(device)
+    checkpoint = load_checkpoint(run, where)
     kept, features, unread = _encode(checkpoint, files, where, progress)
     refused = (*unnamed, *unread)
     if len(kept) < ANSWERS:
