@@ -1,6 +1,7 @@
 """The real layout of University-1652 with GeoText-1652's captions, full size, through a rebuild: time, memory, rows.
 
-Run: python benchmarks/full_size.py [--share 0.1] [--folder DIR] [--real DIR] [--runner processes]
+Run: python benchmarks/full_size.py [--share 0.1] [--folder DIR] [--real DIR] [--runner processes] [--cores N]
+           [--buildings 64]
 `--share 1` builds all of it: 701 + 951 buildings, 50,218 + 55,227 images, three captions each; a share takes so many
 of the buildings. File names of the test split are the published ones, numbers of images per building those of the
 published counts; captions are put together from published sentences; pictures are small JPEGs, no two with the same
@@ -39,10 +40,12 @@ MIB = 1 << 20
 
 @dataclass
 class Sampler:
-    """Peak resident memory of every kind of process below this one, sampled while it is entered."""
+    """Peak resident memory of every kind of process below this one, and processor seconds of every process: a busy
+    machine lengthens the time, not these."""
 
     process: psutil.Process
     peaks: dict[str, int] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def watch(self) -> None:
@@ -55,6 +58,8 @@ class Sampler:
                 try:
                     kind = self._kind(process)
                     self.peaks[kind] = max(self.peaks.get(kind, 0), process.memory_info().rss)
+                    used = process.cpu_times()
+                    self.seconds[process.pid] = used.user + used.system
                 except psutil.Error:
                     continue
 
@@ -165,10 +170,11 @@ def change_one_caption(folder: Path) -> None:
     (folder / "train.json").write_text(json.dumps(records), encoding="utf-8")
 
 
-def rebuild(source: Path, out: Path, runner: str) -> dict[str, Any]:
-    """One rebuild by the command: {"seconds", "made" (shards), "peak_mib" by kind of process}."""
+def rebuild(source: Path, out: Path, runner: str, config: Path) -> dict[str, Any]:
+    """One rebuild by the command: {"seconds", "cpu_seconds", "made" (shards), "peak_mib" by kind of process}."""
     before = {path.name for path in (out / ".work" / "shards").glob("*")}
     command = [sys.executable, "-m", "georefine", "rebuild", str(source), "--out", str(out), "--runner", runner]
+    command += ["--config", str(config)]
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     sampler = Sampler(psutil.Process(process.pid))
@@ -182,7 +188,8 @@ def rebuild(source: Path, out: Path, runner: str) -> dict[str, Any]:
         sys.exit(f"the rebuild failed with exit code {code}; the source is {source}")
     made = {path.name for path in (out / ".work" / "shards").glob("*")} - before
     peaks = {kind: round(peak / MIB) for kind, peak in sorted(sampler.peaks.items()) if kind != "tracker"}
-    return {"seconds": round(seconds, 1), "made": len(made), "peak_mib": peaks}
+    used = round(sum(sampler.seconds.values()), 1)
+    return {"seconds": round(seconds, 1), "cpu_seconds": used, "made": len(made), "peak_mib": peaks}
 
 
 def accounts(out: Path) -> dict[str, Any]:
@@ -197,30 +204,37 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep source and data set in this new folder")
     parser.add_argument("--real", type=Path, default=REAL, help="folder with the published names and captions")
     parser.add_argument("--runner", default="processes")
+    parser.add_argument("--cores", type=int, help="use so many cores only")
+    parser.add_argument("--buildings", type=int, default=64, help="per shard")
     options = parser.parse_args()
     if not (options.real / "university1652_gallery_name.txt.gz").exists():
         print(f"skipped: the published file names are not at {options.real}")
         return
     folder = options.folder or Path(tempfile.mkdtemp(prefix="georefine-full-size-"))
-    source, out = folder / "source", folder / "dataset"
+    source, out, config = folder / "source", folder / "dataset", folder / "config.json"
+    psutil.Process().cpu_affinity(psutil.Process().cpu_affinity()[: options.cores])
     try:
         rows = write_source(source, options.real, options.share)
-        runs = {"everything": rebuild(source, out, options.runner)}
+        config.write_text(json.dumps({"shards": {"buildings": options.buildings}}), encoding="utf-8")
+        runs = {"everything": rebuild(source, out, options.runner, config)}
         written = accounts(out)
-        runs["nothing changed"] = rebuild(source, out, options.runner)
+        runs["nothing changed"] = rebuild(source, out, options.runner, config)
         change_one_caption(source)
-        runs["one caption changed"] = rebuild(source, out, options.runner)
+        runs["one caption changed"] = rebuild(source, out, options.runner, config)
     finally:
         if not options.folder:
             shutil.rmtree(folder, ignore_errors=True)
-    print(f"{options.share:g} of the buildings, {psutil.cpu_count()} cores")
+    cores = len(psutil.Process().cpu_affinity())
+    print(f"{options.share:g} of the buildings, {options.buildings} per shard, {cores} cores")
     for table, account in written.items():
         assert account["read"] == rows[table] == account["written"] + account["rejected"], table
         print(f"{table:10} {account['read']:>9,} read {account['written']:>9,} written", end=" ")
         print(f"{account['rejected']:>6,} rejected {account['derived']:>7,} derived")
     for name, run in runs.items():
         peaks = ", ".join(f"{kind} {peak:,}" for kind, peak in run["peak_mib"].items())
-        print(f"{name:20} {run['seconds']:>8.1f} s {run['made']:>4} shards made; peak RSS in MiB: {peaks}")
+        print(
+            f"{name:20} {run['seconds']:>8.1f} s {run['cpu_seconds']:>8.1f} CPU s {run['made']:>4} shards made; peak RSS in MiB: {peaks}"
+        )
     print(json.dumps({"benchmark": "full_size", "share": options.share, "rows": rows, "runs": runs}))
 
 

@@ -26,7 +26,7 @@ from data.stores import is_url, local_source
 from data.versions import WORK, Published, check_space, clean, lock, prune, publish, tables
 from flows.engines import WORKERS, Runner, check, engine, opaque
 from flows.jobs import ShardJob, deal, decided
-from flows.plan import Plan, lines, plan, remember, step_version
+from flows.plan import Plan, Planned, lines, plan, remember, step_version
 from flows.progress import report
 from flows.refining import answered, with_answers
 from flows.steps import ShardResult
@@ -164,7 +164,7 @@ def rebuild(
             remote.pull(report)
         found, planned, refining, unknown = _planned(source, dataset, settings, hashes, spill, finish_with_what_we_have)
         results = {shard.job.name: shard.stored for shard in planned.shards if shard.stored}
-        missing = [shard for shard in planned.shards if not shard.stored]
+        missing = sorted((shard for shard in planned.shards if not shard.stored), key=_lightness)
         planned_lines = "\n".join(["```", *lines(planned), "```"])
         create_markdown_artifact(planned_lines, key="rebuild-plan", description=str(dataset))
         check_space(dataset, planned.space())
@@ -200,6 +200,11 @@ def rebuild(
             result["train"] = _train(version, Path(train_run) / result["version"], config, train_deployment)
         untrained.unlink(missing_ok=True)
     return result
+
+
+def _lightness(shard: Planned) -> tuple[bool, int]:
+    """Sorts what takes long to the front, so that no worker is left alone with it in the end: words of train."""
+    return shard.job.split != "train", -shard.job.contents.characters
 
 
 def _train(version: str, run: Path, config: dict[str, Any] | None, deployment: str | None) -> dict[str, Any]:
