@@ -18,8 +18,9 @@ from itertools import combinations, groupby, pairwise
 from refine.orientation import contains_orientation
 from refine.places import misplaced
 from refine.registers import Register, english, lexicon, register
-from refine.registers.instances import holds, instances, reversals, swapped
+from refine.registers.instances import holds, instances, reversals, swapped, unrested
 from refine.registers.reading import (
+    ARTICLES,
     COLOURED,
     DETERMINERS,
     PREPOSITIONS,
@@ -40,6 +41,7 @@ from refine.thesaurus import (
     akin,
     bases,
     is_animal,
+    is_animal_of_kind,
     is_kind_of,
     is_person,
     linked,
@@ -82,7 +84,8 @@ ELSEWHERE = words_of("side sides part end edge margin corner half direction way"
 ONE_MORE = words_of("one another third fourth fifth")
 ALONE = frozenset({"single"})
 EXCEPTING = re.compile(
-    r"\b(?:except|excepted|excepting|apart from|other than|save|(?:but|only) (?:one|a single|two|three|the)|with one exception)\b"
+    r"\b(?:except|excepted|excepting|apart from|other than|save|with one exception"
+    r"|(?:but|only) (?:one|a single|two|three|the))\b"
 )
 WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
 FEW = words_of("two three four five six")
@@ -98,8 +101,8 @@ GROWN = words_of("planted grass grassy grassed overgrown moss mossy ivy turf law
 # Open ground by any name, and the words of a source that tell of some.
 GROUND = frozenset({"object:bare ground", "object:paving", "object:square", "object:field"})
 SURFACES = words_of(
-    "gravel asphalt tarmac cobble cobbles paved paving bare ground earth soil dirt dust mud sand courtyard yard plaza "
-    "square clearing plot lot site concrete"
+    "gravel asphalt tarmac cobble cobbles paved paving bare ground earth soil dirt dust dusty mud muddy sand courtyard "
+    "yard plaza square clearing plot lot site concrete"
 )
 STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
 NTH = {"third": "3", "fourth": "4", "fifth": "5", "sixth": "6"}
@@ -113,6 +116,9 @@ SIDES = words_of("side sides end ends edge edges flank flanks margin margins han
 EVERY = ("both", "either", "every", "each", "all")
 # What a word may end in that names no more than the place of a thing: lakeside, ploughland.
 PLACES = ("side", "land", "front", "ground", "work")
+THEM = words_of("them these those which")
+SOME_OF_THEM = re.compile(r" (?:one|two|three|four|some|several|many|most|half|few|any) of (?:them|these|those|which) ")
+ALL_OF_THEM = re.compile(r" (?:all|each|every|none) of (?:them|these|those|which) ")
 # Words of a source that let a reply say "on both sides" or "on all sides".
 ALL_ROUND = words_of("both either each every all surround enclose ring encircle flank frame opposite around")
 ONE_SIDE = re.compile(r"\bone (?:of (?:its|the|their) )?(?:\w+ )?(?:side|end|edge|flank|margin)s?\b")
@@ -120,6 +126,7 @@ TWO_SIDES = re.compile(
     r"\btwo (?:of (?:its|the|their) )?(?:\w+ )?(?:sides|ends|edges|flanks)\b|\bother (?:side|end|edge)\b"
 )
 HEIGHTS = words_of("above below over under beneath upper lower top base foot roof crown overhead atop")
+SUMMITS = words_of("summit peak crest apex tip crown hilltop")
 ACROSS = words_of("across beyond opposite past behind other over")
 STOREYS = words_of("storey story floor storeys stories floors level levels")
 ORDINALS = {
@@ -134,7 +141,12 @@ PLACE = re.compile(
     r"(?:north|south)?(?:east|west)?(?:ern|ward|wards|erly|ernmost)?|(?:anti|counter)?clockwise|above|below"
 )
 # Ways to say the same depth; they place a thing in the image in some sentences only.
-DEPTH = (frozenset({"front", "before", "foreground"}), frozenset({"behind", "background", "back", "beyond", "past"}))
+DEPTH = (
+    words_of("front before foreground"),
+    words_of("behind background back beyond past further farther distance distant"),
+    words_of("climb climbs climbing rise rises rising ascend ascends ascending uphill"),
+    words_of("descend descends descending drop drops dropping fall falls falling downhill"),
+)
 ACCORDING = re.compile(r"according to (?:the |a |its |their )?(\w*)")
 CROWDED = re.compile(r"\b(full of|crowded with|packed with|filled with|crammed with|busy with) (?:\w+ )??(\w+s)\b")
 EMPTY = re.compile(r"\b(?:(?:almost|nearly|half|mostly) )?(?:empty|vacant|deserted|unoccupied)\b(?! of)")
@@ -163,9 +175,13 @@ CLAIMS = {
 # Axes on which "-er" compares with another thing of the scene.
 RELATIVE = words_of("size height width length tone")
 MOVERS = ("object:vehicle", "object:person", "object:bicycle", "object:boat", "object:train", "object:animal")
-AMID = re.compile(r"\b(?:middle|midst|heart|cent(?:re|er)) of (?!(?:the|this) (?:image|picture|scene|photo|view|tile|frame)\b)")
+AMID = re.compile(
+    r"\b(?:middle|midst|heart|cent(?:re|er)) of (?!(?:the|this) (?:image|picture|scene|photo|view|tile|frame)\b)"
+)
 # What everything below it may be said to be under.
-OVER_ALL = frozenset({"object:roof", "object:sky", "object:cloud", "object:dome", "object:gable", "object:snow"})
+OVER_ALL = frozenset(
+    {"object:roof", "object:arch", "object:sky", "object:cloud", "object:dome", "object:gable", "object:snow"}
+)
 # Classes of relation in the source that let a query claim another class.
 ALLOWS = {
     "around": frozenset({"around", "enclosing"}),
@@ -192,7 +208,11 @@ class Case:
     @cached_property
     def swaps(self) -> tuple[tuple[str, str], ...]:
         """Attributes said of the wrong one of two things of a kind, as (dimension, words)."""
-        return tuple(dict.fromkeys(pair for text in self.texts for pair in swapped(self.source.text, text.text, self.caption.text)))
+        return tuple(
+            dict.fromkeys(
+                pair for text in self.texts for pair in swapped(self.source.text, text.text, self.caption.text)
+            )
+        )
 
     @property
     def texts(self) -> tuple[Reading, ...]:
@@ -273,6 +293,10 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
     """
     if re.search(r"\bfar (?:side|end)\b", found):
         return bool(ACROSS & set(case.source.tokens))
+    if re.search(r"\btop\b", found) and case.source.stems & SUMMITS:
+        return True
+    if re.search(r"\bup\b", found) and case.platform != "satellite" and case.source.stems & {"up", "high", "upper"}:
+        return True
     if case.platform == "ground" and re.search(r"\b(?:above|below)\b", found, re.IGNORECASE):
         return bool(case.source.stems & (HEIGHTS | STOREYS))
     if case.platform == "satellite" or not re.search(
@@ -424,11 +448,17 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             continue
         if mentions[0].concept in GROUND and case.source.stems & SURFACES:
             continue  # gravel before a house is a forecourt
+        if _written_apart(case.source, reading, mentions[0]):
+            continue
         if not _meant(case.source, words) and not _same_people(case.source, reading, words):
             new.append(words)
     for word, concept in reading.things:
         at = reading.tokens.index(word)
-        if concept in case.supported or _meant(case.source, word) or _stands_for(reading, at, at + 1):
+        if _stands_for(reading, at, at + 1):
+            continue
+        if (concept in case.supported or _meant(case.source, word)) and not _listed_beside(
+            case.source, reading, at, word
+        ):
             continue
         if not _same_people(case.source, reading, word):
             new.append(word)
@@ -436,11 +466,21 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
     return new + [word for word in strange if not case.source.stems.intersection(stems(word))]
 
 
+def _written_apart(source: Reading, reading: Reading, mention: Mention) -> bool:
+    """Whether a noun is half of what the source writes as one word: "chair lift" for chairlift."""
+    before = "".join(reading.tokens[max(0, mention.at - 1) : mention.end])
+    behind = "".join(reading.tokens[mention.at : mention.end + 1])
+    return bool({before, behind} & set(source.tokens))
+
+
 def _of_one_kind(source: Reading, word: str) -> bool:
     """Whether a word of a mixed concept may name what the source names: birds for pigeons, but no horse for sheep."""
     last = word.rsplit(maxsplit=1)[-1]
     return _meant(source, last) or any(
-        is_kind_of(own, last) or linked(own, last) or (linked(last, own) and not is_animal(last))
+        is_kind_of(own, last)
+        or is_animal_of_kind(own, last)
+        or linked(own, last)
+        or (linked(last, own) and not is_animal(last))
         for own in source.content
     )
 
@@ -483,6 +523,8 @@ def _same_people(source: Reading, reading: Reading, word: str) -> bool:
     """
     if not is_person(word) or set(stems(word)) & SEX_AND_AGE:
         return False
+    if word.endswith(("'s", "s'")):
+        return False  # a butcher's shop is no baker's
     at = next((n for n, token in enumerate(reading.tokens) if token in word.split()), 0)
     joined = "and" in reading.tokens[max(0, at - 3) : at + 3]
     if joined and _people(reading) & _people(source):
@@ -500,20 +542,44 @@ def _meant(source: Reading, word: str) -> bool:
         return True
     if any(own.endswith(base) and bases(own[: -len(base)], "n") for own in source.content for base in bases(word, "n")):
         return True  # step of doorstep
+    if any(
+        own.startswith(base) and len(own) - len(base) > 3 and bases(own[len(base) :], "n")
+        for own in source.content
+        for base in bases(word, "n")
+        if len(base) > 2
+    ):
+        return True  # vine of vineyard
     if word == "arched" and source.stems & {"curved", "vaulted", "rounded", "barrel"}:
         return True
+    return next(_sources_of(source, word), "") != ""
+
+
+def _sources_of(source: Reading, word: str) -> Iterator[str]:
+    """The words of the source that the thesaurus links a noun to."""
     listed = _listed(word)
-    return any(
-        akin(own, word)
-        or (same_head(own, word) and mostly(own, "n") and not (listed and _told_apart(source, word)))
-        or (is_kind_of(own, word) and not (listed and _listed(own)))
-        or (linked(own, word) and not (listed and _listed(own)))
-        for own in (*source.content, *source.pairs)
-    )
+    for own in (*source.content, *source.pairs):
+        if (
+            akin(own, word)
+            or (same_head(own, word) and mostly(own, "n") and not (listed and _told_apart(source, word)))
+            or ((is_kind_of(own, word) or linked(own, word)) and not (listed and _listed(own)))
+            or is_animal_of_kind(own, word)
+        ):
+            yield own
+
+
+def _listed_beside(source: Reading, reading: Reading, at: int, word: str) -> bool:
+    """Whether a noun is an addition beside the very word that it might stand for: "a lighthouse and a beacon"."""
+    if source.stems.intersection(stems(word)):
+        return False
+    near = range(max(0, at - 5), min(len(reading.tokens), at + 6))
+    joined = [n for n in near if "and" in reading.tokens[min(n, at) : max(n, at)]]
+    beside = {stem for n in joined if reading.tokens[n] in source.stems for stem in stems(reading.tokens[n])}
+    own = list(_sources_of(source, word))
+    return bool(own) and all(beside.intersection(stems(one)) for one in own)
 
 
 def _told_apart(source: Reading, word: str) -> bool:
-    """Whether a compound is another kind of what the source has in compounds only: football field for baseball field."""
+    """Whether a compound is another kind of what the source has in compounds only: football for baseball field."""
     head = word.rpartition(" ")[2]
     same = [m for m in source.of("object") if head in stems(source.tokens[m.end - 1])]
     return head != word and bool(same) and all(m.end - m.at > 1 for m in same)
@@ -635,12 +701,34 @@ def _attributes(case: Case, kind: str) -> str:
                 implied = _uncoloured(case.source, word) or any(m.concept in case.supported for m in mentions)
                 if not implied or _replaced(case, reading, mentions[0]):
                     wrong.append(f"{word} is new")
-            elif _narrowed(mentions, matching):
+            elif _narrowed(mentions, matching) or (
+                kind == "colour" and _other_shade(case.source, reading, mentions[0])
+            ):
                 wrong.append(f"{word} is new")
             elif not _said_alike(case, reading, mentions[0], matching) or _replaced(case, reading, mentions[0]):
                 of = _list(sorted(_name(h) for h in mentions[0].heads if h != "generic"))
                 wrong.append(f"{word} said of {of}")
     return "; ".join(dict.fromkeys(wrong))
+
+
+def _shades(reading: Reading) -> dict[frozenset[str], tuple[str, str]]:
+    """The pairs of colours joined by a hyphen: "purple-blue"."""
+    at = {m.at: m.concept for m in reading.of("colour")}
+    return {
+        frozenset({at[n], at[n + 2]}): (at[n], at[n + 2])
+        for n in at
+        if reading.tokens[n + 1 : n + 2] == ("-",) and n + 2 in at
+    }
+
+
+def _other_shade(source: Reading, reading: Reading, mention: Mention) -> bool:
+    """Whether the colour ends a pair that the source has with another end only: purple-red for purple-blue."""
+    first = next((m for m in reading.of("colour") if m.at == mention.at - 2), None)
+    if first is None or reading.tokens[mention.at - 1] != "-":
+        return False
+    named, own = [m for m in source.of("colour") if m.concept == first.concept], _shades(source)
+    pairs = [pair for pair in own if first.concept in pair]
+    return bool(pairs) and len(pairs) == len(named) and frozenset({first.concept, mention.concept}) not in own
 
 
 def _uncoloured(source: Reading, word: str) -> bool:
@@ -717,7 +805,10 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
     """Quantifiers, ordinals of storeys, sides and letters that are not the source's."""
     for at, word in enumerate(reading.tokens):
         rest = reading.tokens[at + 1 : at + 4]
-        shared = (word == "one" and WHOLE & set(rest)) or (word == "each" and "other" in rest)
+        shared = (word == "one" and WHOLE & set(rest)) or (word == "each" and "other" in rest) or rest[:1] == ("but",)
+        of_them = word in WHOLE | {"none"} and rest[:1] == ("of",) and bool(THEM & set(rest[1:2]))
+        if of_them and SOME_OF_THEM.search(source.words) and not ALL_OF_THEM.search(source.words):
+            yield f"{word} of {rest[1]}"
         if word in WHOLE | PART and not SIDES & set(rest) and not shared:
             noun = next((m for m in reading.of("object") if at < m.at <= at + 5), None)
             mine = WHOLE if word in WHOLE else PART
@@ -739,9 +830,9 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
                 yield f"{word} {rest[0]}"
     yield from _widened(source, reading)
     yield from _without_exception(source, reading)
-    for mine, theirs in (("single", "multi"), ("multi", "single")):
-        compounds = re.findall(rf"\b{mine}[- ](\w+)", reading.text.lower())
-        yield from (f"{mine}-{word}" for word in compounds if re.search(rf"\b{theirs}[- ]?{word}", source.text.lower()))
+    for one, other in (("single", "multi"), ("multi", "single")):
+        compounds = re.findall(rf"\b{one}[- ](\w+)", reading.text.lower())
+        yield from (f"{one}-{base}" for base in compounds if re.search(rf"\b{other}[- ]?{base}", source.text.lower()))
     letters = {w for w in reading.originals if len(w) == 1 and "B" <= w <= "Z" and w != "I"}
     yield from sorted(letters - {w.upper() for w in source.originals if len(w) == 1})
 
@@ -787,7 +878,9 @@ def _widened(source: Reading, reading: Reading) -> Iterator[str]:
 def _without_exception(source: Reading, reading: Reading) -> Iterator[str]:
     """Things of which a reply says something of all, where the source excepts one: "all windows but one"."""
     for at, word in enumerate(reading.tokens):
-        noun = next((m for m in reading.of("object") if at < m.at <= at + 4), None) if word in WHOLE - {"whole"} else None
+        noun = (
+            next((m for m in reading.of("object") if at < m.at <= at + 4), None) if word in WHOLE - {"whole"} else None
+        )
         if noun is None or EXCEPTING.search(reading.words):
             continue
         near = {m.sentence for m in source.of("object") if m.concept == noun.concept}
@@ -914,7 +1007,8 @@ def _names(case: Case) -> str:
 
 def _contradiction(case: Case) -> str:
     wrong = [words for dimension, words in case.swaps if dimension not in ("number", "colour", "material")]
-    wrong += reversals(case.source.text, case.caption.text, alone=True)
+    wrong += reversals(case.source.text, case.caption.text)
+    wrong += unrested(case.source.text, case.caption.text)
     source = case.source
     asserted = {m.concept for m in source.of("object")} - source.denied
     for reading in case.texts:
@@ -943,6 +1037,11 @@ def _contradiction(case: Case) -> str:
                 _opposed(s.concept, axis, side) for s in turned
             ):
                 continue
+            if (
+                axis == "motion"
+                and len({m.at for m in source.of("object") if any(related(m.concept, h) for h in heads)}) > 1
+            ):
+                continue  # one boat passes, another is moored
             if axis in RELATIVE and not _comparative(reading.tokens[mention.at]):
                 met = [s for s in met if not _comparative(source.tokens[s.at])]  # bigger than a small one
             if any(_opposed(s.concept, axis, side) for s in met) or any(s.concept == mention.concept for s in turned):
@@ -1126,13 +1225,24 @@ def _units(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], fr
             continue
         reading = read(part)
         nouns = {m.at for m in reading.of("object") if not reading.tokens[m.at].endswith("ed")}
-        words = (token for at, token in enumerate(reading.tokens) if at not in nouns)
+        words = (
+            token
+            for at, token in enumerate(reading.tokens)
+            if at not in nouns and not (at and reading.tokens[at - 1] in ARTICLES and not token.endswith(("ing", "ed")))
+        )
         classes = frozenset(c for t in words for s in stems(t) for c in lexicon().relations.get(s, ()))
         classes |= {"around"} if AMID.search(part) else set()
         classes |= {"between"} if TWO_SIDES.search(part) else set()
-        units.append((reading.objects | (previous if PRONOUN.search(part) else frozenset()), classes))
-        previous = reading.objects
+        own = frozenset(concept for _, concept in reading.named)
+        units.append((own | (previous if PRONOUN.search(part) else frozenset()), classes))
+        previous = own
     return units
+
+
+def _share_words(one: Reading, other: Reading) -> bool:
+    """Whether two short texts have nearly half of their words in common."""
+    mine, yours = ({stems(word)[-1] for word in text.content} for text in (one, other))
+    return len(mine & yours) >= 0.4 * len(mine | yours)
 
 
 def _verbatim(source: Reading, query: Reading) -> bool:
@@ -1142,15 +1252,17 @@ def _verbatim(source: Reading, query: Reading) -> bool:
 
 def _false_relation(query: Reading, source: Reading) -> str:
     breaks = [i for i, t in enumerate(query.tokens) if t in {",", ";", ":", "."}]
-    named = sorted(query.of("object"), key=lambda m: m.at)
+    named = query.named
+    if query.denied:
+        return ""
     for at, token in enumerate(query.tokens):
         claim = next((CLAIMS[s] for s in stems(token) if s in CLAIMS), None)
         if claim is None or query.tokens[at - 1 if at else 0] in DETERMINERS or query.tokens[at + 1 : at + 2] == ("-",):
             continue
         low = max((i for i in breaks if i < at), default=-1)
         high = min((i for i in breaks if i > at), default=len(query.tokens))
-        before = [m.concept for m in named if low < m.at < at][-3:]
-        after = [m.concept for m in named if at < m.at < high][:2]
+        before = [concept for start, concept in named if low < start < at][-3:]
+        after = [concept for start, concept in named if at < start < high][:2]
         if not before or not after or (claim == "under" and OVER_ALL & set(after)):
             continue
         if token == "over" and at and query.tokens[at - 1].endswith(("ed", "spread", "strewn")):
@@ -1158,9 +1270,14 @@ def _false_relation(query: Reading, source: Reading) -> str:
         pair = ((before[-1],), (after[0],))
         if claim in ("around", "vertical") and (holds(source.text, *pair) or holds(source.text, *pair[::-1])):
             continue
-        moves = claim == "crossing" and any(related(before[-1], mover) for mover in MOVERS)
+        moves = claim == "crossing" and (
+            any(related(before[-1], mover) for mover in MOVERS) or is_person(_name(before[-1]))
+        )
         for stated, classes in _units(source.text, CLAUSE if claim in ("vertical", "under", "around") else SENTENCE):
-            ends = all(any(related(end, s) for end in side for s in stated) for side in (before, after))
+            ends = all(
+                any(related(end, s) or end in lexicon().implied.get(s, ()) for end in side for s in stated)
+                for side in (before, after)
+            )
             if claim == "between":
                 ends = all(any(_same_thing(end, s) for s in stated) for end in (*before[-1:], *after))
             # "The area is ringed by parking" names one end only: the other may be what the area holds.
@@ -1212,19 +1329,21 @@ def _rests(source: Reading, concept: str, token: str) -> Iterator[bool]:
 def _queries(case: Case) -> str:
     if not 1 <= len(case.queries) <= MAX_QUERIES:
         return f"{len(case.queries)} queries, 1 to {MAX_QUERIES} wanted"
-    seen: list[frozenset[str]] = []
+    seen: list[tuple[frozenset[str], Reading]] = []
     texts: set[str] = set()
     for query in case.queries:
         plainly = " ".join(t for t in query.tokens if t[0].isalnum())
         content = _content(query)
-        if plainly in texts or (len(content) > 1 and content in seen):
+        twice = any(content == other and _share_words(query, said) for other, said in seen)
+        if plainly in texts or (len(content) > 1 and twice):
             return f"said twice: {query.text}"
         texts.add(plainly)
-        seen.append(content)
+        seen.append((content, query))
     reworded = [query for query in case.queries if not _verbatim(case.source, query)]
     for query in reworded:
         why = _false_relation(query, case.source) or _moved(query, case.source)
-        why = why or next((f"not so in the source: {w}" for w in reversals(case.source.text, query.text, alone=True)), "")
+        why = why or next((f"not in the source: {w}" for w in unrested(case.source.text, query.text)), "")
+        why = why or next((f"not so in the source: {w}" for w in reversals(case.source.text, query.text)), "")
         if why:
             return why
     return ""

@@ -268,9 +268,22 @@ def is_person(word: str) -> bool:
 
 
 @lru_cache(maxsize=50_000)
+def is_trade(word: str) -> bool:
+    """Whether a noun may be a person in one of its meanings: the baker of a baker's shop."""
+    return any(_file(sense) == _PERSON for sense in senses(word, "n"))
+
+
+@lru_cache(maxsize=50_000)
 def is_animal(word: str) -> bool:
     """Whether the commonest meaning of a noun is an animal."""
     return any(_file(sense) == _ANIMAL for sense in senses(word, "n")[:1])
+
+
+@lru_cache(maxsize=50_000)
+def is_animal_of_kind(narrow: str, broad: str) -> bool:
+    """Whether the first noun may name an animal of the second's kind, in any meaning: swallows are birds."""
+    kinds = [s for s in senses(broad, "n")[:1] if _file(s) == _ANIMAL]
+    return any(kind in above(s) for s in senses(narrow, "n") for kind in kinds)
 
 
 @lru_cache(maxsize=50_000)

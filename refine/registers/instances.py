@@ -2,11 +2,12 @@
 
     from refine.registers.instances import instances, relations
 
-`reading` says of an attribute what kind of thing it belongs to; here two things of one kind are kept apart: "a tall block
-with a white roof and a broader one with a blue roof" gives two instances. Only what the grammar fixes is taken down, so
-that a text may give none at all.
+`reading` says of an attribute what kind of thing it belongs to; here two things of one kind are kept apart: "a tall
+block with a white roof and a broader one with a blue roof" gives two instances. Only what the grammar fixes is taken
+down, so that a text may give none at all.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +25,7 @@ from refine.registers.reading import (
     stems,
     words_of,
 )
-from refine.thesaurus import bases
+from refine.thesaurus import bases, mostly
 
 Traits = dict[str, frozenset[str]]
 
@@ -35,21 +36,29 @@ _KINDS = {
     word: kind
     for kind, words in (
         ("around", "surround encircle enclose ring circle frame encompass envelop around round"),
-        ("above", "over above atop under underneath beneath below top crown cap surmount overlook overhang shade cover"),
+        ("above", "over above atop under underneath beneath below top crown cap surmount overlook overhang"),
         ("across", "across cross traverse bisect intersect through"),
-        ("with", "with has have contain hold"),
+        ("with", "with whose has have contain hold"),
     )
     for word in words.split()
 }  # fmt: skip
+_ON = words_of("on onto upon against atop")
+_BESIDE = words_of("beside near by around round past behind opposite across between among next nearby to towards")
+_PRONOUNS = words_of("it its them they their which that whose these those both")
+_CLAUSE = re.compile(r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas)\s+")
+_RINGS = words_of("ring circle belt collar")
 # Stretches of an image: two words for them may mean one.
-_STRETCHES = words_of("scene view picture image tile side edge margin end part half quarter middle centre center corner")
-_VAGUE = words_of("it them they this that these those which each both all one others rest")
+_STRETCHES = words_of(
+    "scene view picture image tile side edge margin end part half quarter middle centre center corner"
+)
+_VAGUE = words_of("it them they this that these those which each both all one others rest whose")
 _REACH = 9  # tokens from "with" to the noun of its phrase
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One thing: its noun's first token, its concepts, what is certainly said of it (dimension -> values), and its phrase's first token.
+    """One thing: its noun's first token, its concepts, what is certainly said of it (dimension -> values), and the
+    first token of its phrase.
 
     A dimension is "colour", "material", "number" or an axis of the lexicon, behind "object:roof/" when a part has it.
     """
@@ -189,9 +198,9 @@ def _alike(one: Instance, other: Instance) -> bool:
 def swapped(source: str, reply: str, caption: str) -> Iterator[tuple[str, str]]:
     """What a text of a reply says of the wrong one of two things of a kind, as (dimension, words).
 
-    Proof is an attribute that tells one thing of the source from its likes, beside another one which that thing has not,
-    but one of its likes has. A colour or material tells nothing where the caption has the other thing as well: it may
-    be a part's, told of the whole.
+    Proof is an attribute that tells one thing of the source from its likes, beside another one which that thing has
+    not, but one of its likes has. A colour or material tells nothing where the caption has the other thing
+    as well: it may be a part's, told of the whole.
     """
     own, told = instances(source), instances(caption)
     for thing in instances(reply):
@@ -207,10 +216,11 @@ def swapped(source: str, reply: str, caption: str) -> Iterator[tuple[str, str]]:
             if not any(_only(thing, d, one, likes) for d in marks):
                 continue
             for dimension, values in thing.traits.items():
-                if dimension in one.traits and not agree(values, one.traits[dimension]):
-                    if any(agree(values, o.traits.get(dimension, frozenset())) for o in likes if o is not one):
-                        name = thing.concepts[0].partition(":")[2]
-                        yield dimension.rpartition("/")[2], f"{name} with another one's {dimension.rpartition('/')[2]}"
+                if dimension not in one.traits or agree(values, one.traits[dimension]):
+                    continue
+                if not _only(thing, dimension, one, likes):
+                    name, what = thing.concepts[0].partition(":")[2], dimension.rpartition("/")[2]
+                    yield what, f"{name} with another one's {what}"
 
 
 def _fits(thing: Instance, one: Instance) -> bool:
@@ -229,7 +239,7 @@ def _only(thing: Instance, dimension: str, one: Instance, likes: list[Instance])
 
 @dataclass(frozen=True)
 class Relation:
-    """(kind, one end, the other): the first end is around, or above, the second; () where the text leaves an end open."""
+    """(kind, one end, the other): the first end is around or above the second; () where the text leaves an end open."""
 
     kind: str
     one: tuple[str, ...]
@@ -242,13 +252,20 @@ def relations(text: str) -> tuple[Relation, ...]:
     reading = read(text)
     tokens, found = reading.tokens, []
     for at, word in enumerate(tokens):
+        if (
+            word in _RINGS
+            and tokens[at + 1 : at + 2] == ("of",)
+            and tokens[max(0, at - 2) : at - 1] in {("in",), ("within",)}
+        ):
+            found.append(Relation("around", _behind(reading, at + 2), _before(reading, at - 2)))
+            continue
         kind = _KINDS.get(word) or next((_KINDS[root] for root in stems(word) if root in _KINDS), "")
         if not kind or (at and tokens[at - 1] in DETERMINERS) or tokens[at + 1 : at + 2] == ("-",):
             continue
         passive = tokens[at + 1 : at + 2] == ("by",) and word.endswith("ed")
         if word.endswith("ed") and not passive:
             continue
-        left, right = _before(reading, at), _behind(reading, at + 1 + passive)
+        left, right = _before(reading, at, nearest=kind == "with"), _behind(reading, at + 1 + passive)
         if word in PREPOSITIONS and left[:1] and left[0].startswith("word:"):
             left = ()  # they form a ring around it
         if not left and not right:
@@ -258,12 +275,8 @@ def relations(text: str) -> tuple[Relation, ...]:
     return tuple(found)
 
 
-def reversals(source: str, reply: str, *, alone: bool) -> Iterator[str]:
-    """Relations of a reply that the source has the other way round; `alone` ones also where an end has another partner.
-
-    A text that stands alone (a query) names its ends in full: what the source puts around one thing only, or has one
-    thing around it, has no other partner there.
-    """
+def reversals(source: str, reply: str) -> Iterator[str]:
+    """Relations of a text that the source has the other way round, or with another partner at one end."""
     own = relations(source)
     for said in relations(reply):
         if not said.one or not said.other:
@@ -280,12 +293,12 @@ def reversals(source: str, reply: str, *, alone: bool) -> Iterator[str]:
             for r in sure
         )
         across = said.kind == "across" and any(_meet(said.one, r.one) for r in sure)
-        if turned or (alone and (inner or across)):
+        if turned or inner or across:
             yield f"{said.one[0].partition(':')[2]} {said.kind} {said.other[0].partition(':')[2]}"
 
 
 def holds(source: str, whole: tuple[str, ...], part: tuple[str, ...]) -> bool:
-    """Whether the source says "whole with part": a track with an infield goes around it, a roof with a lantern below."""
+    """Whether the source says "whole with part": a track with an infield, which goes around it."""
     found = (r for r in relations(source) if r.kind == "with" and r.one and r.other)
     return any(_meet(whole, r.one) and _meet(part, r.other) for r in found)
 
@@ -299,8 +312,11 @@ def _part_of(part: str, whole: str) -> bool:
     return part in lexicon().parts | lexicon().body.keys() and related(whole, "object:building")
 
 
-def _before(reading: Reading, at: int) -> tuple[str, ...]:
-    """The things whose phrase stands right before a verb or preposition; () when it may be another one."""
+def _before(reading: Reading, at: int, *, nearest: bool = False) -> tuple[str, ...]:
+    """The things whose phrase stands right before a verb or preposition; () when it may be another one.
+
+    "With" goes with the nearest thing, whatever comes before that.
+    """
     w = reading.parsed
     found: tuple[str, ...] = ()
     look = at - 1
@@ -312,6 +328,8 @@ def _before(reading: Reading, at: int) -> tuple[str, ...]:
         if not named:
             return found
         found += named
+        if nearest:
+            return found
         opener = start - 1
         while opener >= 0 and (
             w.modifier(opener) or reading.tokens[opener] in DETERMINERS or opener in w.nouns or w.names(opener)
@@ -336,7 +354,7 @@ def _between_noun_and_verb(reading: Reading, at: int) -> bool:
 
 
 def _verb_form(word: str) -> bool:
-    return word.endswith(("s", "ing", "ed")) and bool(bases(word, "v"))
+    return bool(bases(word, "v")) and (word.endswith(("s", "ing", "ed")) or mostly(word, "v"))
 
 
 def _named(reading: Reading, at: int) -> tuple[str, ...]:
@@ -359,6 +377,82 @@ def _behind(reading: Reading, at: int) -> tuple[str, ...]:
             break
         if found and (word.endswith("ing") or word in BE - {"and", "or"} or (word == "," and w.token(look + 1) in BE)):
             break
-        if look in w.nouns and w.is_object(look) or (is_generic(word) and look not in w.noun_at):
+        if (look in w.nouns and w.is_object(look)) or (is_generic(word) and look not in w.noun_at):
             found += _named(reading, look)
     return found
+
+
+# --- what rests on what ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """A thing in a clause, and the preposition that its phrase opens with; "" for a subject or an object."""
+
+    concepts: tuple[str, ...]
+    opener: str
+
+
+@lru_cache(maxsize=2_048)
+def _clauses(text: str) -> tuple[tuple[_Spot, ...], ...]:
+    """The things of every clause of a text; what a pronoun may stand for is a thing of its clause too."""
+    found: list[tuple[_Spot, ...]] = []
+    for part in _CLAUSE.split(text):
+        reading = read(part)
+        w = reading.parsed
+        spots = []
+        for at in sorted(w.nouns):
+            if not w.is_object(at):
+                continue
+            opener = at - 1
+            while opener >= 0 and (
+                w.modifier(opener) or reading.tokens[opener] in DETERMINERS or opener in w.noun_at or w.names(opener)
+            ):
+                opener -= 1
+            word = reading.tokens[opener] if opener >= 0 else ""
+            if word in {"to", "by"} and reading.tokens[opener - 1].endswith("ed"):
+                word = "on"  # chained to, carried by
+            spots.append(_Spot(tuple(w.nouns[at]), word if word in PREPOSITIONS | _BESIDE else ""))
+        if found and _PRONOUNS & set(reading.tokens):
+            spots += [_Spot(spot.concepts, "") for spot in (*found[-1][:1], *found[-1][-1:])]
+        found.append(tuple(spots))
+    return tuple(found)
+
+
+def unrested(source: str, reply: str) -> Iterator[str]:
+    """What a text puts on, against or to a thing which the source never has together with it, or only beside it."""
+    reading = read(reply)
+    for at, word in enumerate(reading.tokens):
+        if word not in _ON and not (word == "to" and at and reading.tokens[at - 1].endswith("ed")):
+            continue
+        one, other = _before(reading, at, nearest=True), _first(reading, at + 1)
+        if not one or not other or "word:" in one[0] + other[0]:
+            continue
+        clauses = _clauses(source)
+        known = [any(_meet(end, spot.concepts) for clause in clauses for spot in clause) for end in (one, other)]
+        if all(known) and not holds(source, other, one) and not any(_together(c, one, other) for c in clauses):
+            yield f"{one[0].partition(':')[2]} {word} {other[0].partition(':')[2]}"
+
+
+def _first(reading: Reading, at: int) -> tuple[str, ...]:
+    """The thing whose phrase opens at that token."""
+    w = reading.parsed
+    for look in range(at, min(at + _REACH, len(reading.tokens))):
+        word = reading.tokens[look]
+        if look in w.nouns and w.is_object(look) and w.ends[look] not in w.nouns:
+            return tuple(w.nouns[look])
+        if word in BREAKS | _VAGUE | PREPOSITIONS or word == "," or is_generic(word):
+            return ()
+    return ()
+
+
+def _together(clause: tuple[_Spot, ...], one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether the first thing may rest on the second in a clause of the source: not when it is only beside it."""
+    ends = [spot for spot in clause if _same(other, spot.concepts)]
+    return any(_same(one, spot.concepts) for spot in clause) and any(spot.opener not in _BESIDE for spot in ends)
+
+
+def _same(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether two names may be one thing, or the second the roof or a wall of the first."""
+    outer = lexicon().body.keys() | {"object:roof"}
+    return any(related(a, b) or (b in outer and related(a, "object:building")) for a in one for b in other)

@@ -12,7 +12,19 @@ from functools import cache, cached_property, lru_cache
 from itertools import accumulate, pairwise
 
 from refine.registers import english, lexicon
-from refine.thesaurus import above, akin, bases, is_kind_of, is_seen, is_word, mostly, names_thing, senses, uses
+from refine.thesaurus import (
+    above,
+    akin,
+    bases,
+    is_kind_of,
+    is_seen,
+    is_trade,
+    is_word,
+    mostly,
+    names_thing,
+    senses,
+    uses,
+)
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]", re.UNICODE)
 BREAKS = frozenset(".;:!?")
@@ -58,7 +70,7 @@ PREPOSITIONS = words_of(
     "of in on at by to from with without within into onto upon over under above below beneath between among amid "
     "beside beyond across along around near behind through towards toward past against inside outside off for like"
 )
-PARTICLES = words_of("out up down away forward back together apart over")
+PARTICLES = words_of("back out up down away forward back together apart over")
 _COPULAS = words_of("is are was were looks appears seems being")
 _LINKS = words_of("and or but which that who")
 BE = words_of("is are was were be being been has have looks look appears appear and or but which that who")
@@ -104,7 +116,8 @@ class Reading:
     @cached_property
     def content(self) -> tuple[str, ...]:
         """The words that carry meaning, once each, in order."""
-        return tuple(dict.fromkeys(t for t in self.tokens if t[0].isalpha() and t not in english().function))
+        found = (re.sub(r"'s?$", "", t) for t in self.tokens if t[0].isalpha() and t not in english().function)
+        return tuple(dict.fromkeys(found))
 
     @cached_property
     def joined(self) -> frozenset[str]:
@@ -117,6 +130,12 @@ class Reading:
         """Two words side by side that name one thing: hard hat."""
         found = (f"{one} {next(iter(bases(two, 'n')), two)}" for one, two in pairwise(self.tokens))
         return tuple(dict.fromkeys(pair for pair in found if senses(pair, "n")))
+
+    @property
+    def named(self) -> list[tuple[int, str]]:
+        """The things of the text, those outside the lexicon among them, as (token, concept) in order."""
+        w = self.parsed
+        return [(at, concept) for at in sorted(w.nouns) if w.is_object(at) for concept in w.nouns[at]]
 
     def said_of(self, at: int) -> frozenset[str]:
         """The concepts that the adjective or participle at that token is most likely said of."""
@@ -211,8 +230,13 @@ def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
     after = tokens[end] if end < len(tokens) else "."
     if before in {"-", "", ".", ";", ":"} or after == "of":
         return True
+    opener = next((word for word in reversed(tokens[max(0, at - 4) : at]) if word not in DETERMINERS), "")
+    if before in DETERMINERS and opener in PREPOSITIONS:
+        return True  # "on the other bank a station"
     if not before[0].isalnum() or after in ARTICLES or (tokens[at].endswith("ed") and after in PREPOSITIONS):
         return False
+    if before in {"that", "which", "who"} and at > 1 and tokens[at - 2] not in PREPOSITIONS and tokens[at][-1] == "s":
+        return after not in PARTICLES  # a complex that steps back
     if (
         before in DETERMINERS
         or before == "whose"
@@ -446,7 +470,9 @@ def _ahead(w: _Words, start: int, end: int, kind: str) -> list[str]:
                 or (w.ends[at] in w.nouns and not after.endswith("ed"))
                 or (word.endswith("ed") and w.modifier(w.ends[at]))
             )
-            joined = w.token(at - 1) == "-" and (w.modifier(w.ends[at]) or is_generic(after)) and after not in {"-", ","}
+            joined = (
+                w.token(at - 1) == "-" and (w.modifier(w.ends[at]) or is_generic(after)) and after not in {"-", ","}
+            )
             if not compound and not joined:
                 return out
             at = w.ends[at]
@@ -672,6 +698,8 @@ def read(text: str) -> Reading:
     mentions += _numbers_of(w)
     for at, word in enumerate(tokens):
         places = _qualities(word) if word not in NUMBERS else ()
+        if tokens[max(0, at - 2) : at] in {("half", "-"), ("semi", "-"), ("part", "-")} and word in _MADE:
+            places = _qualities("unfinished")
         if word == "right" and tokens[at + 1 : at + 2] in {("angle",), ("angles",)}:
             places = _qualities("perpendicular")
         if places:
@@ -688,6 +716,7 @@ def read(text: str) -> Reading:
     )  # fmt: skip
 
 
+_MADE = words_of("built finished completed constructed erected")
 _LIKENESS = frozenset({"like", "shape", "form", "resembling", "as", "outline"})
 COLOURED = words_of("coloured colored colour color hued toned")
 _TONES = words_of(
@@ -706,9 +735,9 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
         if token in lexicon().denied:
             out.add(lexicon().denied[token])
         elif token.endswith("less"):
-            bare = token[:-4]
-            out.update(concept for kind, concept in _senses(bare) if kind == "object")
-            out.update([f"thing:{bare}"] if not _senses(bare) and names_thing(bare) else ())
+            lacking = token[:-4]
+            out.update(concept for kind, concept in _senses(lacking) if kind == "object")
+            out.update([f"thing:{lacking}"] if not _senses(lacking) and names_thing(lacking) else ())
         bare = token in {"bare", "devoid", "free", "empty", "absence"} and tokens[at + 1 : at + 2] == ("of",)
         if token in {"absent", "missing"}:
             before = next((look for look in range(at - 1, max(at - 6, -1), -1) if look in nouns), None)
@@ -761,6 +790,9 @@ def _things(
         if alike or (opener in ARTICLES and _LIKENESS & set(tokens[max(0, start - 2) : start])):
             continue
         opens = opener in DETERMINERS or opener in PREPOSITIONS or opener in {"and", "or", ",", ";", ".", "-"}
+        if token.endswith(("'s", "s'")) and is_trade(token.rstrip("s").rstrip("'")):
+            things.append((at, token.rstrip("s").rstrip("'")))  # a baker's shop
+            continue
         base = next(iter(bases(token, "n")), token)
         if is_word(token):
             if names_thing(token) and mostly(token, "n") and (token != base or opens):
