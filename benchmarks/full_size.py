@@ -232,9 +232,8 @@ def main() -> None:
         print(f"{account['rejected']:>6,} rejected {account['derived']:>7,} derived")
     for name, run in runs.items():
         peaks = ", ".join(f"{kind} {peak:,}" for kind, peak in run["peak_mib"].items())
-        print(
-            f"{name:20} {run['seconds']:>8.1f} s {run['cpu_seconds']:>8.1f} CPU s {run['made']:>4} shards made; peak RSS in MiB: {peaks}"
-        )
+        told = f"{name:20} {run['seconds']:>8.1f} s {run['cpu_seconds']:>8.1f} CPU s {run['made']:>4} shards made"
+        print(f"{told}; peak RSS in MiB: {peaks}")
     print(json.dumps({"benchmark": "full_size", "share": options.share, "rows": rows, "runs": runs}))
 
 
