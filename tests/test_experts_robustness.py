@@ -1,6 +1,7 @@
 """Corruptions: shape, repetition, order of severity; and the recall they leave."""
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_experts_examples import write_tiny
 from test_experts_trainer import TINY, quiet
+from typer.testing import CliRunner
 
 from experts import robustness as module
 from experts.robustness import CORRUPTIONS, SEVERITIES, Corruption, Pixels, as_lines, corrupt, plasma, robustness
 from experts.trainer import train
+from georefine.cli import app
 from schemas.errors import TrainingError
 
 
@@ -143,3 +146,13 @@ def test_nothing_to_score_and_no_run_are_said(run: Path, tmp_path: Path) -> None
         robustness(run, lone)
     with pytest.raises(TrainingError, match=r"no checkpoint\.pt"):
         robustness(Path(shutil.copytree(lone, tmp_path / "copy")), lone)
+
+
+def test_the_command_adds_a_key_and_nothing_else(run: Path, dataset: Path) -> None:
+    plain = CliRunner().invoke(app, ["evaluate", str(run), str(dataset), "--json"])
+    added = CliRunner().invoke(app, ["evaluate", str(run), str(dataset), "--json", "--robustness"])
+    scores = json.loads(added.stdout)
+    assert json.loads(plain.stdout) == {key: value for key, value in scores.items() if key != "robustness"}
+    assert scores["robustness"] == robustness(run, dataset)
+    table = CliRunner().invoke(app, ["evaluate", str(run), str(dataset), "--robustness"])
+    assert "mean of the 25" in table.stdout

@@ -2,8 +2,10 @@
 
 import dataclasses
 import importlib.util
+import json
 import shutil
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_experts_examples import write_tiny
 from test_experts_trainer import TINY, quiet
+from typer.testing import CliRunner
 
 from data.shards import open_version
 from experts import search as module
@@ -20,7 +23,9 @@ from experts.evaluate import evaluate
 from experts.examples import load_images
 from experts.search import GALLERIES, as_json, as_lines, nearest, search
 from experts.trainer import train
+from georefine.cli import app
 from schemas.errors import DatasetError, TrainingError, UsageError
+from schemas.records import Split
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +188,13 @@ def test_scores_that_are_no_numbers_are_an_error() -> None:
         nearest(torch.full((1, 2), float("nan")), torch.ones(3, 2), 2)
     with pytest.raises(TrainingError, match="NaN"):
         module.check_finite(torch.tensor([[0.0, float("inf")]]))
+
+
+def test_the_command_searches_the_split_it_is_told(run: Path, dataset: Path) -> None:
+    arguments = ["search", str(run), str(dataset), "a red roof", "--top", "2", "--json"]
+    for split in ("test", "val", "train"):
+        done = CliRunner().invoke(app, [*arguments, "--split", split])
+        assert [hit["image_id"] for hit in json.loads(done.stdout)["results"]] == [
+            hit.image_id for hit in search(run, dataset, "a red roof", 2, split=cast(Split, split)).hits
+        ]
+    assert json.loads(CliRunner().invoke(app, arguments).stdout) == as_json(search(run, dataset, "a red roof", 2))

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from test_experts_examples import write_tiny
 from test_experts_trainer import TINY, quiet
+from typer.testing import CliRunner
 
 from experts import submit as module
 from experts.checkpoint import load_checkpoint
@@ -16,6 +17,7 @@ from experts.embed import fused_images, fused_texts, image_features, text_bags, 
 from experts.examples import decode
 from experts.submit import list_images, read_queries, submit
 from experts.trainer import train
+from georefine.cli import app
 from schemas.errors import SourceError, TrainingError
 
 
@@ -186,3 +188,14 @@ def test_the_published_samples(real: Path, run: Path, images: Path, tmp_path: Pa
     ours = (tmp_path / "submission.txt").read_text().splitlines()
     shape = re.compile(r"q\d+( image_[0-9a-f]{8}){10}")
     assert all(shape.fullmatch(line.strip()) for line in [*sample, *ours])
+
+
+def test_the_command_says_what_it_left_out(run: Path, images: Path, queries: Path, tmp_path: Path) -> None:
+    (images / "image_\x1b[31m.jpeg").touch()
+    out = tmp_path / "submission.txt"
+    arguments = ["submit", str(run), "--queries", str(queries), "--images", str(images), "--out", str(out)]
+    done = CliRunner().invoke(app, arguments)
+    assert (done.exit_code, done.stdout) == (0, f"{out}: 3 queries, 12 images ranked, 1 refused\n")
+    assert "image_\\x1b[31m.jpeg': its name holds blanks or control characters" in done.stderr
+    assert len(out.read_text().splitlines()) == 3
+    assert CliRunner().invoke(app, arguments[:-2]).exit_code == 2
