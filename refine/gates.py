@@ -89,6 +89,7 @@ EXCEPTING = re.compile(
 )
 WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
 FEW = words_of("two three four five six")
+MANY = re.compile(r" (?:many|several|numerous|countless|two|three|four) (?:\w+ )?(\w+s)(?= )")
 SEVERAL = FEW | words_of("several many numerous countless pair couple")
 EACH = words_of("each every either per")
 WIDENED = words_of("most some half few")
@@ -150,6 +151,9 @@ DEPTH = (
 ACCORDING = re.compile(r"according to (?:the |a |its |their )?(\w*)")
 CROWDED = re.compile(r"\b(full of|crowded with|packed with|filled with|crammed with|busy with) (?:\w+ )??(\w+s)\b")
 EMPTY = re.compile(r"\b(?:(?:almost|nearly|half|mostly) )?(?:empty|vacant|deserted|unoccupied)\b(?! of)")
+PLACED = re.compile(r"\b(inside|outside) (?:of )?(?:the |its |their )?(?:\w+ ed )?(\w+)")
+WET = re.compile(r"\b(?:full of|filled with|flooded with) water\b")
+DRY = re.compile(r"\b(?:dry|waterless|drained)\b")
 FULL = re.compile(r"\b(?:full of|crowded|packed|crammed|busy|filled with)\b")
 WRITTEN = frozenset({"object:sign", "object:lettering", "object:banner", "object:clock", "object:logo"})
 CLAUSE = re.compile(
@@ -542,6 +546,8 @@ def _meant(source: Reading, word: str) -> bool:
         return True
     if any(own.endswith(base) and bases(own[: -len(base)], "n") for own in source.content for base in bases(word, "n")):
         return True  # step of doorstep
+    if any(word.endswith(own) and len(own) > 3 and bases(word[: -len(own)], "n") for own in source.content):
+        return True  # yard of farmyard
     if any(
         own.startswith(base) and len(own) - len(base) > 3 and bases(own[len(base) :], "n")
         for own in source.content
@@ -698,7 +704,9 @@ def _attributes(case: Case, kind: str) -> str:
             if matching and kind == "colour" and _shades_twice(reading, mentions, sources):
                 wrong.append(f"{word} is new")
             elif not matching:
-                implied = _uncoloured(case.source, word) or any(m.concept in case.supported for m in mentions)
+                said = reading.words_at(mentions[0])
+                implied = _uncoloured(case.source, word) and f" {said} " in case.source.words
+                implied = implied or any(m.concept in case.supported for m in mentions)
                 if not implied or _replaced(case, reading, mentions[0]):
                     wrong.append(f"{word} is new")
             elif _narrowed(mentions, matching) or (
@@ -830,6 +838,8 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
                 yield f"{word} {rest[0]}"
     yield from _widened(source, reading)
     yield from _without_exception(source, reading)
+    many = (noun for noun in MANY.findall(reading.words) for base in bases(noun, "n")[:1] if _lone(source, base))
+    yield from (f"many {noun}" for noun in many)
     for one, other in (("single", "multi"), ("multi", "single")):
         compounds = re.findall(rf"\b{one}[- ](\w+)", reading.text.lower())
         yield from (f"{one}-{base}" for base in compounds if re.search(rf"\b{other}[- ]?{base}", source.text.lower()))
@@ -888,6 +898,13 @@ def _without_exception(source: Reading, reading: Reading) -> Iterator[str]:
             words = " ".join(w for w, s in zip(source.tokens, source.sentences, strict=True) if s == sentence)
             if EXCEPTING.search(words):
                 yield f"{word} {_name(noun.concept)}"
+
+
+def _lone(source: Reading, base: str) -> bool:
+    """Whether the source says that there is one such thing only."""
+    return bool(
+        re.search(rf" (?:only one|just one|a single|a lone|one lone|a sole) (?:\w+ )?{re.escape(base)} ", source.words)
+    )
 
 
 def _all_round(source: Reading, reading: Reading, at: int) -> bool:
@@ -1017,7 +1034,7 @@ def _contradiction(case: Case) -> str:
                 related(concept, d) for d in source.denied | _none_of(source)
             )
             invented = not source.denied and concept not in asserted and not _emptied(source, concept)
-            if (against and not _emptied(source, concept)) or invented:
+            if (against and (concept in source.objects or not _emptied(source, concept))) or invented:
                 wrong.append(f"denies {_name(concept)}")
         claimed = {m.concept for m in reading.of("object")} | {concept for _, concept in reading.things}
         claimed -= reading.denied | _none_of(reading)
@@ -1027,6 +1044,8 @@ def _contradiction(case: Case) -> str:
             heads = mention.heads - {"generic"}
             if reading.tokens[mention.at].endswith("ly") or axis == "course":
                 heads |= mention.loose
+            if axis == "course" and not heads:
+                heads = frozenset(m.concept for m in reading.of("object") if m.sentence == mention.sentence)
             if not heads or "one" in heads or (reading.tokens[mention.at].endswith("er") and not mention.firm):
                 continue
             met = [s for s in source.of("quality") if _meets(s, heads) or (axis == "course" and s.loose & heads)]
@@ -1052,6 +1071,12 @@ def _contradiction(case: Case) -> str:
         for word, noun in CROWDED.findall(reading.words):
             if re.search(rf"\b(?:few|no) (?:\w+ )?{re.escape(noun)}\b", source.words):
                 wrong.append(f"{word} {noun}")
+        for place, noun in PLACED.findall(reading.words):
+            theirs = {p for p, n in PLACED.findall(source.words) if n == noun}
+            if theirs and place not in theirs:
+                wrong.append(f"{place} {noun}")
+        if WET.search(reading.words) and DRY.search(source.words) and not DRY.search(reading.words):
+            wrong.append("water for dry")
         if EMPTY.search(reading.words) and not EMPTY.search(source.words) and FULL.search(source.words):
             wrong.append("empty for full")
         clear = [m for m in reading.of("quality") if m.concept == "weather:0" and "object:sky" in m.heads]
@@ -1082,7 +1107,7 @@ def _negated(reading: Reading, mention: Mention) -> bool:
 
 def _antonyms(source: Reading, reading: Reading) -> Iterator[str]:
     """Adjectives and participles whose opposite the source says of the same thing: unpaved and paved."""
-    own = {word: at for at, word in enumerate(_halved(source)) if word[0].isalpha()}
+    own = {w: at for at, w in enumerate(_halved(source)) if w[0].isalpha() and w not in english().function}
     for at, word in enumerate(_halved(reading)):
         if word in own or word in english().function or not word[0].isalpha() or _comparative(word):
             continue
@@ -1175,6 +1200,8 @@ def _coverage_of(case: Case, facts: list[tuple[str, list[Mention]]]) -> float:
         if found:
             hit += 1
             stated.remove(found)
+        elif mentions[0].kind == "object" and _meant(case.caption, word):
+            hit += 1
     return hit / len(facts)
 
 
@@ -1268,7 +1295,7 @@ def _false_relation(query: Reading, source: Reading) -> str:
         if token == "over" and at and query.tokens[at - 1].endswith(("ed", "spread", "strewn")):
             continue  # scattered over
         pair = ((before[-1],), (after[0],))
-        if claim in ("around", "vertical") and (holds(source.text, *pair) or holds(source.text, *pair[::-1])):
+        if claim in ("around", "vertical", "under") and (holds(source.text, *pair) or holds(source.text, *pair[::-1])):
             continue
         moves = claim == "crossing" and (
             any(related(before[-1], mover) for mover in MOVERS) or is_person(_name(before[-1]))
@@ -1349,12 +1376,22 @@ def _queries(case: Case) -> str:
     return ""
 
 
+def _said_from_above(case: Case, phrase: str) -> bool:
+    """Whether a phrase is made of words that the source has too, none of which the platform cannot see there."""
+    words = set(plain_words(phrase).split()) - english().function
+    return len(words) > 1 and words <= case.source.stems and not unseen_words(case.platform, case.source.text)
+
+
 def _register(case: Case) -> str:
     where = register(case.platform)
     found: list[str] = []
     shown = " ".join(m.group().lower() for m in where.seen.finditer(case.source.text)) if where.seen else ""
     for reading in case.texts:
-        found += [word for word in unseen_words(case.platform, reading.text) if word.lower() not in shown]
+        found += [
+            word
+            for word in unseen_words(case.platform, reading.text)
+            if word.lower() not in shown and not _said_from_above(case, word)
+        ]
         found += [m.group() for m in where.foreign_views.finditer(reading.text)]
     return f"not seen from {case.platform}: {_list(found)}" if found else ""
 

@@ -375,7 +375,11 @@ def _behind(reading: Reading, at: int) -> tuple[str, ...]:
         word = reading.tokens[look]
         if word in BREAKS or (word in _VAGUE and not found) or word in PREPOSITIONS - {"of"}:
             break
-        if found and (word.endswith("ing") or word in BE - {"and", "or"} or (word == "," and w.token(look + 1) in BE)):
+        if (
+            found
+            and look not in w.noun_at
+            and (_verb_form(word) or word in BE - {"and", "or"} or (word == "," and w.token(look + 1) in BE))
+        ):
             break
         if (look in w.nouns and w.is_object(look)) or (is_generic(word) and look not in w.noun_at):
             found += _named(reading, look)

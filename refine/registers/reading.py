@@ -268,7 +268,7 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     after = tokens[at + 1] if at + 1 < len(tokens) else "."
     if before == "," and uses(word, "v") and after in PREPOSITIONS and word[-1] != "s":
         return True  # "buildings, still shells, tower beside"
-    if not uses(word, "v") or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
+    if after == "of" or not uses(word, "v") or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
         return False
     own = _senses(before)
     named = any(kind == "object" for kind, _ in own) if own else names_thing(before)
@@ -604,6 +604,8 @@ def _sure(w: _Words, start: int, end: int, said: tuple[frozenset[str], bool, fro
         return False
     if not firm:
         return w.token(start - 1) in _COPULAS and len(_starts_in(w, start)) == 1 and bool(heads & loose)
+    if w.token(end) == "-" and w.token(end + 1).endswith("ed") and w.token(end + 2) != "-":
+        return w.token(start - 1) != "-" and bool(heads & set(w.nouns.get(end + 1, ())))  # green-framed
     if w.token(start - 1) == "-" or w.token(end) == "-":
         return False
     at = end
