@@ -297,6 +297,8 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
     """
     if re.search(r"\bfar (?:side|end)\b", found):
         return bool(ACROSS & set(case.source.tokens))
+    if found == "up" and re.search(r"\bup to\b", sentence):
+        return True
     if re.search(r"\btop\b", found) and case.source.stems & SUMMITS:
         return True
     if re.search(r"\bup\b", found) and case.platform != "satellite" and case.source.stems & {"up", "high", "upper"}:
@@ -466,6 +468,7 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             continue
         if not _same_people(case.source, reading, word):
             new.append(word)
+    new += _other_kinds(case.source, reading)
     strange = (word for word in reading.strangers if word.islower() and word not in case.source.joined)
     return new + [word for word in strange if not case.source.stems.intersection(stems(word))]
 
@@ -475,6 +478,27 @@ def _written_apart(source: Reading, reading: Reading, mention: Mention) -> bool:
     before = "".join(reading.tokens[max(0, mention.at - 1) : mention.end])
     behind = "".join(reading.tokens[mention.at : mention.end + 1])
     return bool({before, behind} & set(source.tokens))
+
+
+def _other_kinds(source: Reading, reading: Reading) -> Iterator[str]:
+    """Compounds of a noun that the source has with another noun before it only: police station for petrol station."""
+    for at, _ in reading.named:
+        head, kind = reading.tokens[at], reading.tokens[at - 1] if at else ""
+        last = head
+        if not kind.isalpha():
+            head, kind = reading.tokens[reading.parsed.ends[at] - 1], head  # a phrase of two words
+        if head == kind or not _is_kind(kind) or source.stems.intersection(stems(kind)):
+            continue
+        own = [source.tokens[n - 1] for n, token in enumerate(source.tokens) if n and set(stems(token)) & set(bases(head, "n"))]
+        if own and all(map(_is_kind, own)) and not any(near(one, kind) or linked(one, kind) or akin(one, kind) for one in own):
+            yield f"{kind} {last}"
+
+
+def _is_kind(word: str) -> bool:
+    """Whether a word before a noun is a noun itself that tells its kind: petrol, but no colour, material or adjective."""
+    return word.isalpha() and mostly(word, "n") and not uses(word, "a") and not plain(word) and not _on_axis(word) and not any(
+        kind != "object" for stem in stems(word) for kind, _ in lexicon().senses.get(stem, ())
+    )
 
 
 def _of_one_kind(source: Reading, word: str) -> bool:
@@ -563,7 +587,7 @@ def _meant(source: Reading, word: str) -> bool:
 def _sources_of(source: Reading, word: str) -> Iterator[str]:
     """The words of the source that the thesaurus links a noun to."""
     listed = _listed(word)
-    for own in (*source.content, *source.pairs):
+    for own in (*source.nominal, *source.pairs):
         if (
             akin(own, word)
             or (same_head(own, word) and mostly(own, "n") and not (listed and _told_apart(source, word)))
@@ -1045,10 +1069,10 @@ def _contradiction(case: Case) -> str:
             if reading.tokens[mention.at].endswith("ly") or axis == "course":
                 heads |= mention.loose
             if axis == "course" and not heads:
-                heads = frozenset(m.concept for m in reading.of("object") if m.sentence == mention.sentence)
+                heads = _in_sentence(reading, mention)
             if not heads or "one" in heads or (reading.tokens[mention.at].endswith("er") and not mention.firm):
                 continue
-            met = [s for s in source.of("quality") if _meets(s, heads) or (axis == "course" and s.loose & heads)]
+            met = [s for s in source.of("quality") if _meets(s, heads) or (axis == "course" and _in_sentence(source, s) & heads)]
             if _negated(reading, mention) and EXCEPTING.search(reading.words) and EXCEPTING.search(source.words):
                 continue  # only one is not
             turned = [s for s in met if _negated(source, s) != _negated(reading, mention)]
@@ -1083,6 +1107,11 @@ def _contradiction(case: Case) -> str:
         if clear and "object:cloud" in asserted and not source.stems & {"clear", "cloudless", "sunny"}:
             wrong.append("clear sky")
     return f"against the source: {_list(wrong)}" if wrong else ""
+
+
+def _in_sentence(reading: Reading, mention: Mention) -> frozenset[str]:
+    """The things of a mention's sentence."""
+    return frozenset(m.concept for m in reading.of("object") if m.sentence == mention.sentence)
 
 
 def _none_of(reading: Reading) -> frozenset[str]:

@@ -126,6 +126,16 @@ class Reading:
         return frozenset(one + base for one, two in pairwise(plain_ones) for base in stems(two)).union(plain_ones)
 
     @cached_property
+    def nominal(self) -> tuple[str, ...]:
+        """The words of the content that may name something: not "light" where it only stands before nouns."""
+        return tuple(word for word in self.content if not _qualities(word) or self._stands_alone(word))
+
+    def _stands_alone(self, word: str) -> bool:
+        w = self.parsed
+        behind = [at + 1 for at, token in enumerate(self.tokens) if token == word]
+        return any(at not in w.nouns and w.token(at) != "-" and not w.modifier(at) for at in behind)
+
+    @cached_property
     def pairs(self) -> tuple[str, ...]:
         """Two words side by side that name one thing: hard hat."""
         found = (f"{one} {next(iter(bases(two, 'n')), two)}" for one, two in pairwise(self.tokens))
@@ -743,6 +753,8 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
         bare = token in {"bare", "devoid", "free", "empty", "absence"} and tokens[at + 1 : at + 2] == ("of",)
         if token in {"absent", "missing"}:
             before = next((look for look in range(at - 1, max(at - 6, -1), -1) if look in nouns), None)
+            if FRACTIONS.keys() & set(tokens[max(0, at - 8) : at]):
+                continue  # half of it is missing
             out.update(nouns[before] if before is not None else ())
         if token not in _DENIERS and not bare:
             continue
