@@ -202,7 +202,8 @@ class Remote:
         files = [*_files(version.manifest, name), _File(README, len(readme), sha256_bytes(readme))]
         self._upload(version.path, files, before, objects, progress)
         self._check_base(before, self.store.list())
-        if not self.store.create(f"{name}/{MANIFEST}", text):
+        made = self.store.create(f"{name}/{MANIFEST}", text)
+        if not made and self.store.read(f"{name}/{MANIFEST}") != text:  # it is ours where an answer was lost
             raise self._overtaken(name)
         journal = self._journal()
         journal.note(f"{name}/{MANIFEST}", self.store.look(f"{name}/{MANIFEST}").mark, sha256_bytes(text))
@@ -356,7 +357,13 @@ class Remote:
         """
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         claim = {"publisher": self._publisher(), "host": socket.gethostname(), "since": since}
-        if self.store.create(f"{name}/{CLAIM}", json.dumps(claim).encode()):
+        data = json.dumps(claim).encode()
+        if self.store.create(f"{name}/{CLAIM}", data):
+            if self.store.create(f"{name}/{CLAIM}", data):
+                raise DatasetError(
+                    f"{self.store.url} lies in a store that has no conditional writes (it takes no notice of "
+                    "If-None-Match), so that two rebuilds could spoil each other's version: use another store."
+                )
             return
         held = _claim_of(self.store.read(f"{name}/{CLAIM}"))
         if held.get("publisher") != claim["publisher"]:

@@ -10,6 +10,7 @@ Every failure is one sentence that names the object. Data sets in a store are da
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,6 +33,8 @@ PIECE = 16 * 2**20  # bytes of an object that are held in memory at once, by eac
 THREADS = 8
 SOURCE = "source"  # in .work: the mirror of a source that lies in a store
 MD5 = re.compile(r"[0-9a-f]{32}")
+
+logging.getLogger("gcsfs").addHandler(logging.NullHandler())  # it logs tracebacks of what it raises; we say it once
 
 Progress = Callable[[str, int, int, str], None]  # stage, done, total, message
 T = TypeVar("T")

@@ -163,6 +163,22 @@ def test_the_manifest_itself_is_conditional(machine: Machine, url: str, monkeypa
     assert slow.store.read("v0001/manifest.json") == (quick.folder / "v0001" / "manifest.json").read_bytes()
 
 
+def test_a_store_without_conditional_writes_is_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = machine("a")
+    monkeypatch.setattr(Store, "create", lambda self, name, data: self.write(name, data) is None)
+    for _ in range(2):
+        with pytest.raises(DatasetError, match="no conditional writes"):
+            rebuild(remote, ["one"])
+
+
+def test_an_answer_that_was_lost_is_no_conflict(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that tries again after a broken connection meets the object that it has written itself."""
+    create = Store.create
+    monkeypatch.setattr(Store, "create", lambda self, name, data: create(self, name, data) and False)
+    assert rebuild(machine("a"), ["one"]) == ("v0001", True)
+    assert local_dataset(machine("b").store.url, silent).name == "v0001"
+
+
 def test_who_comes_while_another_uploads_takes_the_next_number(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
