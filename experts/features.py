@@ -40,7 +40,7 @@ class EncoderIdentity:
 
     Attributes:
         model: the architecture, for people and for the folder's name.
-        weights: hash of the trunk's weights (and of the tokenizer's words).
+        weights: hash of the encoder's weights (and of its tokenizer).
         size: pixels of an image's side, or tokens of a text.
         split: how many last layers are left out.
         feature: what is kept of the trunk's output, "cls" or "tokens" for example.

@@ -143,7 +143,7 @@ class TextEncoder(Frozen):
         rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
         for changing in ("truncation", "padding"):  # set by every call
             del rules[changing]
-        weights = hashlib.sha256(f"{weights_hash(self.body)} {json.dumps(rules)}".encode()).hexdigest()
+        weights = hashlib.sha256(f"{weights_hash(self)} {json.dumps(rules)}".encode()).hexdigest()
         return _identity(self, weights, self.max_length, self.layers, feature, dtype)
 
 
@@ -224,7 +224,7 @@ class ImageEncoder(Frozen):
 
     def identity(self, feature: str, dtype: torch.dtype) -> EncoderIdentity:
         """What cached trunk features depend on; `feature` says what of them is kept, for example "cls"."""
-        return _identity(self, weights_hash(self.body), self.size, self.blocks, feature, dtype)
+        return _identity(self, weights_hash(self), self.size, self.blocks, feature, dtype)
 
 
 def _identity(

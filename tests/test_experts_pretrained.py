@@ -451,6 +451,10 @@ def test_image_identity_follows_weights_size_and_split(tmp_path: Path) -> None:
     ]
     assert len(set(digests)) == 5
     assert digest(first) == digests[0]
+    state = small_eva().state_dict()
+    state["norm.weight"] = state["norm.weight"] * 2  # of the tails, but adapters keep what comes after it
+    torch.save(state, tmp_path / "c.pt")
+    assert digest(tmp_path / "c.pt") != digests[0]
 
 
 def test_weights_hash_sees_every_value_and_name() -> None:
