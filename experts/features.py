@@ -108,13 +108,12 @@ def cached(
             place.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(place / LOCK))
             rows = _sound(place, identity, width, say)
-            data, index = (stack.enter_context((place / name).open("ab")) for name in (ROWS, INDEX))
         missing = sorted(set(keys) - rows.keys())
         for start in range(0, len(missing), size):
             block = missing[start : start + size]
             features = _checked(encode(block), block, width, dtype)
             with _disk(place):
-                _append(data, index, block, features)
+                _append(place, block, features)
             rows.update(zip(block, range(len(rows), len(rows) + len(block)), strict=True))
     stored = torch.empty(0, width, dtype=dtype)
     if rows:
@@ -165,13 +164,13 @@ def _block_hash(keys: Sequence[str], data: memoryview | bytes) -> str:
     return digest.hexdigest()
 
 
-def _append(data: BinaryIO, index: BinaryIO, keys: Sequence[str], features: Tensor) -> None:
+def _append(place: Path, keys: Sequence[str], features: Tensor) -> None:
     raw = features.view(torch.uint8).numpy().data
-    data.write(raw)
-    _sync(data)
     line = {"keys": list(keys), "sha256": _block_hash(keys, raw.cast("B"))}
-    index.write(json.dumps(line).encode() + b"\n")
-    _sync(index)
+    for name, content in ((ROWS, raw), (INDEX, json.dumps(line).encode() + b"\n")):
+        with (place / name).open("ab") as file:
+            file.write(content)
+            _sync(file)
 
 
 def _sync(file: BinaryIO) -> None:

@@ -239,6 +239,42 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         cached(tmp_path / "file", IDENTITY, ["a"], Encoder(), WIDTH)
 
 
+FULL = textwrap.dedent("""
+    import resource, signal, sys
+    from pathlib import Path
+    sys.path[:0] = ["tests"]
+    from test_experts_features import IDENTITY, WIDTH, Encoder, features, keys_of
+    from schemas.errors import TrainingError
+    features.BLOCK = 4
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+    try:
+        features.cached(Path(sys.argv[1]), IDENTITY, keys_of(18), Encoder(), WIDTH)
+    except TrainingError as error:
+        print(error)
+""")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [10, 700])
+def test_where_the_disk_takes_no_more_it_says_so_and_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(features, "BLOCK", 4)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / "full"), str(limit)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "free space or choose another folder" in done.stdout
+    assert not done.stderr
+    fill(tmp_path / "full", keys_of(18))
+    fill(tmp_path / "undisturbed", keys_of(18))
+    assert contents(tmp_path / "full") == contents(tmp_path / "undisturbed")
+
+
 KILLED = textwrap.dedent("""
     import os, signal, sys
     from pathlib import Path
@@ -274,6 +310,7 @@ def test_killed_at_any_write_it_ends_with_the_bytes_of_an_undisturbed_run(
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_two_processes_encode_every_key_once(tmp_path: Path) -> None:
     code = textwrap.dedent("""
         import sys, time
