@@ -248,3 +248,40 @@ def test_the_demo_runs_twice_and_says_where_everything_is(tmp_path: Path) -> Non
     again = run("demo", "--out", tmp_path / "demo", "--buildings", 24, limit=560)
     assert again.returncode == 0, again.stderr[-3000:]
     assert not (tmp_path / "demo" / "dataset" / "v0002").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["search", "nowhere", "nowhere", "--", "--version"], 1, "checkpoint"),
+        (["train", "nowhere-else", "--out", "--debug"], 1, "nowhere-else"),
+        (["diff", "--debug", "nowhere", "v0001", "v0002"], 1, "Traceback"),
+        (["--debug", "evaluate", "nowhere", "nowhere"], 1, "Traceback"),
+    ],
+)
+def test_version_and_debug_are_options_only_where_options_stand(arguments: list[str], code: int, said: str) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert said in done.stderr
+    assert ("Traceback" in done.stderr) == (said == "Traceback")
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
+    def ended(arguments: str, reader: str = "head -n 1") -> int:
+        script = f"set -o pipefail; {sys.executable} -m georefine {arguments} | {reader} >/dev/null"
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert "Traceback" not in done.stderr
+        assert "BrokenPipe" not in done.stderr
+        return done.returncode
+
+    source, dataset = tmp_path / "source", tmp_path / "dataset"
+    assert ended(f"sample {source} --buildings 8", "true") == 0
+    assert ended(f"rebuild {source} --out {dataset} --runner threads 2>&1") == 0
+    assert (dataset / "v0001" / "manifest.json").is_file()  # it has made what it was asked for
+    assert ended(f"rebuild {source} --out {dataset} --runner threads", "true") == 0
+    assert ended(f"inspect {dataset} -n 200") == 0
+    assert ended(f"inspect {dataset} -n 1", "true") == 0
+    assert ended("verify nowhere", "true") == 1  # what is wrong stays wrong
