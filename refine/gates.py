@@ -89,6 +89,7 @@ EXCEPTING = re.compile(
 )
 WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
 FEW = words_of("two three four five six")
+BOTH_SIDES = re.compile(r" (?:both|either|each|two) sides? of the (\w+) ")
 MANY = re.compile(r" (?:many|several|numerous|countless|two|three|four) (?:\w+ )?(\w+s)(?= )")
 SEVERAL = FEW | words_of("several many numerous countless pair couple")
 EACH = words_of("each every either per")
@@ -117,6 +118,7 @@ SIDES = words_of("side sides end ends edge edges flank flanks margin margins han
 EVERY = ("both", "either", "every", "each", "all")
 # What a word may end in that names no more than the place of a thing: lakeside, ploughland.
 PLACES = ("side", "land", "front", "ground", "work")
+HALVES = words_of("half side quarter part area margin edge end")
 THEM = words_of("them these those which")
 SOME_OF_THEM = re.compile(r" (?:one|two|three|four|some|several|many|most|half|few|any) of (?:them|these|those|which) ")
 ALL_OF_THEM = re.compile(r" (?:all|each|every|none) of (?:them|these|those|which) ")
@@ -838,6 +840,8 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
     for at, word in enumerate(reading.tokens):
         rest = reading.tokens[at + 1 : at + 4]
         shared = (word == "one" and WHOLE & set(rest)) or (word == "each" and "other" in rest) or rest[:1] == ("but",)
+        if word in {"whole", "entire"} and HALVES & set(rest[:1]):
+            continue
         of_them = word in WHOLE | {"none"} and rest[:1] == ("of",) and bool(THEM & set(rest[1:2]))
         if of_them and SOME_OF_THEM.search(source.words) and not ALL_OF_THEM.search(source.words):
             yield f"{word} of {rest[1]}"
@@ -862,6 +866,9 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
                 yield f"{word} {rest[0]}"
     yield from _widened(source, reading)
     yield from _without_exception(source, reading)
+    for noun in set(BOTH_SIDES.findall(source.words)) - set(BOTH_SIDES.findall(reading.words)):
+        if f" one side of the {noun} " in reading.words:
+            yield f"one side of the {noun}"
     many = (noun for noun in MANY.findall(reading.words) for base in bases(noun, "n")[:1] if _lone(source, base))
     yield from (f"many {noun}" for noun in many)
     for one, other in (("single", "multi"), ("multi", "single")):
@@ -1087,9 +1094,12 @@ def _contradiction(case: Case) -> str:
                 continue  # one boat passes, another is moored
             if axis in RELATIVE and not _comparative(reading.tokens[mention.at]):
                 met = [s for s in met if not _comparative(source.tokens[s.at])]  # bigger than a small one
+            elif axis in RELATIVE and any(_comparative(source.tokens[s.at]) for s in met):
+                met = [s for s in met if _comparative(source.tokens[s.at])]
             if any(_opposed(s.concept, axis, side) for s in met) or any(s.concept == mention.concept for s in turned):
                 wrong.append(f"{reading.tokens[mention.at]} {_list(sorted(map(_name, heads)))}")
         wrong += _antonyms(source, reading)
+        wrong += _reshaped(source, reading)
         if re.search(r"\bsame (?:side|bank|one|edge|end)\b", reading.text) and "same" not in source.tokens:
             wrong += ["on the same side"] if source.stems & {"opposite", "across", "other"} else []
         for word, noun in CROWDED.findall(reading.words):
@@ -1107,6 +1117,17 @@ def _contradiction(case: Case) -> str:
         if clear and "object:cloud" in asserted and not source.stems & {"clear", "cloudless", "sunny"}:
             wrong.append("clear sky")
     return f"against the source: {_list(wrong)}" if wrong else ""
+
+
+def _reshaped(source: Reading, reading: Reading) -> Iterator[str]:
+    """Roofs that are flat in one text and curved in the other; a building may be both."""
+    for flat, curved in ((source, reading), (reading, source)):
+        bent = any(m.concept == "line:1" and m.heads == {"object:roof"} for m in curved.of("quality"))
+        level = any(m.concept == "roof:0" and m.heads == {"object:roof"} for m in flat.of("quality"))
+        also = any(m.concept in ("line:1", "roof:1") for m in flat.of("quality") if m.heads & {"object:roof"})
+        also = also or any(m.concept == "roof:0" for m in curved.of("quality"))
+        if bent and level and not also:
+            yield "another form of roof"
 
 
 def _in_sentence(reading: Reading, mention: Mention) -> frozenset[str]:
@@ -1284,7 +1305,9 @@ def _units(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], fr
         words = (
             token
             for at, token in enumerate(reading.tokens)
-            if at not in nouns and not (at and reading.tokens[at - 1] in ARTICLES and not token.endswith(("ing", "ed")))
+            if at not in nouns
+            and not (token == "across" and (at == 0 or reading.tokens[at - 1] == ","))
+            and not (at and reading.tokens[at - 1] in ARTICLES and not token.endswith(("ing", "ed")))
         )
         classes = frozenset(c for t in words for s in stems(t) for c in lexicon().relations.get(s, ()))
         classes |= {"around"} if AMID.search(part) else set()

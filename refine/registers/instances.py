@@ -43,6 +43,7 @@ _KINDS = {
     for word in words.split()
 }  # fmt: skip
 _ON = words_of("on onto upon against atop")
+_AMID = ("middle", "centre", "center", "midst", "heart")
 _BESIDE = words_of("beside near by around round past behind opposite across between among next nearby to towards")
 _PRONOUNS = words_of("it its them they their which that whose these those both")
 _CLAUSE = re.compile(r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas)\s+")
@@ -268,7 +269,7 @@ def relations(text: str) -> tuple[Relation, ...]:
         left, right = _before(reading, at, nearest=kind == "with"), _behind(reading, at + 1 + passive)
         if word in PREPOSITIONS and left[:1] and left[0].startswith("word:"):
             left = ()  # they form a ring around it
-        if not left and not right:
+        if not (left or right) or (word == "across" and (at == 0 or tokens[at - 1] in BREAKS | {","})):
             continue
         turned = passive or word in _UNDER
         found.append(Relation(kind, right, left) if turned else Relation(kind, left, right))
@@ -427,9 +428,10 @@ def unrested(source: str, reply: str) -> Iterator[str]:
     """What a text puts on, against or to a thing which the source never has together with it, or only beside it."""
     reading = read(reply)
     for at, word in enumerate(reading.tokens):
-        if word not in _ON and not (word == "to" and at and reading.tokens[at - 1].endswith("ed")):
+        amid = word == "in" and reading.tokens[at + 1 : at + 4 : 2] in {("the", "of")} and reading.tokens[at + 2] in _AMID
+        if not (word in _ON or amid or (word == "to" and at and reading.tokens[at - 1].endswith("ed"))):
             continue
-        one, other = _before(reading, at, nearest=True), _first(reading, at + 1)
+        one, other = _before(reading, at, nearest=True), _first(reading, at + (4 if amid else 1))
         if not one or not other or "word:" in one[0] + other[0]:
             continue
         clauses = _clauses(source)

@@ -175,7 +175,7 @@ def stems(word: str) -> tuple[str, ...]:
     if word.endswith("ies") and len(word) > 4:
         found.append(word[:-3] + "y")
     if word.endswith("es") and len(word) > 4:
-        found += [word[:-1], word[:-2]]
+        found += [word[:-1], word[:-2]] if word[:-2].endswith(("s", "x", "z", "ch", "sh", "o")) else [word[:-1]]
     elif word.endswith("s") and not word.endswith("ss") and len(word) > 3:
         found.append(word[:-1])
     for ending in ("ing", "ed", "er", "est", "ly", "ish", "en"):
@@ -281,7 +281,9 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     if after == "of" or not uses(word, "v") or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
         return False
     own = _senses(before)
-    named = any(kind == "object" for kind, _ in own) if own else names_thing(before)
+    of_matter = at > 1 and tokens[at - 2] == "of"  # "a parapet of brick slopes down"
+    kinds = {"object", "material"} if of_matter else {"object"}
+    named = any(kind in kinds for kind, _ in own) if own else names_thing(before)
     plural = before[-1] == "s" and before not in bases(before, "n")
     return named and (word[-1] == "s" or plural)
 
