@@ -38,7 +38,7 @@ torch.set_num_threads(job["threads"])
 texts, images = np.load(folder / "texts.npy"), np.load(folder / "images.npy")
 pairs = np.load(folder / "pairs.npy")  # int64 [M, 2]: a query and one of its positives
 dataset = Dataset.from_dict({"query": [f"q{q}" for q in pairs[:, 0]], "image": [f"i{i}" for i in pairs[:, 1]]})
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 found = mine_hard_negatives(
     dataset,
     Stored(texts, images),
@@ -50,7 +50,7 @@ found = mine_hard_negatives(
     output_format=job["form"],
     verbose=False,
 )
-seconds = time.perf_counter() - start
+seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 negatives = np.full((len(texts), job["count"]), -1)
 if job["form"] == "triplet":
@@ -64,4 +64,4 @@ else:
         rows = [int(image[1:]) for image in images_of_query[1:]]
         negatives[int(query[1:]), : len(rows)] = rows
 np.save(folder / "peer.npy", negatives)
-print(json.dumps({"seconds": seconds, "peak": peak * 1024}))
+print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": peak * 1024}))
