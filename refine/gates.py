@@ -153,6 +153,7 @@ DEPTH = (
 ACCORDING = re.compile(r"according to (?:the |a |its |their )?(\w*)")
 CROWDED = re.compile(r"\b(full of|crowded with|packed with|filled with|crammed with|busy with) (?:\w+ )??(\w+s)\b")
 EMPTY = re.compile(r"\b(?:(?:almost|nearly|half|mostly) )?(?:empty|vacant|deserted|unoccupied)\b(?! of)")
+DESERTED = re.compile(r"\b(?:deserted|empty of people|nobody|no one)\b")
 PLACED = re.compile(r"\b(inside|outside) (?:of )?(?:the |its |their )?(?:\w+ ed )?(\w+)")
 WET = re.compile(r"\b(?:full of|filled with|flooded with) water\b")
 DRY = re.compile(r"\b(?:dry|waterless|drained)\b")
@@ -195,7 +196,7 @@ ALLOWS = {
     "between": frozenset({"between", "enclosing"}),
     "vertical": frozenset({"vertical", "upon"}),
     "under": frozenset({"vertical"}),
-    "crossing": frozenset({"crossing", "vertical", "upon"}),
+    "crossing": frozenset({"crossing", "vertical"}),
     "piercing": frozenset({"crossing", "between"}),
     "joining": frozenset({"joining", "between", "crossing"}),
 }
@@ -491,15 +492,28 @@ def _other_kinds(source: Reading, reading: Reading) -> Iterator[str]:
             head, kind = reading.tokens[reading.parsed.ends[at] - 1], head  # a phrase of two words
         if head == kind or not _is_kind(kind) or source.stems.intersection(stems(kind)):
             continue
-        own = [source.tokens[n - 1] for n, token in enumerate(source.tokens) if n and set(stems(token)) & set(bases(head, "n"))]
-        if own and all(map(_is_kind, own)) and not any(near(one, kind) or linked(one, kind) or akin(one, kind) for one in own):
+        own = [
+            source.tokens[n - 1]
+            for n, token in enumerate(source.tokens)
+            if n and set(stems(token)) & set(bases(head, "n"))
+        ]
+        if (
+            own
+            and all(map(_is_kind, own))
+            and not any(near(one, kind) or linked(one, kind) or akin(one, kind) for one in own)
+        ):
             yield f"{kind} {last}"
 
 
 def _is_kind(word: str) -> bool:
-    """Whether a word before a noun is a noun itself that tells its kind: petrol, but no colour, material or adjective."""
-    return word.isalpha() and mostly(word, "n") and not uses(word, "a") and not plain(word) and not _on_axis(word) and not any(
-        kind != "object" for stem in stems(word) for kind, _ in lexicon().senses.get(stem, ())
+    """Whether a word before a noun is a noun itself that tells its kind: petrol, but no colour and no material."""
+    return (
+        word.isalpha()
+        and mostly(word, "n")
+        and not uses(word, "a")
+        and not plain(word)
+        and not _on_axis(word)
+        and not any(kind != "object" for stem in stems(word) for kind, _ in lexicon().senses.get(stem, ()))
     )
 
 
@@ -1077,9 +1091,15 @@ def _contradiction(case: Case) -> str:
                 heads |= mention.loose
             if axis == "course" and not heads:
                 heads = _in_sentence(reading, mention)
-            if not heads or "one" in heads or (reading.tokens[mention.at].endswith("er") and not mention.firm):
+            if not heads or "one" in heads:
                 continue
-            met = [s for s in source.of("quality") if _meets(s, heads) or (axis == "course" and _in_sentence(source, s) & heads)]
+            if reading.tokens[mention.at].endswith("er") and not mention.firm and not _compared(source, axis, heads):
+                continue
+            met = [
+                s
+                for s in source.of("quality")
+                if _meets(s, heads) or (axis == "course" and _in_sentence(source, s) & heads)
+            ]
             if _negated(reading, mention) and EXCEPTING.search(reading.words) and EXCEPTING.search(source.words):
                 continue  # only one is not
             turned = [s for s in met if _negated(source, s) != _negated(reading, mention)]
@@ -1105,6 +1125,8 @@ def _contradiction(case: Case) -> str:
         for word, noun in CROWDED.findall(reading.words):
             if re.search(rf"\b(?:few|no) (?:\w+ )?{re.escape(noun)}\b", source.words):
                 wrong.append(f"{word} {noun}")
+        if DESERTED.search(reading.words) and not source.denied and not EMPTY.search(source.words) and _people(source):
+            wrong.append("deserted for people")
         for place, noun in PLACED.findall(reading.words):
             theirs = {p for p, n in PLACED.findall(source.words) if n == noun}
             if theirs and place not in theirs:
@@ -1128,6 +1150,12 @@ def _reshaped(source: Reading, reading: Reading) -> Iterator[str]:
         also = also or any(m.concept == "roof:0" for m in curved.of("quality"))
         if bent and level and not also:
             yield "another form of roof"
+
+
+def _compared(source: Reading, axis: str, heads: frozenset[str]) -> bool:
+    """Whether the source, too, says of the very things, behind them, that they are more so than others."""
+    found = (m for m in source.of("quality") if m.concept.startswith(f"{axis}:") and not m.firm and m.heads & heads)
+    return any(_comparative(source.tokens[m.at]) for m in found)
 
 
 def _in_sentence(reading: Reading, mention: Mention) -> frozenset[str]:

@@ -428,7 +428,9 @@ def unrested(source: str, reply: str) -> Iterator[str]:
     """What a text puts on, against or to a thing which the source never has together with it, or only beside it."""
     reading = read(reply)
     for at, word in enumerate(reading.tokens):
-        amid = word == "in" and reading.tokens[at + 1 : at + 4 : 2] in {("the", "of")} and reading.tokens[at + 2] in _AMID
+        amid = (
+            word == "in" and reading.tokens[at + 1 : at + 4 : 2] in {("the", "of")} and reading.tokens[at + 2] in _AMID
+        )
         if not (word in _ON or amid or (word == "to" and at and reading.tokens[at - 1].endswith("ed"))):
             continue
         one, other = _before(reading, at, nearest=True), _first(reading, at + (4 if amid else 1))

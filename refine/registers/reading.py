@@ -579,6 +579,10 @@ def _behind(w: _Words, start: int) -> list[str]:
             return w.nouns[found]
         if is_generic(w.tokens[at]):
             return ["generic"]
+    if (
+        low > 1 and w.tokens[low - 1] == "," and start - low <= 1 and low - 2 in w.noun_at
+    ):  # "a wall, much darker, fills"
+        return w.nouns[w.noun_at[low - 2]]
     if low > 1 and w.tokens[low] in {"which", "that", "who"}:  # "a door, which is closed"
         return next((w.nouns[w.noun_at[at]] for at in range(low - 1, max(low - 4, -1), -1) if at in w.noun_at), [])
     return []
