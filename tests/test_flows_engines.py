@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,12 @@ from schemas.config import Config
 from schemas.errors import GeorefineError, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENT = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "300s"}  # a loaded machine stalls for half a minute
+# A loaded machine stalls for half a minute: whoever waits for another process waits that long, and then fails as ever.
+PATIENT = os.environ | {
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "300s",  # the client to the scheduler, a worker and its nanny to both
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "300s",
+    "PREFECT_API_REQUEST_TIMEOUT": "300",
+}
 # Every engine in a process of its own, as the command runs it: clusters leave threads, sockets and signal handlers.
 REBUILD = """
 import json, sys, flows
@@ -128,6 +134,7 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
         said = tmp_path / "scheduler.json"
         while not (address := said.exists() and re.search(r"tcp://[\d.:]+", said.read_text(encoding="utf-8"))):
             assert head.poll() is None, (tmp_path / "dask.log").read_text()
+            time.sleep(0.05)
         yield address[0]
     finally:
         for process in (worker, head):
