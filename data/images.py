@@ -26,6 +26,7 @@ from PIL import Image, ImageFile
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 PIXELS, WAVES = 32, 16
 
+JFIF_BYTES = 18  # of a JFIF segment, marker and length included
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 DQT, DHT, SOF0, SOS, COM, APP = 0xDB, 0xC4, 0xC0, 0xDA, 0xFE, range(0xE0, 0xF0)
 _NOT_STUFFED = re.compile(rb"\xff[^\x00]", re.DOTALL)  # in a scan, 0xFF stands before a zero or is a marker
@@ -81,16 +82,19 @@ def inspect(data: bytes, max_pixels: int, sha256: str | None = None) -> ImageInf
     """
     if not data:
         return "empty_file"
+    seen = whole_jpeg(data)
+    if seen and seen.is_plain and not ImageFile.LOAD_TRUNCATED_IMAGES and seen.width * seen.height <= max_pixels:
+        return ImageInfo(seen.width, seen.height, "JPEG", sha256 or hashlib.sha256(data).hexdigest())
     try:
         with _without_warnings():
-            return _inspect(data, max_pixels, sha256)
+            return _inspect(data, max_pixels, sha256, seen is not None)
     except MemoryError:
         return "too_large: not enough memory to decode it"
     except Exception as error:  # decoders raise nearly anything on hostile bytes
         return f"truncated: {_words(error)}"
 
 
-def _inspect(data: bytes, max_pixels: int, sha256: str | None) -> ImageInfo | str:
+def _inspect(data: bytes, max_pixels: int, sha256: str | None, is_whole: bool) -> ImageInfo | str:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -107,36 +111,48 @@ def _inspect(data: bytes, max_pixels: int, sha256: str | None) -> ImageInfo | st
             return f"animated: {getattr(image, 'n_frames', 1)} frames"
         if ImageFile.LOAD_TRUNCATED_IMAGES:
             return "truncated: Pillow is set to load truncated images, so that none can be told from a whole one"
-        if not (image.format == "JPEG" and is_whole_jpeg(data)):
+        if not (image.format == "JPEG" and is_whole):
             image.draft("L", (1, 1))  # of a JPEG every coefficient is decoded, but only an eighth of the pixels is made
             image.load()
         return ImageInfo(width, height, image.format or "", sha256 or hashlib.sha256(data).hexdigest())
 
 
-def is_whole_jpeg(data: bytes) -> bool:
-    """Whether the structure of a file shows that libjpeg decodes it to its end; False: only decoding can tell."""
+@dataclass(frozen=True, slots=True)
+class Jpeg:
+    """A JPEG that its structure shows to be whole: size in pixels; plain: with nothing but JFIF and comments."""
+
+    width: int
+    height: int
+    is_plain: bool
+
+
+def whole_jpeg(data: bytes) -> Jpeg | None:
+    """The JPEG that a file is, if its structure shows that libjpeg decodes it to its end; None: decoding can tell."""
     if not (data.startswith(SOI) and data.endswith(EOI)):
-        return False
-    at, tables = 2, []
+        return None
+    at, tables, is_plain = 2, [], True
     while True:
         head = data[at : at + 4]
         if len(head) < 4 or head[0] != 0xFF:
-            return False
+            return None
         kind, end = head[1], at + 2 + int.from_bytes(head[2:])
         if kind in (DQT, DHT, SOF0, SOS):
             tables.append(data[at + 1 : end])
         elif kind not in APP and kind != COM:
-            return False
+            return None
+        elif kind != COM:
+            is_plain = is_plain and kind == APP[0] and end >= at + JFIF_BYTES and data[at + 4 : at + 9] == b"JFIF\0"
         at = end
         if kind == SOS:
             break
     marker = _NOT_STUFFED.search(data, at)
-    return marker is not None and marker.end() == len(data) and _decodes(tuple(tables))
+    size = _decoded_size(tuple(tables)) if marker is not None and marker.end() == len(data) else None
+    return size and Jpeg(*size, is_plain)
 
 
 @lru_cache(maxsize=1024)
-def _decodes(tables: tuple[bytes, ...]) -> bool:
-    """Whether libjpeg takes the tables, the frame and the scan of a baseline JPEG of one interleaved scan.
+def _decoded_size(tables: tuple[bytes, ...]) -> tuple[int, int] | None:
+    """Width and height of a baseline JPEG of one interleaved scan, if libjpeg takes its tables, frame and scan.
 
     Stricter than ITU-T T.81 annex B and libjpeg's own checks (jdmarker.c, jdhuff.c, jdinput.c).
 
@@ -146,26 +162,28 @@ def _decodes(tables: tuple[bytes, ...]) -> bool:
     quantisers: set[int] = set()
     codes: set[tuple[int, int]] = set()
     frame: list[bytes] = []
+    size = 0, 0
     for segment in tables:
         kind, body = segment[0], segment[3:]
         if len(segment) != 1 + int.from_bytes(segment[1:3]):
-            return False
+            return None
         if kind == DQT and not _quantisers(body, quantisers):
-            return False
+            return None
         if kind == DHT and not _codes(body, codes):
-            return False
+            return None
         if kind == SOF0:
             components = [body[n : n + 3] for n in range(6, len(body), 3)]
             if frame or not _is_frame(body, components):
-                return False
-            frame = components
+                return None
+            frame, size = components, (int.from_bytes(body[3:5]), int.from_bytes(body[1:3]))
     scan = tables[-1][3:]
     if not frame or len(scan) != 4 + 2 * len(frame) or scan[0] != len(frame) or scan[-3:] != b"\0\x3f\0":
-        return False
-    return all(
+        return None
+    is_taken = all(
         component[2] in quantisers and name == component[0] and {(0, chosen >> 4), (1, chosen & 15)} <= codes
         for component, name, chosen in zip(frame, scan[1:-3:2], scan[2:-3:2], strict=True)
     )
+    return size if is_taken else None
 
 
 def _quantisers(body: bytes, found: set[int]) -> bool:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.images import ImageInfo, Looks, inspect, is_whole_jpeg, looks, near_duplicates
+from data.images import ImageInfo, Looks, inspect, looks, near_duplicates, whole_jpeg
 from data.shards import sha256_bytes
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
@@ -129,7 +129,7 @@ WHOLE = [
 
 def test_the_structure_of_ordinary_jpegs_is_enough() -> None:
     real = [path.read_bytes() for path in sorted((REAL / "university1652-mini").rglob("*.jp*g"))]  # none: public clone
-    assert all(is_whole_jpeg(data) for data in [*WHOLE, *real])
+    assert all(whole_jpeg(data) for data in [*WHOLE, *real])
     left_to_the_decoder = [
         encode(picture(), "JPEG", progressive=True),
         encode(picture(), "JPEG", restart_marker_blocks=2),
@@ -138,7 +138,7 @@ def test_the_structure_of_ordinary_jpegs_is_enough() -> None:
         PNG,
     ]
     for data in left_to_the_decoder:
-        assert not is_whole_jpeg(data)
+        assert not whole_jpeg(data)
         assert isinstance(inspect(data, LIMIT), ImageInfo)
 
 
@@ -146,8 +146,8 @@ def test_the_structure_of_ordinary_jpegs_is_enough() -> None:
 def test_no_part_of_a_jpeg_is_whole(whole: bytes) -> None:
     """A file that was cut off ends in 0xFFD9 only inside of a segment, which says that it is longer."""
     for length in range(len(whole)):
-        assert not is_whole_jpeg(whole[:length])
-        assert not is_whole_jpeg(whole[:length] + b"\xff\xd9") or decodes(whole[:length] + b"\xff\xd9")
+        assert not whole_jpeg(whole[:length])
+        assert not whole_jpeg(whole[:length] + b"\xff\xd9") or decodes(whole[:length] + b"\xff\xd9")
 
 
 @settings(max_examples=400, deadline=None)
@@ -157,8 +157,12 @@ def test_what_the_structure_calls_whole_decodes(whole: bytes, data: st.DataObjec
     at = data.draw(st.integers(2, header) | st.integers(2, len(whole) - 1))
     put, cut = data.draw(st.binary(max_size=4)), data.draw(st.integers(0, 4))
     damaged = whole[:at] + put + whole[at + cut :]
-    if is_whole_jpeg(damaged) and isinstance(inspect(damaged, LIMIT), ImageInfo):  # not a bomb
+    seen = whole_jpeg(damaged)
+    if seen and seen.width * seen.height <= LIMIT:
         assert decodes(damaged)
+        with Image.open(io.BytesIO(damaged)) as image:
+            assert image.size == (seen.width, seen.height)
+            assert image.format == "JPEG" or not seen.is_plain
 
 
 VARIANTS: dict[str, Callable[[Image.Image], bytes]] = {
