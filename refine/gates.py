@@ -41,10 +41,10 @@ from refine.thesaurus import (
     akin,
     bases,
     is_animal,
-    is_animal_of_kind,
     is_kind_of,
     is_person,
     linked,
+    may_be_of_kind,
     mostly,
     near,
     opposites,
@@ -196,7 +196,7 @@ ALLOWS = {
     "between": frozenset({"between", "enclosing"}),
     "vertical": frozenset({"vertical", "upon"}),
     "under": frozenset({"vertical"}),
-    "crossing": frozenset({"crossing", "vertical"}),
+    "crossing": frozenset({"crossing"}),
     "piercing": frozenset({"crossing", "between"}),
     "joining": frozenset({"joining", "between", "crossing"}),
 }
@@ -522,7 +522,7 @@ def _of_one_kind(source: Reading, word: str) -> bool:
     last = word.rsplit(maxsplit=1)[-1]
     return _meant(source, last) or any(
         is_kind_of(own, last)
-        or is_animal_of_kind(own, last)
+        or may_be_of_kind(own, last)
         or linked(own, last)
         or (linked(last, own) and not is_animal(last))
         for own in source.content
@@ -608,7 +608,7 @@ def _sources_of(source: Reading, word: str) -> Iterator[str]:
             akin(own, word)
             or (same_head(own, word) and mostly(own, "n") and not (listed and _told_apart(source, word)))
             or ((is_kind_of(own, word) or linked(own, word)) and not (listed and _listed(own)))
-            or is_animal_of_kind(own, word)
+            or may_be_of_kind(own, word)
         ):
             yield own
 
@@ -1107,6 +1107,7 @@ def _contradiction(case: Case) -> str:
                 _opposed(s.concept, axis, side) for s in turned
             ):
                 continue
+            met = [s for s in met if _may_be_same(source, s, reading, mention)]
             if (
                 axis == "motion"
                 and len({m.at for m in source.of("object") if any(related(m.concept, h) for h in heads)}) > 1
@@ -1150,6 +1151,28 @@ def _reshaped(source: Reading, reading: Reading) -> Iterator[str]:
         also = also or any(m.concept == "roof:0" for m in curved.of("quality"))
         if bent and level and not also:
             yield "another form of roof"
+
+
+def _may_be_same(source: Reading, own: Mention, reading: Reading, said: Mention) -> bool:
+    """Whether two qualities may be said of one thing: not when words differ, and the source has several of them.
+
+    "A massive block" is not the "small building" beside it; the same word, or the only building, is.
+    """
+    words = [_noun_behind(source, own), _noun_behind(reading, said)]
+    if not all(words) or set(bases(words[0], "n")) & set(bases(words[1], "n")):
+        return True
+    likes = {m.at for m in source.of("object") if any(related(m.concept, head) for head in said.heads)}
+    other = any(set(bases(source.tokens[at], "n")) & set(bases(words[1], "n")) for at in likes)
+    return len(likes) < 2 or not other
+
+
+def _noun_behind(reading: Reading, mention: Mention) -> str:
+    """The noun that an attribute stands before; "" when it stands elsewhere."""
+    w = reading.parsed
+    at = next(
+        (n for n in range(mention.end, mention.end + 6) if n in w.nouns and set(w.nouns[n]) & mention.heads), None
+    )
+    return w.tokens[w.ends[at] - 1] if at is not None and mention.firm else ""
 
 
 def _compared(source: Reading, axis: str, heads: frozenset[str]) -> bool:

@@ -280,9 +280,9 @@ def is_animal(word: str) -> bool:
 
 
 @lru_cache(maxsize=50_000)
-def is_animal_of_kind(narrow: str, broad: str) -> bool:
-    """Whether the first noun may name an animal of the second's kind, in any meaning: swallows are birds."""
-    kinds = [s for s in senses(broad, "n")[:1] if _file(s) == _ANIMAL]
+def may_be_of_kind(narrow: str, broad: str) -> bool:
+    """Whether the first noun may name an animal or plant of the second's kind: swallows are birds, limes are trees."""
+    kinds = [s for s in senses(broad, "n")[:1] if _file(s) in _LIVING]
     return any(kind in above(s) for s in senses(narrow, "n") for kind in kinds)
 
 

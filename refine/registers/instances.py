@@ -25,7 +25,7 @@ from refine.registers.reading import (
     stems,
     words_of,
 )
-from refine.thesaurus import bases, mostly
+from refine.thesaurus import bases, is_person, may_be_of_kind, mostly
 
 Traits = dict[str, frozenset[str]]
 
@@ -290,8 +290,10 @@ def reversals(source: str, reply: str) -> Iterator[str]:
         sure = [r for r in same if r.one and r.other]
         turned = said.kind != "across" and any(_meet(said.one, r.other) and _meet(said.other, r.one) for r in sure)
         inner = said.kind == "around" and any(
-            _meet(said.other, r.other) or (_meet(said.one, r.other) and not any(_meet(said.one, s.one) for s in same))
-            for r in sure
+            (r.one and _meet(said.other, r.other))
+            or (_meet(said.one, r.other) and not any(s.one and _meet(said.one, s.one) for s in same))
+            for r in same
+            if r.other
         )
         across = said.kind == "across" and any(_meet(said.one, r.one) for r in sure)
         if turned or inner or across:
@@ -431,15 +433,28 @@ def unrested(source: str, reply: str) -> Iterator[str]:
         amid = (
             word == "in" and reading.tokens[at + 1 : at + 4 : 2] in {("the", "of")} and reading.tokens[at + 2] in _AMID
         )
-        if not (word in _ON or amid or (word == "to" and at and reading.tokens[at - 1].endswith("ed"))):
+        if not (word in _ON or word == "in" or (word == "to" and at and reading.tokens[at - 1].endswith("ed"))):
             continue
         one, other = _before(reading, at, nearest=True), _first(reading, at + (4 if amid else 1))
         if not one or not other or "word:" in one[0] + other[0]:
             continue
         clauses = _clauses(source)
         known = [any(_meet(end, spot.concepts) for clause in clauses for spot in clause) for end in (one, other)]
+        if word == "in" and not amid and not _lives(one):
+            continue
         if all(known) and not holds(source, other, one) and not any(_together(c, one, other) for c in clauses):
             yield f"{one[0].partition(':')[2]} {word} {other[0].partition(':')[2]}"
+
+
+def _lives(concepts: tuple[str, ...]) -> bool:
+    """Whether a thing is a person or an animal: those are in one place."""
+    return any(
+        related(concept, being)
+        or may_be_of_kind(concept.partition(":")[2], "animal")
+        or is_person(concept.partition(":")[2])
+        for concept in concepts
+        for being in ("object:person", "object:animal")
+    )
 
 
 def _first(reading: Reading, at: int) -> tuple[str, ...]:

@@ -658,6 +658,8 @@ def _numbers_of(w: _Words) -> Iterable[Mention]:
         value = number(word)
         if word in {"quadrant", "quadrants"}:
             yield Mention(at, "fraction", "1/4", frozenset(), w.sentences[at])
+        if following in {"entire", "whole", "full"}:
+            following = w.token(at + 2)
         if (value or word in {"one", "a"}) and following in FRACTIONS and following != "half":
             yield Mention(at, "fraction", f"{value or 1}/{FRACTIONS[following]}", frozenset(), w.sentences[at])
             at += 2
@@ -716,6 +718,8 @@ def read(text: str) -> Reading:
     mentions += _numbers_of(w)
     for at, word in enumerate(tokens):
         places = _qualities(word) if word not in NUMBERS else ()
+        if word == "round" and tokens[at + 1 : at + 2] and tokens[at + 1] in DETERMINERS:
+            continue  # bends round a court
         if tokens[max(0, at - 2) : at] in {("half", "-"), ("semi", "-"), ("part", "-")} and word in _MADE:
             places = _qualities("unfinished")
         if word == "right" and tokens[at + 1 : at + 2] in {("angle",), ("angles",)}:
