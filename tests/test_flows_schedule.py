@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from prefect.flows import load_flow_from_entrypoint
 
 from flows.rebuild import UNTRAINED, rebuild
 from flows.schedule import ON_FAILURE, scheduled_rebuild, tell
-from flows.server import _free_port, _healthy, prefect_api
+from flows.server import _healthy, prefect_api
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 540  # seconds; a loaded machine takes minutes for a server, two workers, a rebuild and a training
@@ -133,7 +134,9 @@ def deployments_of(source: Path, out: Path, runs: Path) -> str:
 def test_a_schedule_fires_on_a_running_server_and_its_rebuild_launches_training_once(
     source: Path, tmp_path: Path
 ) -> None:
-    out, runs, port = tmp_path / "dataset", tmp_path / "runs", _free_port()
+    out, runs = tmp_path / "dataset", tmp_path / "runs"
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"
     environment = os.environ | {"PREFECT_API_URL": url, "PREFECT_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     environment |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_LOGGING_LEVEL": "WARNING"}
