@@ -4,7 +4,8 @@
     python -m experts evaluate RUN DATASET          recall@1/5/10 both ways, per platform
     python -m experts search RUN DATASET "TEXT"     ranked images
 
-Runs on a bare GPU machine: torch, numpy, pyarrow, pillow and the standard library are all it needs.
+Runs on a bare GPU machine: torch, numpy, pyarrow, pillow and the standard library are all it needs, and for the
+pretrained encoders transformers and timm.
 
     examples.py    a split of a data set in memory: pixels and captions
     encoders.py    words -> ids; the compact image and text trunks
@@ -20,5 +21,10 @@ Runs on a bare GPU machine: torch, numpy, pyarrow, pillow and the standard libra
     device.py      cpu or cuda, precision, out-of-memory errors
     evaluate.py    recall by building
     baseline.py    what a colour histogram reaches, for scale
-    search.py      images for a sentence
+    robustness.py  recall under blur, noise, occlusion, fog and JPEG
+    search.py      images for a sentence, from an index kept beside the run
+    submit.py      the submission file of RoboSense 2025 Track 4
+    pretrained.py  BGE-M3 and EVA02-CLIP, each cut into a frozen trunk and a tail
+    features.py    trunk features on disk, memory-mapped
+    cues.py        pooling over a flight, crops at two scales: off unless called
 """
