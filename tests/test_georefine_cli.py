@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [
-    *("demo", "sample", "rebuild", "verify", "diff", "inspect", "review", "train", "evaluate", "search"),
+    *("demo", "sample", "rebuild", "verify", "diff", "inspect", "review", "train", "evaluate", "search", "submit"),
     *("strip", "refine-text", "check-replies", "serve", "config"),
 ]
 
