@@ -115,6 +115,12 @@ FARM = (
     "slope, which is wet, and a cat sits on a crate."
 )
 
+PARK = (
+    "A larger court with a pavilion and a smaller one with a flagpole lie side by side. Half-built houses surround the "
+    "larger court. A steep road climbs through oak woods, and a petrol station is closed. Ladders lean against a wall; "
+    "two of them are broken. All shutters are open except one."
+)
+
 
 @pytest.mark.parametrize(
     ("source", "says"),
@@ -138,6 +144,10 @@ FARM = (
         (FARM, "A crate serves the cat as its seat."),
         (FARM, "Most of the houses have a door in green."),
         (SCHOOL, "Hedging encloses the site, and at the curb a yellow vehicle is waiting."),
+        (PARK, "Out of the two courts, the bigger has a pavilion beside it and the smaller a flagpole."),
+        (PARK, "Unfinished houses stand around the court."),
+        (PARK, "A steep road climbs through woods of oaks."),
+        (PARK, "All shutters but one are open."),
     ],
 )
 def test_honest_wording_of_one_fact_is_believed(source: str, says: str) -> None:
@@ -174,6 +184,14 @@ def test_honest_wording_of_one_fact_is_believed(source: str, says: str) -> None:
         (SCHOOL, "The courtyard holds a pair of round flower beds."),
         (SCHOOL, "The courtyard is paved in pale brick."),
         (SCHOOL, "A yellow taxi waits at the kerb."),
+        (PARK, "A smaller court surrounds the half-built houses."),
+        (PARK, "Finished houses surround the larger court."),
+        (PARK, "A gentle road climbs through oak woods."),
+        (PARK, "All shutters are open."),
+        (PARK, "A court surrounds the houses."),
+        (PARK, "A ladder lies on the pavilion."),
+        (PARK, "All of them lie idle."),
+        (PARK, "A police station is closed."),
     ],
 )
 def test_one_false_statement_is_refused(source: str, says: str) -> None:

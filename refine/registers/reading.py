@@ -265,7 +265,11 @@ def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
         return any(kind == "colour" for kind, _ in _senses(tokens[at - 2]))
     if before[-1] != "s" and any(kind == "object" for kind, _ in _senses(before)) and _mainly_noun(tokens[at]):
         return True
-    return before.endswith("ed") or (before.endswith(("ing", "al", "ous", "ar")) and not _senses(before))
+    return (
+        before.endswith("ed")
+        or before in _MADE
+        or (before.endswith(("ing", "al", "ous", "ar")) and not _senses(before))
+    )
 
 
 def _mainly_noun(word: str) -> bool:
