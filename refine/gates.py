@@ -1398,7 +1398,9 @@ def _false_relation(query: Reading, source: Reading) -> str:
         if token == "over" and at and query.tokens[at - 1].endswith(("ed", "spread", "strewn")):
             continue  # scattered over
         pair = ((before[-1],), (after[0],))
-        if claim in ("around", "vertical", "under") and (holds(source.text, *pair) or holds(source.text, *pair[::-1])):
+        if claim in ("around", "vertical", "under", "crossing") and (
+            holds(source.text, *pair) or holds(source.text, *pair[::-1])
+        ):
             continue
         moves = claim == "crossing" and (
             any(related(before[-1], mover) for mover in MOVERS) or is_person(_name(before[-1]))
