@@ -48,6 +48,7 @@ _BESIDE = words_of("beside near by around round past behind opposite across betw
 _PRONOUNS = words_of("it its them they their which that whose these those both")
 _CLAUSE = re.compile(r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas)\s+")
 _RINGS = words_of("ring circle belt collar")
+_LONGEST = 20  # tokens of a noun phrase
 # Stretches of an image: two words for them may mean one.
 _STRETCHES = words_of(
     "scene view picture image tile side edge margin end part half quarter middle centre center corner"
@@ -102,7 +103,7 @@ class _Phrases:
         """The attributes that stand before a noun, and the first token of its phrase."""
         traits: Traits = {}
         look, part = at - 1, ""
-        while look >= 0:
+        while look >= max(0, at - _LONGEST):
             word = self.tokens[look]
             if word[0].isalnum() and (word in PREPOSITIONS or word in BE - {"and"}):
                 break

@@ -71,6 +71,7 @@ PREPOSITIONS = words_of(
     "beside beyond across along around near behind through towards toward past against inside outside off for like"
 )
 PARTICLES = words_of("back out up down away forward back together apart over")
+LONGEST_CLAUSE = 60  # tokens to either side; what has no end costs no more
 _COPULAS = words_of("is are was were looks appears seems being")
 _LINKS = words_of("and or but which that who")
 BE = words_of("is are was were be being been has have looks look appears appear and or but which that who")
@@ -548,9 +549,9 @@ def _antecedent(w: _Words, start: int) -> list[str]:
 def _clause(w: _Words, start: int) -> tuple[int, int]:
     """First and last token of the stretch that the token is in: between stops, commas, and conjoined clauses."""
     low, high = start, start
-    while low > 0 and not _parts(w, low - 1):
+    while low > max(0, start - LONGEST_CLAUSE) and not _parts(w, low - 1):
         low -= 1
-    while high + 1 < len(w.tokens) and not _parts(w, high + 1):
+    while high + 1 < min(len(w.tokens), start + LONGEST_CLAUSE) and not _parts(w, high + 1):
         high += 1
     return low, high
 
