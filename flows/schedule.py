@@ -5,6 +5,7 @@ the same flows to work pools, so that a worker on a GPU machine trains. Prefect 
 visible in Prefect's own page; runs of one deployment never overlap. See docs/schedules.md.
 """
 
+import hashlib
 import os
 import shlex
 import subprocess
@@ -12,10 +13,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from prefect import Flow, State
+from prefect import Flow, State, get_client
 from prefect import serve as serve_deployments
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, FlowRun
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, FlowRun, StateType
 from prefect.deployments.runner import RunnerDeployment
+from prefect.states import Crashed
 
 from data.stores import is_url
 from flows.rebuild import rebuild
@@ -25,6 +34,7 @@ from flows.train import train
 ON_FAILURE = "GEOREFINE_ON_FAILURE"
 HOOK_SECONDS = 60
 CANCEL_NEW = ConcurrencyLimitStrategy.CANCEL_NEW
+UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 
 def tell(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -49,6 +59,27 @@ def _absolute(place: str) -> str:
     return place if is_url(place) else str(Path(place).resolve())
 
 
+def deployment_name(out: str) -> str:
+    """What the deployments of a data set are called: its folder's name, and a hash, for others have that name too."""
+    return f"{Path(out).name or 'dataset'}-{hashlib.sha256(out.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
+
+
+def end_what_was_left(name: str) -> list[str]:
+    """Tell Prefect that runs under way in deployments of this name have crashed; their names.
+
+    Only one process serves a data set, so they are those of a process that was killed. Each would hold its deployment's
+    place for ever, and every rebuild after it would be cancelled.
+    """
+    with get_client(sync_client=True) as client:
+        left = client.read_flow_runs(
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])),
+            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNDER_WAY))),
+        )
+        for run in left:
+            client.set_flow_run_state(run.id, Crashed(message="The process that served it is gone."), force=True)
+    return [run.name for run in left]
+
+
 def serve(source: str, out: str, cron: str | None, config: dict[str, Any], train_run: Path | None) -> None:
     """Serve the rebuild of one data set until interrupted; without cron it runs when asked through Prefect.
 
@@ -58,7 +89,7 @@ def serve(source: str, out: str, cron: str | None, config: dict[str, Any], train
         config: nested mapping of schemas.config.Config.
         train_run: folder of runs; each rebuild that made a new version is followed by a training into it.
     """
-    name = Path(_absolute(out)).name or "dataset"
+    name = deployment_name(_absolute(out))
     parameters = {
         "source": _absolute(source),
         "out": _absolute(out),
@@ -68,6 +99,8 @@ def serve(source: str, out: str, cron: str | None, config: dict[str, Any], train
     }
     with prefect_api(scheduler=True) as url:
         print(f"Prefect's own page: {url.removesuffix('/api')}", file=sys.stderr, flush=True)
+        for run in end_what_was_left(name):
+            print(f"Run {run!r} was under way when its process ended: marked as crashed.", file=sys.stderr, flush=True)
         deployments = [
             RunnerDeployment.from_entrypoint(
                 "flows.schedule.scheduled_rebuild",

@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from prefect import State
+from prefect import State, get_client
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.flows import load_flow_from_entrypoint
+from prefect.states import Pending
 
 from flows.rebuild import UNTRAINED, rebuild
-from flows.schedule import ON_FAILURE, scheduled_rebuild, tell
+from flows.schedule import ON_FAILURE, deployment_name, end_what_was_left, scheduled_rebuild, tell
 from flows.server import _healthy, prefect_api
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,6 +81,27 @@ def test_a_failure_is_told_to_the_command_and_no_shell_reads_it(
     assert said == "georefine: rebuild run 'rebuild /data/x' ended as Failed: $(touch gone); no ? space left\n"
     assert [path.name for path in tmp_path.iterdir()] == ["told"]
     assert "ended as Failed" in capsys.readouterr().err
+
+
+def test_data_sets_of_one_folder_name_have_deployments_of_their_own() -> None:
+    assert deployment_name("/a/dataset") != deployment_name("/b/dataset")
+    assert deployment_name("/a/dataset") == deployment_name("/a/dataset")
+    assert deployment_name("s3://bucket/dataset").startswith("dataset-")
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_was_killed_does_not_hold_the_place_of_the_next() -> None:
+    with prefect_api(), get_client(sync_client=True) as client:
+        flow_id = client.create_flow(scheduled_rebuild)
+        ids = {}
+        for name in ("here", "elsewhere"):
+            ids[name] = client.create_deployment(flow_id, name, concurrency_limit=1)
+            run = client.create_flow_run_from_deployment(ids[name])
+            client.set_flow_run_state(run.id, Pending())
+        assert [client.read_deployment(one).global_concurrency_limit.active_slots for one in ids.values()] == [1, 1]
+        assert len(end_what_was_left("here")) == 1
+        assert end_what_was_left("here") == []
+        assert [client.read_deployment(one).global_concurrency_limit.active_slots for one in ids.values()] == [0, 1]
 
 
 @pytest.mark.slow
