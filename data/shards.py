@@ -12,6 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -29,6 +30,7 @@ from schemas.tables import REJECTS, SCHEMAS
 ALL_SCHEMAS: dict[str, pa.Schema] = {**{str(name): schema for name, schema in SCHEMAS.items()}, "rejects": REJECTS}
 ROW_GROUP = {"images": 256, "captions": 8192, "regions": 8192, "rejects": 8192}
 PIECE = 1 << 20  # bytes read at once
+SYNC_BYTES = 8 << 20  # written before a sync in the background
 MANIFEST = "manifest.json"
 LATEST = "latest"
 VERSION_NAME = re.compile(r"v\d{4,}")
@@ -146,10 +148,16 @@ def conform(table: pa.Table) -> tuple[str, pa.Table]:
 
 
 class _Hashing(io.RawIOBase):
-    """A file being written, hashed on the way: reading it back would cost as much as writing it."""
+    """A file being written, hashed on the way: reading it back would cost as much as writing it.
 
-    def __init__(self, file: BinaryIO) -> None:
+    What has been written is synced while more is made, so that the sync at the end has little to wait for.
+    """
+
+    def __init__(self, file: BinaryIO, syncing: Executor) -> None:
         self._file = file
+        self._syncing = syncing
+        self._sync: Future[None] | None = None
+        self._since = 0  # bytes written since the last sync began
         self.digest = hashlib.sha256()
         self.size = 0
 
@@ -160,7 +168,21 @@ class _Hashing(io.RawIOBase):
         self._file.write(data)
         self.digest.update(data)
         self.size += len(data)
+        self._since += len(data)
+        if self._since >= SYNC_BYTES and (self._sync is None or self._sync.done()):
+            self.synced()
+            self._file.flush()
+            self._sync, self._since = self._syncing.submit(os.fsync, self._file.fileno()), 0
         return len(data)
+
+    def synced(self) -> None:
+        """Wait for the sync under way.
+
+        Raises:
+            OSError: it failed; the system tells that once, and a later sync would succeed.
+        """
+        if self._sync is not None:
+            self._sync.result()
 
     def tell(self) -> int:
         return self.size
@@ -214,13 +236,15 @@ def write_groups(path: Path, name: str, groups: Iterable[pa.Table]) -> WrittenFi
 
     def write(file: BinaryIO) -> None:
         nonlocal count
-        hashing.append(_Hashing(file))
-        with pq.ParquetWriter(
-            hashing[0], schema, compression=compression, use_dictionary=dictionary, write_statistics=statistics
-        ) as writer:
-            for group in groups:
-                count += group.num_rows
-                writer.write_table(group)
+        with ThreadPoolExecutor(1) as syncing:
+            hashing.append(_Hashing(file, syncing))
+            with pq.ParquetWriter(
+                hashing[0], schema, compression=compression, use_dictionary=dictionary, write_statistics=statistics
+            ) as writer:
+                for group in groups:
+                    count += group.num_rows
+                    writer.write_table(group)
+            hashing[0].synced()
 
     write_in_one_step(path, write)
     return WrittenFile(count, hashing[0].size, hashing[0].digest.hexdigest())
