@@ -21,6 +21,7 @@ from refine.registers import Register, english, lexicon, register
 from refine.registers.instances import holds, instances, reversals, swapped, unrested
 from refine.registers.reading import (
     ARTICLES,
+    BE,
     COLOURED,
     DETERMINERS,
     PREPOSITIONS,
@@ -74,7 +75,7 @@ LABEL = re.compile(
     re.IGNORECASE,
 )
 MARKUP = re.compile(
-    r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#\d{1,6});|`|\*|\]\(|^\s*(?:[-+•#>]|\d{1,2}[.)])\s"
+    r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#\d{1,6});|`|\*|\]\(|^\s*(?:[-+•>]|#{1,6}|\d{1,2}[.)])\s"
     r"|\n|\r|\\n|__|(?<!\w)_\w|~~|\||https?:|www\.|\{|\}",
     re.MULTILINE,
 )
@@ -107,6 +108,11 @@ SURFACES = words_of(
     "yard plaza square clearing plot lot site concrete"
 )
 STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
+SIDED = words_of("sided cornered pointed way armed lobed winged")
+FORK = re.compile(
+    r"\b(?:roads|streets|paths|footpaths|lanes) (?:form|forming|meet|make|cross|join)\w*\b[^.;]*\b[TXVY]\b",
+    re.IGNORECASE,
+)
 NTH = {"third": "3", "fourth": "4", "fifth": "5", "sixth": "6"}
 ONE_MORE_IS = re.compile(
     r" (?:one more|one other|another|another one) (?:is|stands|lies|sits|waits|on|in|at|beside|near) "
@@ -152,6 +158,14 @@ DEPTH = (
 )
 ACCORDING = re.compile(r"according to (?:the |a |its |their )?(\w*)")
 CROWDED = re.compile(r"\b(full of|crowded with|packed with|filled with|crammed with|busy with) (?:\w+ )??(\w+s)\b")
+# How far something is so; one word of each kind excludes the other where the text has no further one.
+PARTLY = re.compile(r"\b(?:half|partly|partially|in part|somewhat|barely|hardly)\b(?! of\b)")
+WHOLLY = re.compile(
+    r"\b(?:completely|fully|entirely|wholly|totally|altogether|unobstructed|unobscured|in full view|in plain view)\b"
+)
+ALL_OF_IT = words_of(
+    "completely fully entirely wholly totally whole all every full entire everything both just throughout"
+)
 EMPTY = re.compile(r"\b(?:(?:almost|nearly|half|mostly) )?(?:empty|vacant|deserted|unoccupied)\b(?! of)")
 DESERTED = re.compile(r"\b(?:deserted|empty of people|nobody|no one)\b")
 PLACED = re.compile(r"\b(inside|outside) (?:of )?(?:the |its |their )?(?:\w+ ed )?(\w+)")
@@ -169,6 +183,16 @@ FASTENED = RESTING | {"to"}
 PRONOUN = re.compile(
     r"\b(?:it|its|them|they|their|which|that|whose|these|those|both|each|"
     r"one(?! (?:side|end|edge|part|corner|half|margin)))\b",
+    re.IGNORECASE,
+)
+# Words that put two things in one scene and say no more, and words that only list things.
+LOOSE = words_of("near beside by beyond behind past with of")
+LISTED = words_of(", and or while near beside next close opposite nearby adjacent")
+# What ties a sentence to the one before it: no relative pronoun, which stays in its sentence.
+BACK = re.compile(
+    r"\b(?:it|its|them|they|their|these|those|one another|one(?! (?:side|end|edge|part|corner|half|margin)))\b"
+    r"|^\W*(?:that|which|both|each|this|such|all)\b"
+    r"|\b(?:in front|in between|around|behind|beyond|alongside|beside|below|above|opposite|inside|within),",
     re.IGNORECASE,
 )
 # Relation words that claim something definite when a query uses them, and the class of relation they claim.
@@ -454,6 +478,12 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
         if any(_denied_fairly(case, m) for m in mentions) or _stands_for(reading, mentions[0].at, mentions[0].end):
             continue
         if words in GROWN and "green" in case.source.stems:
+            continue
+        if words in {"slope", "slopes"} and any(m.concept == "roof:1" for m in case.source.of("quality")):
+            continue
+        if words == "overcast" and any(
+            m.heads & {"object:sky"} for m in case.source.of("colour") if m.concept != "colour:blue"
+        ):
             continue
         if mentions[0].concept in GROUND and case.source.stems & SURFACES:
             continue  # gravel before a house is a forecourt
@@ -859,7 +889,7 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
         of_them = word in WHOLE | {"none"} and rest[:1] == ("of",) and bool(THEM & set(rest[1:2]))
         if of_them and SOME_OF_THEM.search(source.words) and not ALL_OF_THEM.search(source.words):
             yield f"{word} of {rest[1]}"
-        if word in WHOLE | PART and not SIDES & set(rest) and not shared:
+        if word in WHOLE | PART and not SIDES & set(rest) and rest[:1] != ("there",) and not shared:
             noun = next((m for m in reading.of("object") if at < m.at <= at + 5), None)
             mine = WHOLE if word in WHOLE else PART
             if (
@@ -995,6 +1025,10 @@ def _follows(case: Case, mention: Mention) -> bool:
         s.concept == mention.concept for s in case.source.of("number")
     ):
         return True
+    if _sided(case.source, mention) or (
+        mention.concept == "2" and {"object:road", "object:path"} & heads and FORK.search(case.source.text)
+    ):
+        return True
     ordinal = next((word for word, count in NTH.items() if count == mention.concept), "")
     if ordinal in case.source.tokens and any(_same_thing(h, own) for h in heads for own in _things_of(case.source)):
         return True  # "two of its courtyards …, and the third": three
@@ -1016,6 +1050,12 @@ def _follows(case: Case, mention: Mention) -> bool:
     if mention.concept != "2" or not named:
         return False
     return len(named) > 1 or any(_another(case.source, at) for at in named)
+
+
+def _sided(source: Reading, mention: Mention) -> bool:
+    """Whether a count is that of a shape in the source: four sides, slopes or corners of a four-sided roof."""
+    shapes = (pair for pair in zip(source.tokens, source.tokens[2:], strict=False) if pair[1] in SIDED)
+    return any(str(number(count)) == mention.concept for count, _ in shapes)
 
 
 def _same_thing(one: str, other: str) -> bool:
@@ -1120,6 +1160,7 @@ def _contradiction(case: Case) -> str:
             if any(_opposed(s.concept, axis, side) for s in met) or any(s.concept == mention.concept for s in turned):
                 wrong.append(f"{reading.tokens[mention.at]} {_list(sorted(map(_name, heads)))}")
         wrong += _antonyms(source, reading)
+        wrong += _degree(source, reading)
         wrong += _reshaped(source, reading)
         if re.search(r"\bsame (?:side|bank|one|edge|end)\b", reading.text) and "same" not in source.tokens:
             wrong += ["on the same side"] if source.stems & {"opposite", "across", "other"} else []
@@ -1140,6 +1181,25 @@ def _contradiction(case: Case) -> str:
         if clear and "object:cloud" in asserted and not source.stems & {"clear", "cloudless", "sunny"}:
             wrong.append("clear sky")
     return f"against the source: {_list(wrong)}" if wrong else ""
+
+
+def _degree(source: Reading, reading: Reading) -> Iterator[str]:
+    """Words that say of a thing that it is wholly so where the source says in part, or in part where it says wholly."""
+    for more, less in ((WHOLLY, PARTLY), (PARTLY, WHOLLY)):
+        said = more.search(reading.words)
+        own = less.search(source.words)
+        if not said or not own or more.search(source.words) or less.search(reading.words):
+            continue
+        if more is WHOLLY and ALL_OF_IT & set(source.tokens):
+            continue
+        if _round(source, own) & _round(reading, said):
+            yield f"{said.group()} for {own.group()}"
+
+
+def _round(reading: Reading, match: re.Match[str]) -> set[str]:
+    """The words with a meaning of their own in the neighbourhood of a match in the plain words of a text."""
+    before, after = reading.words[: match.start()].split()[-8:], reading.words[match.end() :].split()[:6]
+    return {stems(word)[-1] for word in (*before, *after) if not plain(word)}
 
 
 def _reshaped(source: Reading, reading: Reading) -> Iterator[str]:
@@ -1348,6 +1408,7 @@ def _units(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], fr
     """Parts of the source as (objects, relation classes); one with a pronoun is read together with the one before."""
     units: list[tuple[frozenset[str], frozenset[str]]] = []
     previous: frozenset[str] = frozenset()
+    back = BACK if parts is SENTENCE else PRONOUN
     for part in parts.split(source):
         if not part.strip():
             continue
@@ -1357,6 +1418,7 @@ def _units(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], fr
             token
             for at, token in enumerate(reading.tokens)
             if at not in nouns
+            and not (token == "roofed" and at and reading.tokens[at - 1] == "-")
             and not (token == "across" and (at == 0 or reading.tokens[at - 1] == ","))
             and not (at and reading.tokens[at - 1] in ARTICLES and not token.endswith(("ing", "ed")))
         )
@@ -1364,7 +1426,7 @@ def _units(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], fr
         classes |= {"around"} if AMID.search(part) else set()
         classes |= {"between"} if TWO_SIDES.search(part) else set()
         own = frozenset(concept for _, concept in reading.named)
-        units.append((own | (previous if PRONOUN.search(part) else frozenset()), classes))
+        units.append((own | (previous if back.search(part) else frozenset()), classes))
         previous = own
     return units
 
@@ -1446,6 +1508,41 @@ def _moved(query: Reading, source: Reading) -> str:
     return ""
 
 
+def _apart(query: Reading, source: Reading) -> str:
+    """Why a query that ties two of the source's things together is false: no sentence of the source has both."""
+    named = sorted({at: concept for at, concept in query.named if concept not in OVER_ALL}.items())
+    units = _units(source.text, SENTENCE)
+    for (start, one), (at, other) in pairwise(named):
+        between = query.tokens[query.parsed.ends[start] : at]
+        if LISTED & set(between) or not any(_ties(word) for word in between) or related(one, other):
+            continue
+        homes = [
+            {n for n, unit in enumerate(units) if any(_meets_end(end, own) for own in unit[0])} for end in (one, other)
+        ]
+        if all(homes) and not homes[0] & homes[1]:
+            return f"'{' '.join(between)}' between {_name(one)} and {_name(other)} is not in the source"
+    return ""
+
+
+def _ties(word: str) -> bool:
+    """Whether a word between two things says more of them than that both are there: a verb, or a place."""
+    return (word in PREPOSITIONS and word not in LOOSE) or (mostly(word, "v") and word not in BE)
+
+
+def _meets_end(end: str, own: str) -> bool:
+    """Whether a thing of a query may be what the source names: the same, a part or whole, or another word for it."""
+    building, parts = "object:building", lexicon().parts | lexicon().body.keys()
+    return (
+        related(end, own)
+        or end in lexicon().implied.get(own, ())
+        or own in lexicon().implied.get(end, ())
+        or (end in parts and related(own, building))
+        or (own in parts and related(end, building))
+        or linked(_name(end), _name(own))
+        or linked(_name(own), _name(end))
+    )
+
+
 def _rests(source: Reading, concept: str, token: str) -> Iterator[bool]:
     """For every mention of the thing, whether the same preposition and another thing follow in its clause."""
     named = sorted(source.of("object"), key=lambda m: m.at)
@@ -1473,7 +1570,7 @@ def _queries(case: Case) -> str:
         seen.append((content, query))
     reworded = [query for query in case.queries if not _verbatim(case.source, query)]
     for query in reworded:
-        why = _false_relation(query, case.source) or _moved(query, case.source)
+        why = _false_relation(query, case.source) or _moved(query, case.source) or _apart(query, case.source)
         why = why or next((f"not in the source: {w}" for w in unrested(case.source.text, query.text)), "")
         why = why or next((f"not so in the source: {w}" for w in reversals(case.source.text, query.text)), "")
         if why:

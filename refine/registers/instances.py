@@ -309,6 +309,8 @@ def holds(source: str, whole: tuple[str, ...], part: tuple[str, ...]) -> bool:
 
 def _meet(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     """Whether two ends may be one thing, or a whole and its part; an open end may be anything."""
+    if one and other and one[0].startswith("word:") and other[0].startswith("word:"):
+        return True  # two words for a stretch: edging and border
     return not one or not other or any(related(a, b) or _part_of(a, b) or _part_of(b, a) for a in one for b in other)
 
 
