@@ -279,7 +279,7 @@ SECOND_SOURCE = (
     [
         ("A kiln of dark brick stands in full view of poplars", "", "contradiction"),
         ("A kiln of dark brick is completely hidden by poplars", "", "contradiction"),
-        ("", "The gravel track leads to the boathouse.", "queries"),
+        ("", "The gravel track leads to the kiln.", "queries"),
         ("", "The track runs under the boathouse.", "queries"),
         ("A brick kiln is half concealed by poplars", "Thick blue edging surrounds the roof.", ""),
         ("A kiln of dark brick is half hidden by poplars", "The hut has four sides.", ""),
