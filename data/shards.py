@@ -30,7 +30,7 @@ from schemas.tables import REJECTS, SCHEMAS
 ALL_SCHEMAS: dict[str, pa.Schema] = {**{str(name): schema for name, schema in SCHEMAS.items()}, "rejects": REJECTS}
 ROW_GROUP = {"images": 256, "captions": 8192, "regions": 8192, "rejects": 8192}
 PIECE = 1 << 20  # bytes read at once
-SYNC_BYTES = 8 << 20  # written before a sync in the background
+AHEAD = 8 << 20  # bytes written that need not be hashed or synced yet
 MANIFEST = "manifest.json"
 LATEST = "latest"
 VERSION_NAME = re.compile(r"v\d{4,}")
@@ -150,15 +150,19 @@ def conform(table: pa.Table) -> tuple[str, pa.Table]:
 class _Hashing(io.RawIOBase):
     """A file being written, hashed on the way: reading it back would cost as much as writing it.
 
-    What has been written is synced while more is made, so that the sync at the end has little to wait for.
+    While more is made, two threads hash and sync what is written, so that the end has little to wait for.
     """
 
-    def __init__(self, file: BinaryIO, syncing: Executor) -> None:
+    def __init__(self, file: BinaryIO, threads: Executor) -> None:
         self._file = file
-        self._syncing = syncing
-        self._sync: Future[None] | None = None
-        self._since = 0  # bytes written since the last sync began
-        self.digest = hashlib.sha256()
+        self._threads = threads
+        self._pieces: list[bytes] = []
+        self._unhashed = self._unsynced = 0
+        self._hashing: Future[None] = Future()
+        self._syncing: Future[None] = Future()
+        self._hashing.set_result(None)
+        self._syncing.set_result(None)
+        self._digest = hashlib.sha256()
         self.size = 0
 
     def writable(self) -> bool:
@@ -166,26 +170,40 @@ class _Hashing(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         self._file.write(data)
-        self.digest.update(data)
+        self._pieces.append(bytes(data))
         self.size += len(data)
-        self._since += len(data)
-        if self._since >= SYNC_BYTES and (self._sync is None or self._sync.done()):
-            self.synced()
+        self._unhashed += len(data)
+        self._unsynced += len(data)
+        if self._unhashed >= PIECE and (self._hashing.done() or self._unhashed >= AHEAD):
+            self._hash_on()
+        if self._unsynced >= AHEAD and self._syncing.done():
+            self._syncing.result()
             self._file.flush()
-            self._sync, self._since = self._syncing.submit(os.fsync, self._file.fileno()), 0
+            self._syncing, self._unsynced = self._threads.submit(os.fsync, self._file.fileno()), 0
         return len(data)
 
-    def synced(self) -> None:
-        """Wait for the sync under way.
+    def _hash_on(self) -> None:
+        self._hashing.result()  # in the order written
+        self._hashing = self._threads.submit(self._update, self._pieces)
+        self._pieces, self._unhashed = [], 0
 
-        Raises:
-            OSError: it failed; the system tells that once, and a later sync would succeed.
-        """
-        if self._sync is not None:
-            self._sync.result()
+    def _update(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._digest.update(piece)
 
     def tell(self) -> int:
         return self.size
+
+    def sha256(self) -> str:
+        """Of all that was written, hexadecimal.
+
+        Raises:
+            OSError: a sync on the way failed; the system tells that once, and the last sync would succeed.
+        """
+        self._hash_on()
+        self._hashing.result()
+        self._syncing.result()
+        return self._digest.hexdigest()
 
 
 def write_table(path: Path, table: pa.Table) -> WrittenFile:
@@ -231,23 +249,22 @@ def write_groups(path: Path, name: str, groups: Iterable[pa.Table]) -> WrittenFi
         statistics: bool | list[str] = [*flat, "image.path"]
     else:
         compression, dictionary, statistics = "zstd", True, True
-    count = 0
-    hashing: list[_Hashing] = []
+    done: list[WrittenFile] = []
 
     def write(file: BinaryIO) -> None:
-        nonlocal count
-        with ThreadPoolExecutor(1) as syncing:
-            hashing.append(_Hashing(file, syncing))
+        rows = 0
+        with ThreadPoolExecutor(2) as threads:
+            hashing = _Hashing(file, threads)
             with pq.ParquetWriter(
-                hashing[0], schema, compression=compression, use_dictionary=dictionary, write_statistics=statistics
+                hashing, schema, compression=compression, use_dictionary=dictionary, write_statistics=statistics
             ) as writer:
                 for group in groups:
-                    count += group.num_rows
+                    rows += group.num_rows
                     writer.write_table(group)
-            hashing[0].synced()
+            done.append(WrittenFile(rows, hashing.size, hashing.sha256()))
 
     write_in_one_step(path, write)
-    return WrittenFile(count, hashing[0].size, hashing[0].digest.hexdigest())
+    return done[0]
 
 
 def shard_path(table: str, split: Split | None, platform: Platform | None, part: int) -> str:

@@ -163,7 +163,9 @@ def test_a_sync_that_fails_while_more_is_written_is_no_success(tmp_path: Path, m
     """The system tells of lost pages once: a sync in the background must not swallow it."""
     table = image_rows("train", "drone", 200)
     written = shards.write_table(tmp_path / "calm.parquet", table)
-    monkeypatch.setattr(shards, "SYNC_BYTES", 100)
+    assert written.sha256 == shards.sha256_file(tmp_path / "calm.parquet")
+    monkeypatch.setattr(shards, "AHEAD", 100)
+    monkeypatch.setattr(shards, "PIECE", 10)
     assert shards.write_table(tmp_path / "synced.parquet", table) == written
     failures = [OSError(errno.EIO, "lost")]
 
