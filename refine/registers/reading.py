@@ -283,7 +283,7 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     after = tokens[at + 1] if at + 1 < len(tokens) else "."
     if before == "," and uses(word, "v") and after in PREPOSITIONS and word[-1] != "s":
         return True  # "buildings, still shells, tower beside"
-    if after == "of" or not uses(word, "v") or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
+    if after == "of" or uses(word, "v") < 2 or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
         return False
     own = _senses(before)
     of_matter = at > 1 and tokens[at - 2] == "of"  # "a parapet of brick slopes down"
