@@ -53,10 +53,10 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
+def sha256_file(path: Path | str) -> str:
     """SHA-256 of a file's content, hexadecimal; reads in pieces."""
     digest = hashlib.sha256()
-    with Path(path).open("rb", buffering=0) as file:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         while data := file.read(PIECE):
             digest.update(data)
     return digest.hexdigest()
