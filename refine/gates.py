@@ -18,7 +18,7 @@ from itertools import combinations, groupby, pairwise
 from refine.orientation import contains_orientation
 from refine.places import misplaced
 from refine.registers import Register, english, lexicon, register
-from refine.registers.instances import holds, instances, reversals, swapped, unrested
+from refine.registers.instances import fits, holds, instances, reversals, swapped, unrested
 from refine.registers.reading import (
     ARTICLES,
     BE,
@@ -28,6 +28,7 @@ from refine.registers.reading import (
     Mention,
     Reading,
     broader,
+    is_generic,
     known,
     mend_stops,
     number,
@@ -74,6 +75,13 @@ LABEL = re.compile(
     r"^\W*(?:\w+ )?(?:caption|description|answer|reply|output|quer(?:y|ies)|note|result|rewrite)s?\s*\d*\s*:",
     re.IGNORECASE,
 )
+# A sentence that opens with what a writer is told to do.
+ORDER = re.compile(
+    r"(?:^|[.!?]\s+)((?:please|do not|don't|never|remember|make sure|ensure|avoid|use (?:only|no|the|short)|write"
+    r"|return|answer|respond|describe|mention|list|give|provide|follow|keep (?:all|the|to|it)|include|omit|split|shorten"
+    r"|stick to)\s+(?!by\b|along\b|past\b|after\b|an?\b))",
+    re.IGNORECASE,
+)
 MARKUP = re.compile(
     r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#\d{1,6});|`|\*|\]\(|^\s*(?:[-+•>]|#{1,6}|\d{1,2}[.)])\s"
     r"|\n|\r|\\n|__|(?<!\w)_\w|~~|\||https?:|www\.|\{|\}",
@@ -89,6 +97,8 @@ EXCEPTING = re.compile(
     r"|(?:but|only) (?:one|a single|two|three|the))\b"
 )
 WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
+NEARLY = words_of("nearly almost virtually practically")
+EXTENT = words_of("whole entire full complete")
 FEW = words_of("two three four five six")
 BOTH_SIDES = re.compile(r" (?:both|either|each|two) sides? of the (\w+) ")
 MANY = re.compile(r" (?:many|several|numerous|countless|two|three|four) (?:\w+ )?(\w+s)(?= )")
@@ -208,6 +218,7 @@ RELATIVE = words_of("size height width length tone")
 MOVERS = ("object:vehicle", "object:person", "object:bicycle", "object:boat", "object:train", "object:animal")
 AMID = re.compile(
     r"\b(?:middle|midst|heart|cent(?:re|er)) of (?!(?:the|this) (?:image|picture|scene|photo|view|tile|frame)\b)"
+    r"|\b(?:at|in) (?:its|their) (?:heart|middle|cent(?:re|er)|core|midst)\b"
 )
 # What everything below it may be said to be under.
 OVER_ALL = frozenset(
@@ -306,7 +317,7 @@ def _orientation(case: Case) -> str:
             depths = [same for same in DEPTH if words & same]
             grounded = all(same & source_words for same in depths) and all(
                 case.source.stems.intersection(stems(w))
-                for w in words - DETERMINERS - PREPOSITIONS - frozenset().union(*DEPTH)
+                for w in words - DETERMINERS - PREPOSITIONS - EXTENT - frozenset().union(*DEPTH)
             )
             allowed = places <= before and (places or grounded)
             if found.lower() not in source and not allowed and not _of_object(case, sentence, found):
@@ -324,6 +335,8 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
     """
     if re.search(r"\bfar (?:side|end)\b", found):
         return bool(ACROSS & set(case.source.tokens))
+    if re.search(r"\bin front\b", found) and case.platform != "satellite":
+        return bool(re.search(r"\b(?:farther|further) back\b|\bbehind\b", case.source.text, re.IGNORECASE))
     if found == "up" and re.search(r"\bup to\b", sentence):
         return True
     if re.search(r"\btop\b", found) and case.source.stems & SUMMITS:
@@ -382,6 +395,7 @@ def _meta(case: Case) -> str:
     ]
     found = [words for words in found if words.lower() != "according to" or not _by_lettering(case)]
     found += [m.group() for reading in case.fresh if (m := LABEL.match(reading.text))]
+    found += [m.group(1) for reading in case.fresh for m in ORDER.finditer(reading.text)]
     if re.search(r"\bI\b", case.caption.text) and not re.search(r"\bI\b", case.source.text):
         found.append("I")
     if found:
@@ -503,7 +517,7 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             new.append(word)
     new += _other_kinds(case.source, reading)
     strange = (word for word in reading.strangers if word.islower() and word not in case.source.joined)
-    return new + [word for word in strange if not case.source.stems.intersection(stems(word))]
+    return new + [word for word in strange if not _meant(case.source, word)]
 
 
 def _written_apart(source: Reading, reading: Reading, mention: Mention) -> bool:
@@ -686,12 +700,14 @@ def _said_alike(case: Case, reading: Reading, mention: Mention, matching: list[M
     one; or the source's thing has another one in the reply; or the source's thing is in the reply without it while
     another of the source's things has it now.
     """
-    if not mention.sure or any(_heads_meet(mention.heads, said.heads | said.loose) for said in matching):
-        return True
     source = case.source
+    if not mention.sure or any(
+        _heads_meet(mention.heads, said.heads | said.loose) and not _far(source, mention, said) for said in matching
+    ):
+        return True
     if any(_may_be_one(mention.heads, said.heads) for said in matching):
         return not _otherwise(source, mention, exact=True)
-    if _otherwise(source, mention):
+    if _otherwise(source, mention) or (mention.kind == "colour" and all(_far(source, mention, m) for m in matching)):
         return False
     if not all(said.sure for said in matching):
         return True
@@ -700,6 +716,15 @@ def _said_alike(case: Case, reading: Reading, mention: Mention, matching: list[M
     mine = any(_same_thing(head, own) for head in mention.heads for own in _things_of(source))
     lost = any(_same_thing(owner, own) for owner in owners for own in _things_of(reading))
     return not (mine and lost and not any(related(m.concept, mention.concept) for m in theirs))
+
+
+def _far(source: Reading, mention: Mention, said: Mention) -> bool:
+    """Whether the source says an attribute of a stretch only, and its sentence does not have the reply's thing."""
+    if said.heads - {"generic"} or not said.heads or said.loose or mention.kind == "number":
+        return False
+    units = _units(source.text, SENTENCE)
+    own = [n for n, unit in enumerate(units) if any(_same_thing(h, c) for h in mention.heads for c in unit[0])]
+    return bool(own) and said.sentence not in own and len(units) == source.sentences[-1] + 1
 
 
 def _things_of(reading: Reading) -> frozenset[str]:
@@ -876,6 +901,7 @@ def _numbers(case: Case) -> str:
             wrong.append(" ".join([word, *heads[:1]]))
         wrong += _quantified(case.source, reading)
     wrong += _only_one(case.source, case.caption)
+    wrong += [f"{word} for one" for reading in case.texts for word in _multiplied(case.source, reading)]
     return f"number not in the source: {_list(wrong)}" if wrong else ""
 
 
@@ -891,14 +917,14 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
             yield f"{word} of {rest[1]}"
         if word in WHOLE | PART and not SIDES & set(rest) and rest[:1] != ("there",) and not shared:
             noun = next((m for m in reading.of("object") if at < m.at <= at + 5), None)
-            mine = WHOLE if word in WHOLE else PART
+            mine = WHOLE if word in WHOLE and not NEARLY & set(reading.tokens[max(0, at - 1) : at]) else PART
             if (
                 noun
                 and not re.search(rf"\b{word} of (?:those|these|them)\b", source.words)
                 and not _counts(source, noun.concept, mine)
                 and (
                     _counts(source, noun.concept, (WHOLE | PART) - mine)
-                    or (word in WHOLE and _some_of(source, noun.concept))
+                    or (mine is WHOLE and _some_of(source, noun.concept))
                 )
             ):
                 yield f"{word} {_name(noun.concept)}"
@@ -935,6 +961,22 @@ def _only_one(source: Reading, caption: Reading) -> Iterator[str]:
             continue
         if all(SEVERAL & set(source.tokens[max(0, n - 4) : n]) for n in at):
             yield f"one {base} for several"
+
+
+def _multiplied(source: Reading, reading: Reading) -> Iterator[str]:
+    """Plurals of a reply for a thing that the source has once: a row of houses for the house."""
+    plurals = {base for token in source.tokens for base in bases(token, "n") if base != token}
+    for mention in reading.of("object"):
+        word = reading.tokens[mention.end - 1]
+        base = next((b for b in bases(word, "n") if b != word), "")
+        if not base or word in source.tokens or base in plurals or is_generic(word) or EACH & set(source.tokens):
+            continue
+        likes = {m.at for m in source.of("object") if mention.concept in broader(m.concept)}
+        same = [at for at in likes if source.tokens[source.parsed.ends[at] - 1] == base]
+        if len(likes) != 1 or not same or source.tokens[same[0] - 1] not in ARTICLES - {"another"}:
+            continue
+        if not _another(source, same[0]):
+            yield word
 
 
 def _some_of(source: Reading, concept: str) -> bool:
@@ -1020,7 +1062,7 @@ def _follows(case: Case, mention: Mention) -> bool:
     """Whether a count follows from the source: 'two X' from 'one X … another', X named twice, or as a sum of counts."""
     heads = mention.heads - {"generic"}
     if not heads:
-        return mention.concept == "2" and bool(ONE_ANOTHER & set(case.source.tokens))
+        return mention.concept == "2" and bool(ONE_ANOTHER & set(case.source.tokens)) and not _single(case, mention)
     if {"each", "every", "per"} & set(case.source.tokens) and any(
         s.concept == mention.concept for s in case.source.of("number")
     ):
@@ -1050,6 +1092,22 @@ def _follows(case: Case, mention: Mention) -> bool:
     if mention.concept != "2" or not named:
         return False
     return len(named) > 1 or any(_another(case.source, at) for at in named)
+
+
+def _single(case: Case, mention: Mention) -> bool:
+    """Whether the source has the counted stretch once, and speaks of no other one: a strip is not two strips."""
+    bases_of = {
+        base
+        for reading in case.texts
+        if mention in reading.mentions
+        for word in reading.tokens[mention.end : mention.end + 4]
+        for base in bases(word, "n")
+        if base != word and is_generic(word)
+    }
+    tokens = case.source.tokens
+    at = [n for n, token in enumerate(tokens) if token in bases_of]
+    plurals = any(bases_of & set(bases(token, "n")) for token in tokens if token not in bases_of)
+    return len(at) == 1 and not plurals and not (ONE_ANOTHER | {"one"}) & set(tokens[max(0, at[0] - 3) : at[0]])
 
 
 def _sided(source: Reading, mention: Mention) -> bool:
@@ -1084,7 +1142,15 @@ def _another(source: Reading, at: int) -> bool:
         high += 1
     stretch = source.tokens[low:high]
     pairs = pairwise(stretch)
-    return any(word in ONE_ANOTHER and (after not in ELSEWHERE or word == "second") for word, after in pairs)
+    sided = source.tokens[at] not in ELSEWHERE and bool(
+        ELSEWHERE & {after for word, after in pairwise(stretch) if word == "one"}
+    )  # one side … the other
+    return any(
+        word in ONE_ANOTHER
+        and (after not in ELSEWHERE or word == "second")
+        and not (sided and word in {"other", "another"} and not after[0].isalpha())
+        for word, after in pairs
+    )
 
 
 def _names(case: Case) -> str:
@@ -1511,17 +1577,32 @@ def _moved(query: Reading, source: Reading) -> str:
 def _apart(query: Reading, source: Reading) -> str:
     """Why a query that ties two of the source's things together is false: no sentence of the source has both."""
     named = sorted({at: concept for at, concept in query.named if concept not in OVER_ALL}.items())
-    units = _units(source.text, SENTENCE)
     for (start, one), (at, other) in pairwise(named):
         between = query.tokens[query.parsed.ends[start] : at]
         if LISTED & set(between) or not any(_ties(word) for word in between) or related(one, other):
             continue
-        homes = [
-            {n for n, unit in enumerate(units) if any(_meets_end(end, own) for own in unit[0])} for end in (one, other)
-        ]
+        homes = [_homes(query, source, place, end) for place, end in ((start, one), (at, other))]
         if all(homes) and not homes[0] & homes[1]:
             return f"'{' '.join(between)}' between {_name(one)} and {_name(other)} is not in the source"
     return ""
+
+
+def _homes(query: Reading, source: Reading, at: int, end: str) -> set[int]:
+    """The sentences of the source that have a query's thing: those of the very one, where its attributes tell which."""
+    units = _units(source.text, SENTENCE)
+    thing = next((t for t in instances(query.text) if t.at == at and t.traits), None)
+    if thing is not None and len(units) == source.sentences[-1] + 1:
+        same = [one for one in instances(source.text) if fits(thing, one) and {end} & set(one.concepts)]
+        back = {n for n, part in enumerate(SENTENCE.split(source.text)) if BACK.search(part)}
+        found = {source.sentences[one.at] for one in same}
+        if found:
+            found |= {
+                source.sentences[one.at]
+                for one in instances(source.text)
+                if not one.traits and source.tokens[one.at - 1 : one.at + 1] == ("the", query.tokens[at])
+            }
+            return found | {n + 1 for n in found if n + 1 in back}
+    return {n for n, unit in enumerate(units) if any(_meets_end(end, own) for own in unit[0])}
 
 
 def _ties(word: str) -> bool:
