@@ -78,8 +78,8 @@ LABEL = re.compile(
 # A sentence that opens with what a writer is told to do.
 ORDER = re.compile(
     r"(?:^|[.!?]\s+)((?:please|do not|don't|never|remember|make sure|ensure|avoid|use (?:only|no|the|short)|write"
-    r"|return|answer|respond|describe|mention|list|give|provide|follow|keep (?:all|the|to|it)|include|omit|split|shorten"
-    r"|stick to)\s+(?!by\b|along\b|past\b|after\b|an?\b))",
+    r"|return|answer|respond|describe|mention|list|give|provide|follow|keep (?:all|the|to|it)|include|omit|split"
+    r"|shorten|stick to)\s+(?!by\b|along\b|past\b|after\b|an?\b))",
     re.IGNORECASE,
 )
 MARKUP = re.compile(
@@ -1730,7 +1730,8 @@ def _supported(source: Reading) -> frozenset[str]:
     """Every concept the source may be said to name: its own, their broader ones, and its words read loosely."""
     lex = lexicon()
     concepts = {m.concept for m in source.mentions if m.kind in ("object", "material", "colour")}
-    tints = {token for token in source.tokens if not _uncoloured(source, token)}
+    coloured = not COLOURED.isdisjoint(source.tokens)
+    tints = {token for token in source.tokens if not _uncoloured(source, token)} if coloured else set()
     stems_of = source.stems - tints
     concepts |= {concept for stem in stems_of for _, concept in lex.senses.get(stem, ())}
     if "object:building" in concepts and source.stems & {"tall", "high", "towering"}:
