@@ -18,7 +18,7 @@ from data.shards import Version, open_version
 from experts.checkpoint import load_checkpoint
 from experts.device import memory_errors, open_device
 from experts.embed import fused_images, fused_texts, image_features, text_bags, text_features
-from experts.examples import Captions, Images, building_codes, load_captions, load_images
+from experts.examples import Captions, Gallery, Images, building_codes, load_captions, load_images
 from experts.mining import building_pairs
 from schemas.errors import TrainingError
 from schemas.records import PLATFORMS, Split
@@ -140,7 +140,7 @@ def with_score(recalls: dict[str, float]) -> dict[str, float]:
     return {**recalls, "score": (recalls["r1"] + recalls["r10"]) / 2}
 
 
-def report(texts: Tensor, images: Tensor, captions: Captions, gallery: Images) -> dict[str, Any]:
+def report(texts: Tensor, images: Tensor, captions: Captions, gallery: Gallery) -> dict[str, Any]:
     """The scores of a split: both directions, by the query's platform, and chance.
 
     Args:

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,51 @@ from schemas.records import PLATFORMS, Platform, Split
 
 DECODING_THREADS = 4
 ROWS_IN_FLIGHT = 512
+
+
+class Gallery(Protocol):
+    """What is searched, as far as scores are concerned."""
+
+    @property
+    def buildings(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images sorted by id, as they are stored: encoded, a tenth of what their pixels take. sha256s: of the bytes."""
+
+    ids: tuple[str, ...]
+    buildings: tuple[str, ...]
+    platforms: tuple[Platform, ...]
+    sha256s: tuple[str, ...]
+    encoded: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def pixels(self, rows: Sequence[int], size: int) -> Tensor:
+        """Decoded images, uint8 [B, 3, size, size], RGB.
+
+        Raises:
+            DatasetError: an image cannot be decoded.
+        """
+        if not len(rows):
+            return torch.zeros(0, 3, size, size, dtype=torch.uint8)
+        with ThreadPoolExecutor(DECODING_THREADS) as pool:  # Pillow decodes outside the interpreter lock
+            decoded = list(pool.map(lambda row: decode(self.encoded[row], size, self.ids[row]), rows))
+        return torch.from_numpy(np.stack(decoded))
+
+    def select(self, rows: Sequence[int]) -> "Pictures":
+        """The images of these rows, in this order."""
+        return Pictures(
+            tuple(self.ids[row] for row in rows),
+            tuple(self.buildings[row] for row in rows),
+            tuple(self.platforms[row] for row in rows),
+            tuple(self.sha256s[row] for row in rows),
+            tuple(self.encoded[row] for row in rows),
+        )
 
 
 @dataclass(frozen=True)
@@ -81,10 +126,28 @@ def decode(data: bytes, size: int, image_id: str) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(small, dtype=np.uint8).transpose(2, 0, 1))
 
 
-def _rows(version: Version, split: Split | None) -> Iterator[dict[str, Any]]:
-    columns = ["image_id", "building_id", "platform", "role", "parent_image_id", "image"]
+def _rows(version: Version, split: Split | None, *, augmented: bool) -> Iterator[dict[str, Any]]:
+    columns = ["image_id", "building_id", "platform", "role", "parent_image_id", "sha256", "image"]
     for batch in version.batches("images", split=split, columns=columns, rows=ROWS_IN_FLIGHT):
-        yield from batch.to_pylist()
+        for row in batch.to_pylist():
+            if row["role"] != "query" and (row["parent_image_id"] is None or augmented):
+                yield row
+
+
+def load_pictures(version: Version, split: Split | None, *, augmented: bool) -> Pictures:
+    """The images that load_images would decode, as they are stored.
+
+    Raises:
+        DatasetError: a shard cannot be read.
+    """
+    rows = sorted(_rows(version, split, augmented=augmented), key=lambda row: row["image_id"])
+    return Pictures(
+        tuple(row["image_id"] for row in rows),
+        tuple(row["building_id"] for row in rows),
+        tuple(row["platform"] for row in rows),
+        tuple(row["sha256"] for row in rows),
+        tuple(row["image"]["bytes"] or b"" for row in rows),
+    )
 
 
 def load_images(version: Version, split: Split | None, size: int, *, augmented: bool) -> Images:
@@ -106,9 +169,7 @@ def load_images(version: Version, split: Split | None, size: int, *, augmented: 
         return row["image_id"], row["building_id"], row["platform"], pixels
 
     with ThreadPoolExecutor(DECODING_THREADS) as pool:  # Pillow decodes outside the interpreter lock
-        for row in _rows(version, split):
-            if row["role"] == "query" or (row["parent_image_id"] is not None and not augmented):
-                continue
+        for row in _rows(version, split, augmented=augmented):
             pending.append(row)
             if len(pending) == ROWS_IN_FLIGHT:
                 found += pool.map(decode_row, pending)

@@ -70,7 +70,7 @@ def test_a_run_holds_checkpoint_metrics_curves_and_card(run: Path, dataset: Path
     assert all(shard.sha256 in card for shard in shards if shard.split != "test")
     assert checkpoint.dataset == {"version": "v0001", "shards": {s.path: s.sha256 for s in shards}}
     assert checkpoint.config == TINY
-    best = max(lines, key=lambda line: line["val"]["t2i"]["score"])
+    best = max(lines, key=lambda line: line["val"]["short"]["score"])
     assert checkpoint.result["best"] == best
     assert not (run / "resume.pt").exists()
 
