@@ -145,6 +145,9 @@ TWO_SIDES = re.compile(
     r"\btwo (?:of (?:its|the|their) )?(?:\w+ )?(?:sides|ends|edges|flanks)\b|\bother (?:side|end|edge)\b"
 )
 HEIGHTS = words_of("above below over under beneath upper lower top base foot roof crown overhead atop")
+HALF = re.compile(r"\b(?:one|a) half\b|\bhalf of\b", re.IGNORECASE)
+IN_SUN = re.compile(r"\bin (?:\w+ )?(?:sun|sunlight|sunshine)\b")
+LIT = words_of("sun sunny sunlit sunlight sunshine light lit bright glow gleam")
 SUMMITS = words_of("summit peak crest apex tip crown hilltop")
 ACROSS = words_of("across beyond opposite past behind other over")
 STOREYS = words_of("storey story floor storeys stories floors level levels")
@@ -346,7 +349,7 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
     if case.platform == "ground" and re.search(r"\b(?:above|below)\b", found, re.IGNORECASE):
         return bool(case.source.stems & (HEIGHTS | STOREYS))
     if case.platform == "satellite" or not re.search(
-        r"\b(?:top|bottom|base|foot|upper|uppermost|topmost|lower|lowest)\b", found
+        r"\b(?:top|bottom|base|foot|upper|uppermost|topmost|lower|lowest|above)\b", found
     ):
         return False
     if re.search(r"\b(?:its|their|whose)\b", found) or STOREYS & set(case.source.tokens):
@@ -886,6 +889,8 @@ def _numbers(case: Case) -> str:
     fractions = {m.concept for m in case.source.of("fraction")}
     for reading in case.texts:
         wrong += [m.concept for m in reading.of("fraction") if m.concept not in fractions]
+        if fractions and "half" not in case.source.tokens and HALF.search(reading.text):
+            wrong.append("half")
         for mention in reading.of("number"):
             word = reading.tokens[mention.at]
             alone = word in ALONE and "one" not in case.source.tokens and not mention.heads & reading.denied
@@ -1239,6 +1244,8 @@ def _contradiction(case: Case) -> str:
             theirs = {p for p, n in PLACED.findall(source.words) if n == noun}
             if theirs and place not in theirs:
                 wrong.append(f"{place} {noun}")
+        if IN_SUN.search(reading.words) and "object:shadow" in asserted and not source.stems & LIT:
+            wrong.append("sun for shadow")
         if WET.search(reading.words) and DRY.search(source.words) and not DRY.search(reading.words):
             wrong.append("water for dry")
         if EMPTY.search(reading.words) and not EMPTY.search(source.words) and FULL.search(source.words):
