@@ -6,6 +6,7 @@ The table is read once, when first asked (about 0.1 s); its lines are parsed whe
 the letters n, v, a (adjective) and r (adverb). Words are lower-case; an unknown word has no senses, and nothing raises.
 """
 
+import gc
 import gzip
 from collections import Counter
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ def _table() -> _Table:
         else:
             lemma, _, part = rest.partition("\t")
             forms[key[1:]] = (*forms.get(key[1:], ()), (lemma, part))
+    gc.freeze()  # half a million objects that stay: the collector would look at them again and again
     return _Table(synsets, words, forms)
 
 
