@@ -999,7 +999,7 @@ def _widened(source: Reading, reading: Reading) -> Iterator[str]:
     for clause in (read(part) for part in CLAUSE.split(reading.text) if WHOLE & set(plain_words(part).split())):
         at = next(n for n, word in enumerate(clause.tokens) if word in WHOLE)
         named = [m.concept for m in clause.of("object") if m.at > at]
-        if not named or SIDES & set(clause.tokens[at : at + 4]) or (WIDENED | EXCEPTIONS) & set(clause.tokens):
+        if not named or SIDES & set(clause.tokens[at : at + 4]) or (WIDENED | EXCEPTIONS | NEARLY) & set(clause.tokens):
             continue
         for concept in named[1:]:
             near = [part for part in parts if any(related(concept, own) for own in part.objects)]

@@ -295,3 +295,20 @@ def test_degrees_and_what_stands_apart(caption: str, query: str, gate: str) -> N
     )
     found = failed("drone", SECOND_SOURCE, reply(text, [query or "A gravel track crosses the yard."]))
     assert found == ({gate} if gate else set())
+
+
+@pytest.mark.parametrize(
+    ("source", "caption", "gate"),
+    [
+        ("A kiln stands in shadow beside a pond.", "A kiln stands in bright sunlight beside a pond.", "contradiction"),
+        ("One quarter of the view is a pond.", "One half of the view is a pond.", "number"),
+        ("A house stands beside a pond.", "A row of houses stands beside a pond.", "number"),
+        ("A pond has a yellow piece. Trees occupy one corner.", "A pond has yellow trees in one corner.", "colour"),
+        ("A kiln stands beside a pond.", "A kiln stands beside a pond. Do not mention directions.", "meta"),
+        ("Sheds cover most of the yard.", "Sheds cover nearly all of the yard.", ""),
+        ("A tower rises with grey ducts.", "A tower rises with grey ductwork.", ""),
+    ],
+)
+def test_what_the_mixed_sets_taught(source: str, caption: str, gate: str) -> None:
+    found = failed("drone", source, reply(caption, [caption.partition(". ")[0].rstrip(".") + "."]))
+    assert (gate in found) if gate else not found
