@@ -88,3 +88,11 @@ def test_no_text_raises(one: str, other: str) -> None:
     assert list(reversals(one, one)) == [] or relations(one)
     assert isinstance(list(swapped(one, other, other)), list)
     assert isinstance(list(unrested(one, other)), list)
+
+
+def test_several_things_may_surround_one() -> None:
+    source = "The open ground around the building is brick paving. There are blossom trees around the building."
+    assert not list(reversals(source, "Brick paving surrounds the building."))
+    assert not list(reversals(source, "Blossom trees surround the building."))
+    hedged = "Trees enclose the yard, leaving room for a driveway."
+    assert list(reversals(hedged, "A driveway encloses the yard."))

@@ -303,11 +303,13 @@ def reversals(source: str, reply: str) -> Iterator[str]:
 
 
 def _beside(source: str, said: Relation) -> bool:
-    """Whether a sentence that has such a relation names the first end too: "the ground around the hall is a lawn"."""
+    """Whether a sentence with such a relation says that it is the first end: "the ground around the hall is a lawn"."""
     for sentence in _SENTENCE.split(source):
         if any(r.kind == said.kind and _meet(said.other, r.other) for r in relations(sentence)):
-            reading = read(sentence).parsed
-            if any(_meet(said.one, tuple(concepts)) for concepts in reading.nouns.values()):
+            reading = read(sentence)
+            verb = next((at for at, word in enumerate(reading.tokens) if word in {"is", "are"}), len(reading.tokens))
+            told = (concepts for at, concepts in reading.parsed.nouns.items() if at > verb)
+            if any(_meet(said.one, tuple(concepts)) for concepts in told):
                 return True
     return False
 
