@@ -1,43 +1,58 @@
 """Texts and images through a trained model, in batches: what evaluation, mining and search share."""
 
 from collections.abc import Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
 
 from experts.device import precision
-from experts.encoders import Bags, Vocabulary, sentences
-from experts.model import MixtureOfExperts
+from experts.encoders import Bags, Texts, Vocabulary, sentences
+from experts.examples import Encoded
+from experts.model import CompactMixture, MixtureOfExperts
 
 TEXT_BATCH = 2048
 IMAGE_BATCH = 256
+PRETRAINED_BATCH = 32
 
 
-def text_bags(vocabulary: Vocabulary, texts: Sequence[str]) -> Bags:
-    """Whole texts as bags; word pairs do not reach across sentences."""
+@overload
+def text_bags(vocabulary: Vocabulary, texts: Sequence[str]) -> Bags: ...
+
+
+@overload
+def text_bags(vocabulary: Vocabulary | None, texts: Sequence[str]) -> Bags | Texts: ...
+
+
+def text_bags(vocabulary: Vocabulary | None, texts: Sequence[str]) -> Bags | Texts:
+    """Whole texts as bags; word pairs do not reach across sentences. Without a vocabulary: the texts as they are."""
+    if vocabulary is None:
+        return Texts(tuple(texts))
     return Bags.of([[i for part in sentences(text) for i in vocabulary.encode(part)] for text in texts])
 
 
 @torch.no_grad()
-def text_features(model: MixtureOfExperts, bags: Bags, device: torch.device) -> Tensor:
+def text_features(model: MixtureOfExperts, bags: Bags | Texts, device: torch.device) -> Tensor:
     """Text trunk features float32 [N, W] on `device`; the model is left in evaluation mode."""
     model.eval()
     parts = []
-    for start in range(0, len(bags), TEXT_BATCH):
-        rows = torch.arange(start, min(start + TEXT_BATCH, len(bags)))
+    size = TEXT_BATCH if isinstance(bags, Bags) else PRETRAINED_BATCH
+    for start in range(0, len(bags), size):
+        rows = torch.arange(start, min(start + size, len(bags)))
         with precision(device):
             parts.append(model.text_trunk(bags.pick(rows, rows + 1).to(device)).float())
     return torch.cat(parts) if parts else torch.zeros(0, model.text_trunk.width, device=device)
 
 
 @torch.no_grad()
-def image_features(model: MixtureOfExperts, pixels: Tensor, device: torch.device) -> Tensor:
+def image_features(model: MixtureOfExperts, pixels: Tensor | Encoded, device: torch.device) -> Tensor:
     """Image trunk features float32 [N, W] on `device`, of uint8 [N, 3, S, S]; leaves the model in evaluation mode."""
     model.eval()
     parts = []
-    for start in range(0, len(pixels), IMAGE_BATCH):
+    size = IMAGE_BATCH if isinstance(model, CompactMixture) else PRETRAINED_BATCH
+    for start in range(0, len(pixels), size):
         with precision(device):
-            parts.append(model.image_trunk(pixels[start : start + IMAGE_BATCH].to(device)).float())
+            parts.append(model.image_trunk(pixels[start : start + size].to(device)).float())
     return torch.cat(parts) if parts else torch.zeros(0, model.image_trunk.width, device=device)
 
 

@@ -116,7 +116,32 @@ class Bags:
         return Bags(self.ids.to(device), self.offsets.to(device))
 
 
-class TextTrunk(nn.Module):
+@dataclass(frozen=True)
+class Texts:
+    """Texts for an encoder with a tokenizer of its own; picked and moved like Bags."""
+
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def pick(self, starts: Tensor, ends: Tensor) -> "Texts":
+        """Join texts starts[i]..ends[i]-1, sentences without their full stops, into text i. int64 [B] each."""
+        spans = zip(starts.tolist(), ends.tolist(), strict=True)
+        return Texts(tuple(". ".join(self.texts[start:end]) for start, end in spans))
+
+    def to(self, device: torch.device) -> "Texts":
+        """Itself: tokens are moved by the encoder that makes them."""
+        return self
+
+
+class Trunk(nn.Module):
+    """What the experts share: one feature float [B, width] per item."""
+
+    width: int
+
+
+class TextTrunk(Trunk):
     """Bags -> float [B, width]: mean of term embeddings under learned term weights, then a residual MLP."""
 
     def __init__(self, terms: int, width: int, dropout: float) -> None:
@@ -176,7 +201,7 @@ class Stage(nn.Module):
         return x + change
 
 
-class ImageTrunk(nn.Module):
+class ImageTrunk(Trunk):
     """uint8 or float pixels [B, 3, S, S] in 0..255 -> float [B, 2 * channels]: mean and maximum over the last map."""
 
     def __init__(self, channels: int = 256) -> None:

@@ -176,9 +176,9 @@ def report(texts: Tensor, images: Tensor, captions: Captions, gallery: Images) -
     }
 
 
-def load_split(version: Version, split: Split, size: int) -> tuple[Captions, Images]:
+def load_split(version: Version, split: Split, size: int, *, decoded: bool = True) -> tuple[Captions, Images]:
     """Queries and gallery of a split: every caption; every original image whose role is not query."""
-    return load_captions(version, split), load_images(version, split, size, augmented=False)
+    return load_captions(version, split), load_images(version, split, size, augmented=False, decoded=decoded)
 
 
 def evaluate(run: Path, dataset: Path, split: Split = "test", *, device: str = "cpu") -> dict[str, Any]:
@@ -190,7 +190,8 @@ def evaluate(run: Path, dataset: Path, split: Split = "test", *, device: str = "
     """
     where = open_device(device)
     checkpoint = load_checkpoint(run, where)
-    captions, gallery = load_split(open_version(dataset), split, checkpoint.config.image_size)
+    config = checkpoint.config
+    captions, gallery = load_split(open_version(dataset), split, config.image_size, decoded=config.starts_from_nothing)
     with memory_errors("evaluating"):
         bags = text_bags(checkpoint.vocabulary, captions.finals)
         texts = fused_texts(checkpoint.model, text_features(checkpoint.model, bags, where))

@@ -21,13 +21,50 @@ ROWS_IN_FLIGHT = 512
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """Images as they are stored, a tenth of what their pixels take; decoded where they are asked for.
+
+    Attributes:
+        files: the bytes of every image's file; sha256s: of these bytes; ids: to name one that is damaged.
+        size: S, pixels of a side once decoded.
+    """
+
+    files: tuple[bytes, ...]
+    sha256s: tuple[str, ...]
+    ids: tuple[str, ...]
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, rows: slice | Tensor) -> Tensor:
+        """Decoded images uint8 [B, 3, S, S], RGB, of a slice or of rows int64 [B].
+
+        Raises:
+            DatasetError: an image cannot be decoded.
+        """
+        which = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
+        if not len(which):
+            return torch.zeros(0, 3, self.size, self.size, dtype=torch.uint8)
+        with ThreadPoolExecutor(DECODING_THREADS) as pool:  # Pillow decodes outside the interpreter lock
+            decoded = list(pool.map(lambda row: decode(self.files[row], self.size, self.ids[row]), which))
+        return torch.from_numpy(np.stack(decoded))
+
+    def some(self, rows: Sequence[int]) -> "Encoded":
+        """These rows, still encoded."""
+        files = tuple(self.files[row] for row in rows)
+        sha256s, ids = (tuple(column[row] for row in rows) for column in (self.sha256s, self.ids))
+        return Encoded(files, sha256s, ids, self.size)
+
+
+@dataclass(frozen=True)
 class Images:
-    """Images sorted by id. pixels: uint8 [N, 3, S, S], RGB."""
+    """Images sorted by id. pixels: uint8 [N, 3, S, S], RGB; or encoded, and then decoded batch by batch."""
 
     ids: tuple[str, ...]
     buildings: tuple[str, ...]
     platforms: tuple[Platform, ...]
-    pixels: Tensor
+    pixels: Tensor | Encoded
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -81,23 +118,28 @@ def decode(data: bytes, size: int, image_id: str) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(small, dtype=np.uint8).transpose(2, 0, 1))
 
 
-def _rows(version: Version, split: Split | None) -> Iterator[dict[str, Any]]:
-    columns = ["image_id", "building_id", "platform", "role", "parent_image_id", "image"]
+def _rows(version: Version, split: Split | None, *, augmented: bool) -> Iterator[dict[str, Any]]:
+    columns = ["image_id", "building_id", "platform", "role", "parent_image_id", "sha256", "image"]
     for batch in version.batches("images", split=split, columns=columns, rows=ROWS_IN_FLIGHT):
-        yield from batch.to_pylist()
+        for row in batch.to_pylist():
+            if row["role"] != "query" and (row["parent_image_id"] is None or augmented):
+                yield row
 
 
-def load_images(version: Version, split: Split | None, size: int, *, augmented: bool) -> Images:
-    """Decode the images of a split (None: of all splits) that are no query images.
+def load_images(version: Version, split: Split | None, size: int, *, augmented: bool, decoded: bool = True) -> Images:
+    """The images of a split (None: of all splits) that are no query images.
 
     Query folders of University-1652 repeat gallery images or serve image-to-image search; they are no targets here.
 
     Args:
         augmented: whether augmented tiles are wanted too; they are for training, never for a gallery.
+        decoded: False leaves them encoded, where pixels of that size would fill the memory.
 
     Raises:
         DatasetError: a shard or an image cannot be read.
     """
+    if not decoded:
+        return _encoded(version, split, size, augmented=augmented)
     found: list[tuple[str, str, Platform, npt.NDArray[np.uint8]]] = []
     pending: list[dict[str, Any]] = []
 
@@ -106,9 +148,7 @@ def load_images(version: Version, split: Split | None, size: int, *, augmented: 
         return row["image_id"], row["building_id"], row["platform"], pixels
 
     with ThreadPoolExecutor(DECODING_THREADS) as pool:  # Pillow decodes outside the interpreter lock
-        for row in _rows(version, split):
-            if row["role"] == "query" or (row["parent_image_id"] is not None and not augmented):
-                continue
+        for row in _rows(version, split, augmented=augmented):
             pending.append(row)
             if len(pending) == ROWS_IN_FLIGHT:
                 found += pool.map(decode_row, pending)
@@ -121,6 +161,18 @@ def load_images(version: Version, split: Split | None, size: int, *, augmented: 
         tuple(item[1] for item in found),
         tuple(item[2] for item in found),
         torch.from_numpy(pixels),
+    )
+
+
+def _encoded(version: Version, split: Split | None, size: int, *, augmented: bool) -> Images:
+    rows = sorted(_rows(version, split, augmented=augmented), key=lambda row: row["image_id"])
+    ids = tuple(row["image_id"] for row in rows)
+    files = tuple(row["image"]["bytes"] or b"" for row in rows)
+    return Images(
+        ids,
+        tuple(row["building_id"] for row in rows),
+        tuple(row["platform"] for row in rows),
+        Encoded(files, tuple(row["sha256"] for row in rows), ids, size),
     )
 
 

@@ -102,7 +102,8 @@ def open_gallery(
 
 
 def _encode(checkpoint: Checkpoint, version: Version, split: Split | None, device: torch.device) -> Gallery:
-    images = load_images(version, split, checkpoint.config.image_size, augmented=False)
+    config = checkpoint.config
+    images = load_images(version, split, config.image_size, augmented=False, decoded=config.starts_from_nothing)
     with memory_errors("encoding the gallery"):
         features = fused_images(checkpoint.model, image_features(checkpoint.model, images.pixels, device)).cpu()
     check_finite(features)

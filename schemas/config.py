@@ -184,7 +184,26 @@ class TextMix:
 class TrainConfig:
     """The mixture of three platform experts and how it is trained. Times are those of the compact encoders."""
 
-    encoder: Literal["compact"] = field(default="compact", metadata=_note("compact: built in, starts from nothing"))
+    encoder: Literal["compact", "bge-m3+eva-clip"] = field(
+        default="compact",
+        metadata=_note("compact: built in, starts from nothing | bge-m3+eva-clip: pretrained, the weights are yours"),
+    )
+    text_model: str = field(default="", metadata=_note("bge-m3+eva-clip: folder or hub name of the text encoder"))
+    image_model: str = field(
+        default="", metadata=_note("bge-m3+eva-clip: file, folder or hub name of the image encoder")
+    )
+    tails: Literal["layers", "adapters"] = field(
+        default="layers",
+        metadata=_note(
+            "bge-m3+eva-clip: layers: experts own copies of the last layers, as in the paper | adapters: a head on "
+            "each side, over features that are computed once"
+        ),
+    )
+    text_layers: int = field(default=2, metadata=_note("layers: last text layers that an expert owns", low=0))
+    image_blocks: int = field(default=4, metadata=_note("layers: last image blocks that an expert owns", low=0))
+    text_length: int = field(
+        default=512, metadata=_note("bge-m3+eva-clip: tokens of a text, the rest is cut off", low=2)
+    )
     experts: Literal["platforms", "unified"] = field(
         default="platforms",
         metadata=_note("platforms: one expert per platform | unified: one for all, trained as long (ablation)"),
@@ -194,7 +213,9 @@ class TrainConfig:
         metadata=_note("how gate scores become weights; uniform: no gate, every expert counts alike (static experts)"),
     )
     image_size: int = field(default=64, metadata=_note("side of the square that is seen, pixels", low=16, high=1024))
-    width: int = field(default=256, metadata=_note("dimensions of the shared embedding", low=8))
+    width: int = field(
+        default=256, metadata=_note("dimensions of an expert's vectors; with layers, the text encoder's", low=8)
+    )
     batch: int = field(default=64, metadata=_note("pairs per step; no two of one building are negatives", low=2))
     stage0_epochs: int = field(default=14, metadata=_note("contrastive on all platforms, trunk and heads", low=0))
     stage1_epochs: int = field(default=4, metadata=_note("contrastive, one expert per platform, trunk frozen", low=0))
@@ -215,8 +236,27 @@ class TrainConfig:
         default=0.5,
         metadata=_note("share of training texts drawn from the queries column", low=0, high=1),
     )
+    gate_loss: float = field(
+        default=0.3,
+        metadata=_note("weight of teaching the gate which platform a text was written for; 0 leaves it out", low=0),
+    )
+    end_to_end: bool = field(
+        default=False,
+        metadata=_note("compact: trunks learn on in stages 1 and 2, at a tenth of the experts' rate; slower"),
+    )
     seed: int = field(default=0, metadata=_note("of weights, batches and image jitter", low=0))
     texts: TextMix = field(default_factory=TextMix)
+
+    def __post_init__(self) -> None:
+        if self.end_to_end and not self.starts_from_nothing:
+            raise ConfigError(
+                "train.end_to_end", "pretrained trunks stay frozen: raise text_layers and image_blocks instead."
+            )
+
+    @property
+    def starts_from_nothing(self) -> bool:
+        """Whether the encoders are built in and small: learnt in a stage of their own, images decoded once."""
+        return self.encoder == "compact"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experts.encoders import Bags
-from experts.model import TEXT_WIDTH, MixtureOfExperts
+from experts.model import TEXT_WIDTH, CompactMixture
 from experts.routers import route
 from schemas.config import TrainConfig, build
 from schemas.records import PLATFORMS
@@ -12,7 +12,7 @@ from schemas.records import PLATFORMS
 
 def test_the_fused_inner_product_is_the_gated_sum_of_cosines() -> None:
     torch.manual_seed(0)
-    model = MixtureOfExperts(12, TrainConfig(width=16)).eval()
+    model = CompactMixture(12, TrainConfig(width=16)).eval()
     for parameter in model.parameters():  # experts and gate as if trained apart
         parameter.data += 0.1 * torch.randn_like(parameter)
     text, image = torch.randn(4, TEXT_WIDTH), torch.randn(5, model.image_trunk.width)
@@ -32,7 +32,7 @@ def test_the_fused_inner_product_is_the_gated_sum_of_cosines() -> None:
 @pytest.mark.parametrize("router", ["top1", "top2", "sparsemax", "uniform"])
 def test_the_gate_follows_its_router(router: str) -> None:
     torch.manual_seed(0)
-    model = MixtureOfExperts(12, build(TrainConfig, {"width": 16, "router": router}))
+    model = CompactMixture(12, build(TrainConfig, {"width": 16, "router": router}))
     for parameter in model.gate.parameters():
         parameter.data += torch.randn_like(parameter)
     text = torch.randn(9, TEXT_WIDTH)
@@ -43,8 +43,8 @@ def test_the_gate_follows_its_router(router: str) -> None:
 
 def test_a_unified_model_is_the_mixture_of_one_expert_three_times() -> None:
     torch.manual_seed(0)
-    one = MixtureOfExperts(12, TrainConfig(width=16, experts="unified", router="top1"))
-    three = MixtureOfExperts(12, TrainConfig(width=16, router="uniform"))
+    one = CompactMixture(12, TrainConfig(width=16, experts="unified", router="top1"))
+    three = CompactMixture(12, TrainConfig(width=16, router="uniform"))
     three.expert(0).load_state_dict(one.expert(0).state_dict())
     three.share_first_expert()
     text, image = torch.randn(4, TEXT_WIDTH), torch.randn(5, one.image_trunk.width)
@@ -57,7 +57,7 @@ def test_a_unified_model_is_the_mixture_of_one_expert_three_times() -> None:
 
 def test_an_untrained_mixture_scores_as_its_first_expert() -> None:
     torch.manual_seed(0)
-    model = MixtureOfExperts(12, TrainConfig(width=16)).eval()
+    model = CompactMixture(12, TrainConfig(width=16)).eval()
     model.expert(0).text.projection.weight.data.normal_()
     model.share_first_expert()
     text, image = model.text_trunk(Bags.of([[1, 2], [3]])), torch.randn(5, model.image_trunk.width)
