@@ -134,7 +134,7 @@ def peer(folder: Path, number: int, part: Sequence[SourceImage], out: Path) -> N
 
 def ours(folder: Path, number: int, part: Sequence[SourceImage], out: Path) -> None:
     """What a rebuild does of a shard's rows: hash the files, which gives the key; then the shard's steps."""
-    found = Hashes().of_all(folder / image.path for image in part)
+    found = Hashes().of_all(f"{folder}/{image.path}" for image in part)
     digests = {
         image.path: digest for image, (_, digest) in zip(part, found, strict=True) if isinstance(digest, FileHash)
     }

@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 from data.shards import sha256_file
 
@@ -29,6 +30,7 @@ KEPT_BACK = 10_000  # files learnt before they are written
 PIECE = 512  # files looked at together
 HANDFUL = 32  # files that a thread reads
 
+P = TypeVar("P", Path, str)
 Mark = tuple[int, int, int]  # size, modification time in nanoseconds, inode
 
 
@@ -61,17 +63,20 @@ class Hashes:
         status = path.stat()
         return (self._known(path, status) or self._learnt(path, status, *_read(path))).sha256
 
-    def of_all(self, paths: Iterable[Path]) -> Iterator[tuple[Path, FileHash | OSError]]:
-        """The hash of every file, or why it cannot be read, in the order given; read by several threads."""
+    def of_all(self, paths: Iterable[P]) -> Iterator[tuple[P, FileHash | OSError]]:
+        """The hash of every file, or why it cannot be read, in the order given; read by several threads.
+
+        Paths may be texts: to make a Path of each takes as long as to hash a small file.
+        """
 
         waiting = iter(paths)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             while piece := list(islice(waiting, PIECE)):
-                found: dict[Path, FileHash | OSError] = {}
-                unknown: dict[Path, os.stat_result] = {}
+                found: dict[P, FileHash | OSError] = {}
+                unknown: dict[P, os.stat_result] = {}
                 for path in piece:
                     try:
-                        status = path.stat()
+                        status = os.stat(path)  # noqa: PTH116
                     except OSError as error:
                         found[path] = error
                         continue
@@ -99,31 +104,31 @@ class Hashes:
             self._memory = _opened(self._path)
         self.learnt.clear()
 
-    def _known(self, path: Path, status: os.stat_result) -> FileHash | None:
+    def _known(self, path: Path | str, status: os.stat_result) -> FileHash | None:
         mark = mark_of(status)
         known = self.learnt.get(str(path)) or (self._memory and _remembered(self._memory, str(path)))
         return FileHash(known[1], mark) if known and known[0] == mark else None
 
-    def _learnt(self, path: Path, status: os.stat_result, digest: str, when: int) -> FileHash:
+    def _learnt(self, path: Path | str, status: os.stat_result, digest: str, when: int) -> FileHash:
         """Of a file that was read at a time (nanoseconds since 1970) after its status was taken."""
         if when - status.st_mtime_ns <= SETTLED:
             return FileHash(digest, None)
         self._keep(path, mark_of(status), digest)
         return FileHash(digest, mark_of(status))
 
-    def _keep(self, path: Path, mark: Mark, digest: str) -> None:
+    def _keep(self, path: Path | str, mark: Mark, digest: str) -> None:
         self.learnt[str(path)] = mark, digest
         if len(self.learnt) >= KEPT_BACK:
             self.save()
 
 
-def _read(path: Path) -> tuple[str, int]:
+def _read(path: Path | str) -> tuple[str, int]:
     """SHA-256 of a file and when reading began."""
     now = time.time_ns()
     return sha256_file(path), now
 
 
-def _read_all(paths: Sequence[Path]) -> list[tuple[str, int] | OSError]:
+def _read_all(paths: Sequence[Path | str]) -> list[tuple[str, int] | OSError]:
     read: list[tuple[str, int] | OSError] = []
     for path in paths:
         try:

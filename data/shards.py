@@ -12,6 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -29,6 +30,7 @@ from schemas.tables import REJECTS, SCHEMAS
 ALL_SCHEMAS: dict[str, pa.Schema] = {**{str(name): schema for name, schema in SCHEMAS.items()}, "rejects": REJECTS}
 ROW_GROUP = {"images": 256, "captions": 8192, "regions": 8192, "rejects": 8192}
 PIECE = 1 << 20  # bytes read at once
+AHEAD = 8 << 20  # bytes written that need not be hashed or synced yet
 MANIFEST = "manifest.json"
 LATEST = "latest"
 VERSION_NAME = re.compile(r"v\d{4,}")
@@ -51,10 +53,10 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
+def sha256_file(path: Path | str) -> str:
     """SHA-256 of a file's content, hexadecimal; reads in pieces."""
     digest = hashlib.sha256()
-    with Path(path).open("rb", buffering=0) as file:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         while data := file.read(PIECE):
             digest.update(data)
     return digest.hexdigest()
@@ -146,11 +148,21 @@ def conform(table: pa.Table) -> tuple[str, pa.Table]:
 
 
 class _Hashing(io.RawIOBase):
-    """A file being written, hashed on the way: reading it back would cost as much as writing it."""
+    """A file being written, hashed on the way: reading it back would cost as much as writing it.
 
-    def __init__(self, file: BinaryIO) -> None:
+    While more is made, two threads hash and sync what is written, so that the end has little to wait for.
+    """
+
+    def __init__(self, file: BinaryIO, threads: Executor) -> None:
         self._file = file
-        self.digest = hashlib.sha256()
+        self._threads = threads
+        self._pieces: list[bytes] = []
+        self._unhashed = self._unsynced = 0
+        self._hashing: Future[None] = Future()
+        self._syncing: Future[None] = Future()
+        self._hashing.set_result(None)
+        self._syncing.set_result(None)
+        self._digest = hashlib.sha256()
         self.size = 0
 
     def writable(self) -> bool:
@@ -158,12 +170,40 @@ class _Hashing(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         self._file.write(data)
-        self.digest.update(data)
+        self._pieces.append(bytes(data))
         self.size += len(data)
+        self._unhashed += len(data)
+        self._unsynced += len(data)
+        if self._unhashed >= PIECE and (self._hashing.done() or self._unhashed >= AHEAD):
+            self._hash_on()
+        if self._unsynced >= AHEAD and self._syncing.done():
+            self._syncing.result()
+            self._file.flush()
+            self._syncing, self._unsynced = self._threads.submit(os.fsync, self._file.fileno()), 0
         return len(data)
+
+    def _hash_on(self) -> None:
+        self._hashing.result()  # in the order written
+        self._hashing = self._threads.submit(self._update, self._pieces)
+        self._pieces, self._unhashed = [], 0
+
+    def _update(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._digest.update(piece)
 
     def tell(self) -> int:
         return self.size
+
+    def sha256(self) -> str:
+        """Of all that was written, hexadecimal.
+
+        Raises:
+            OSError: a sync on the way failed; the system tells that once, and the last sync would succeed.
+        """
+        self._hash_on()
+        self._hashing.result()
+        self._syncing.result()
+        return self._digest.hexdigest()
 
 
 def write_table(path: Path, table: pa.Table) -> WrittenFile:
@@ -209,21 +249,22 @@ def write_groups(path: Path, name: str, groups: Iterable[pa.Table]) -> WrittenFi
         statistics: bool | list[str] = [*flat, "image.path"]
     else:
         compression, dictionary, statistics = "zstd", True, True
-    count = 0
-    hashing: list[_Hashing] = []
+    done: list[WrittenFile] = []
 
     def write(file: BinaryIO) -> None:
-        nonlocal count
-        hashing.append(_Hashing(file))
-        with pq.ParquetWriter(
-            hashing[0], schema, compression=compression, use_dictionary=dictionary, write_statistics=statistics
-        ) as writer:
-            for group in groups:
-                count += group.num_rows
-                writer.write_table(group)
+        rows = 0
+        with ThreadPoolExecutor(2) as threads:
+            hashing = _Hashing(file, threads)
+            with pq.ParquetWriter(
+                hashing, schema, compression=compression, use_dictionary=dictionary, write_statistics=statistics
+            ) as writer:
+                for group in groups:
+                    rows += group.num_rows
+                    writer.write_table(group)
+            done.append(WrittenFile(rows, hashing.size, hashing.sha256()))
 
     write_in_one_step(path, write)
-    return WrittenFile(count, hashing[0].size, hashing[0].digest.hexdigest())
+    return done[0]
 
 
 def shard_path(table: str, split: Split | None, platform: Platform | None, part: int) -> str:

@@ -57,14 +57,14 @@ def evaluate_baseline(dataset: Path, split: Split = "test") -> dict[str, Any]:
     if not pairs:
         raise TrainingError("The train split has no captioned images: see the counts in its README.md, then rebuild.")
     vocabulary = Vocabulary(build_vocabulary(map(sentences, captions.finals)).terms[:MOST_TERMS])
-    colours = histograms(images.pixels[:])
+    colours = histograms(images.pixels)
     mean = colours.mean(dim=0)
     x = bags_of_words(vocabulary, tuple(captions.finals[c] for c, _ in pairs))
     y = (colours - mean)[[row for _, row in pairs]]
     weights = torch.linalg.solve(x.T @ x + RIDGE * torch.eye(x.shape[1]), x.T @ y)
     queries, gallery = load_split(version, split, SIZE)
     texts = F.normalize(bags_of_words(vocabulary, queries.finals) @ weights, dim=1)
-    return report(texts, F.normalize(histograms(gallery.pixels[:]) - mean, dim=1), queries, gallery)
+    return report(texts, F.normalize(histograms(gallery.pixels) - mean, dim=1), queries, gallery)
 
 
 if __name__ == "__main__":

@@ -96,9 +96,7 @@ def load_own_weights(model: MixtureOfExperts, weights: dict[str, Tensor]) -> Non
 
 def encoder_hashes(model: MixtureOfExperts) -> dict[str, str]:
     """SHA-256 of the weights of pretrained trunks; empty where there are none."""
-    if isinstance(model, CompactMixture):
-        return {}
-    return trunk_hashes(model)
+    return {} if isinstance(model, CompactMixture) else trunk_hashes(model)
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from experts.device import precision
 from experts.encoders import Bags, Texts, Vocabulary, sentences
-from experts.examples import Encoded
 from experts.model import CompactMixture, MixtureOfExperts
 
 TEXT_BATCH = 2048
@@ -45,7 +44,7 @@ def text_features(model: MixtureOfExperts, bags: Bags | Texts, device: torch.dev
 
 
 @torch.no_grad()
-def image_features(model: MixtureOfExperts, pixels: Tensor | Encoded, device: torch.device) -> Tensor:
+def image_features(model: MixtureOfExperts, pixels: Tensor, device: torch.device) -> Tensor:
     """Image trunk features float32 [N, W] on `device`, of uint8 [N, 3, S, S]; leaves the model in evaluation mode."""
     model.eval()
     parts = []

@@ -18,7 +18,7 @@ from data.shards import Version, open_version
 from experts.checkpoint import load_checkpoint
 from experts.device import memory_errors, open_device
 from experts.embed import fused_images, fused_texts, image_features, text_bags, text_features
-from experts.examples import Captions, Images, building_codes, load_captions, load_images
+from experts.examples import Captions, Gallery, Images, building_codes, load_captions, load_images
 from experts.mining import building_pairs
 from schemas.errors import TrainingError
 from schemas.records import PLATFORMS, Split
@@ -140,7 +140,7 @@ def with_score(recalls: dict[str, float]) -> dict[str, float]:
     return {**recalls, "score": (recalls["r1"] + recalls["r10"]) / 2}
 
 
-def report(texts: Tensor, images: Tensor, captions: Captions, gallery: Images) -> dict[str, Any]:
+def report(texts: Tensor, images: Tensor, captions: Captions, gallery: Gallery) -> dict[str, Any]:
     """The scores of a split: both directions, by the query's platform, and chance.
 
     Args:
@@ -176,9 +176,9 @@ def report(texts: Tensor, images: Tensor, captions: Captions, gallery: Images) -
     }
 
 
-def load_split(version: Version, split: Split, size: int, *, decoded: bool = True) -> tuple[Captions, Images]:
+def load_split(version: Version, split: Split, size: int) -> tuple[Captions, Images]:
     """Queries and gallery of a split: every caption; every original image whose role is not query."""
-    return load_captions(version, split), load_images(version, split, size, augmented=False, decoded=decoded)
+    return load_captions(version, split), load_images(version, split, size, augmented=False)
 
 
 def evaluate(run: Path, dataset: Path, split: Split = "test", *, device: str = "cpu") -> dict[str, Any]:
@@ -190,8 +190,7 @@ def evaluate(run: Path, dataset: Path, split: Split = "test", *, device: str = "
     """
     where = open_device(device)
     checkpoint = load_checkpoint(run, where)
-    config = checkpoint.config
-    captions, gallery = load_split(open_version(dataset), split, config.image_size, decoded=config.starts_from_nothing)
+    captions, gallery = load_split(open_version(dataset), split, checkpoint.config.image_size)
     with memory_errors("evaluating"):
         bags = text_bags(checkpoint.vocabulary, captions.finals)
         texts = fused_texts(checkpoint.model, text_features(checkpoint.model, bags, where))

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,51 +20,59 @@ DECODING_THREADS = 4
 ROWS_IN_FLIGHT = 512
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Images as they are stored, a tenth of what their pixels take; decoded where they are asked for.
+class Gallery(Protocol):
+    """What is searched, as far as scores are concerned."""
 
-    Attributes:
-        files: the bytes of every image's file; sha256s: of these bytes; ids: to name one that is damaged.
-        size: S, pixels of a side once decoded.
-    """
+    @property
+    def buildings(self) -> tuple[str, ...]: ...
 
-    files: tuple[bytes, ...]
-    sha256s: tuple[str, ...]
-    ids: tuple[str, ...]
-    size: int
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, rows: slice | Tensor) -> Tensor:
-        """Decoded images uint8 [B, 3, S, S], RGB, of a slice or of rows int64 [B].
-
-        Raises:
-            DatasetError: an image cannot be decoded.
-        """
-        which = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
-        if not len(which):
-            return torch.zeros(0, 3, self.size, self.size, dtype=torch.uint8)
-        with ThreadPoolExecutor(DECODING_THREADS) as pool:  # Pillow decodes outside the interpreter lock
-            decoded = list(pool.map(lambda row: decode(self.files[row], self.size, self.ids[row]), which))
-        return torch.from_numpy(np.stack(decoded))
-
-    def some(self, rows: Sequence[int]) -> "Encoded":
-        """These rows, still encoded."""
-        files = tuple(self.files[row] for row in rows)
-        sha256s, ids = (tuple(column[row] for row in rows) for column in (self.sha256s, self.ids))
-        return Encoded(files, sha256s, ids, self.size)
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
-class Images:
-    """Images sorted by id. pixels: uint8 [N, 3, S, S], RGB; or encoded, and then decoded batch by batch."""
+class Pictures:
+    """Images sorted by id, as they are stored: encoded, a tenth of what their pixels take. sha256s: of the bytes."""
 
     ids: tuple[str, ...]
     buildings: tuple[str, ...]
     platforms: tuple[Platform, ...]
-    pixels: Tensor | Encoded
+    sha256s: tuple[str, ...]
+    encoded: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def pixels(self, rows: Sequence[int], size: int) -> Tensor:
+        """Decoded images, uint8 [B, 3, size, size], RGB.
+
+        Raises:
+            DatasetError: an image cannot be decoded.
+        """
+        if not len(rows):
+            return torch.zeros(0, 3, size, size, dtype=torch.uint8)
+        with ThreadPoolExecutor(DECODING_THREADS) as pool:  # Pillow decodes outside the interpreter lock
+            decoded = list(pool.map(lambda row: decode(self.encoded[row], size, self.ids[row]), rows))
+        return torch.from_numpy(np.stack(decoded))
+
+    def select(self, rows: Sequence[int]) -> "Pictures":
+        """The images of these rows, in this order."""
+        return Pictures(
+            tuple(self.ids[row] for row in rows),
+            tuple(self.buildings[row] for row in rows),
+            tuple(self.platforms[row] for row in rows),
+            tuple(self.sha256s[row] for row in rows),
+            tuple(self.encoded[row] for row in rows),
+        )
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images sorted by id. pixels: uint8 [N, 3, S, S], RGB."""
+
+    ids: tuple[str, ...]
+    buildings: tuple[str, ...]
+    platforms: tuple[Platform, ...]
+    pixels: Tensor
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -126,20 +134,33 @@ def _rows(version: Version, split: Split | None, *, augmented: bool) -> Iterator
                 yield row
 
 
-def load_images(version: Version, split: Split | None, size: int, *, augmented: bool, decoded: bool = True) -> Images:
-    """The images of a split (None: of all splits) that are no query images.
+def load_pictures(version: Version, split: Split | None, *, augmented: bool) -> Pictures:
+    """The images that load_images would decode, as they are stored.
+
+    Raises:
+        DatasetError: a shard cannot be read.
+    """
+    rows = sorted(_rows(version, split, augmented=augmented), key=lambda row: row["image_id"])
+    return Pictures(
+        tuple(row["image_id"] for row in rows),
+        tuple(row["building_id"] for row in rows),
+        tuple(row["platform"] for row in rows),
+        tuple(row["sha256"] for row in rows),
+        tuple(row["image"]["bytes"] or b"" for row in rows),
+    )
+
+
+def load_images(version: Version, split: Split | None, size: int, *, augmented: bool) -> Images:
+    """Decode the images of a split (None: of all splits) that are no query images.
 
     Query folders of University-1652 repeat gallery images or serve image-to-image search; they are no targets here.
 
     Args:
         augmented: whether augmented tiles are wanted too; they are for training, never for a gallery.
-        decoded: False leaves them encoded, where pixels of that size would fill the memory.
 
     Raises:
         DatasetError: a shard or an image cannot be read.
     """
-    if not decoded:
-        return _encoded(version, split, size, augmented=augmented)
     found: list[tuple[str, str, Platform, npt.NDArray[np.uint8]]] = []
     pending: list[dict[str, Any]] = []
 
@@ -161,18 +182,6 @@ def load_images(version: Version, split: Split | None, size: int, *, augmented: 
         tuple(item[1] for item in found),
         tuple(item[2] for item in found),
         torch.from_numpy(pixels),
-    )
-
-
-def _encoded(version: Version, split: Split | None, size: int, *, augmented: bool) -> Images:
-    rows = sorted(_rows(version, split, augmented=augmented), key=lambda row: row["image_id"])
-    ids = tuple(row["image_id"] for row in rows)
-    files = tuple(row["image"]["bytes"] or b"" for row in rows)
-    return Images(
-        ids,
-        tuple(row["building_id"] for row in rows),
-        tuple(row["platform"] for row in rows),
-        Encoded(files, tuple(row["sha256"] for row in rows), ids, size),
     )
 
 

@@ -129,7 +129,7 @@ def alike(first: Expert, config: TrainConfig) -> list[Expert]:
 
 
 def make_gate(width: int, hidden: int) -> nn.Sequential:
-    """The paper's gate, text feature float [B, W] -> scores float [B, 3]; untrained, it trusts all experts alike."""
+    """The paper's gate: text feature float [B, width] -> scores float [B, 3]; untrained, it trusts all alike."""
     gate = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, len(PLATFORMS)))
     for parameter in gate[3].parameters():
         nn.init.zeros_(parameter)

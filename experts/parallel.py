@@ -74,7 +74,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return torch.split(gradient, ctx.sizes)[rank()] * len(ctx.sizes), None
+        first = sum(ctx.sizes[: rank()])
+        return gradient[first : first + ctx.sizes[rank()]] * len(ctx.sizes), None
 
 
 def gather(own: Tensor, total: int) -> Tensor:
@@ -94,14 +95,16 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
     flat /= ranks()
-    for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
 
 
-def same_as_first(weights: Iterable[Tensor]) -> None:
-    """Give every rank the weights of rank 0: batch statistics are of a rank's own part, and rounding may differ."""
+def same_as_first(module: nn.Module) -> None:
+    """Give every rank the parameters and buffers of rank 0, which rounding may have moved apart."""
     if ranks() > 1:
-        for value in weights:
+        for value in [*module.parameters(), *module.buffers()]:
             dist.broadcast(value.detach(), src=0)
 
 

@@ -102,8 +102,7 @@ def open_gallery(
 
 
 def _encode(checkpoint: Checkpoint, version: Version, split: Split | None, device: torch.device) -> Gallery:
-    config = checkpoint.config
-    images = load_images(version, split, config.image_size, augmented=False, decoded=config.starts_from_nothing)
+    images = load_images(version, split, checkpoint.config.image_size, augmented=False)
     with memory_errors("encoding the gallery"):
         features = fused_images(checkpoint.model, image_features(checkpoint.model, images.pixels, device)).cpu()
     check_finite(features)

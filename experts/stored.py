@@ -1,95 +1,111 @@
-"""Features of frozen, whole trunks, computed once: what `tails: adapters` trains and is validated on.
+"""Features of frozen pretrained encoders for every text and image of a run: encoded once, then memory-mapped.
 
-They are kept by experts/features.py, under the hash of a text or of an image's file, and read from a memory map.
+Kept beside the data set, in .work/features, under the hash of what they encode and of the encoder: a second run, or one
+whose captions changed a little, encodes only what is new (experts/features.py).
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from experts.embed import image_features, text_features
-from experts.encoders import Texts
-from experts.examples import Captions, Encoded, Images
+from experts.examples import Pictures
 from experts.features import FeatureTable, cached
-from experts.model import MixtureOfExperts
-from experts.tails import PooledImage, PooledText
-from experts.train_set import TrainSet
+from experts.tails import AdaptedMixture
 
-DTYPE = torch.float16  # both features come out of a layer norm
+KEPT_AS = torch.float16
+AT_ONCE = 32  # items that an encoder takes at a time
 
 
 @dataclass(frozen=True)
-class StoredFeatures:
-    """What stages 1 and 2 read instead of texts and pixels.
+class Stored:
+    """Trunk features of one run.
 
     Attributes:
-        texts: of every unit of the train set; then, two rows for each text t, of its sentences and of its queries
-            together.
-        images: of the train set's. val_texts, val_images: of what checkpoints are chosen on.
+        texts: of every unit, then of all sentences of every text, then of all queries of every text.
+        images: of every training image.
+        val_texts, val_images: of the val set, in its order.
+        first_unit: int64 [T + 1], first_query: int64 [T], as in TrainSet.
     """
 
     texts: FeatureTable
     images: FeatureTable
     val_texts: FeatureTable
     val_images: FeatureTable
+    first_unit: Tensor
+    first_query: Tensor
+
+    def texts_at(self, starts: Tensor, ends: Tensor) -> Tensor:
+        """Features float32 [B, W] of what draw_texts gives without runs: one unit, all sentences or all queries."""
+        units, texts = int(self.first_unit[-1]), len(self.first_query)
+        text = torch.searchsorted(self.first_unit, starts, right=True) - 1
+        whole = units + torch.where(starts < self.first_query[text], text, texts + text)
+        return self.texts[torch.where(ends - starts == 1, starts, whole)]
+
+    def images_at(self, rows: Tensor) -> Tensor:
+        """Features float32 [B, W] of training images."""
+        return self.images[rows]
 
 
-def text_rows(data: TrainSet, starts: Tensor, ends: Tensor) -> Tensor:
-    """Rows of StoredFeatures.texts of drawn texts that are one unit, or all of a kind. int64 [B] each."""
-    texts = data.texts_with(starts)
-    together = len(data.units) + 2 * texts + (starts >= data.first_query[texts])
-    return torch.where(ends - starts == 1, starts, together)
+def spans_to_store(units: Sequence[str], first_unit: Tensor, first_query: Tensor) -> list[str]:
+    """The texts of Stored.texts, in its order; sentences are joined as Texts.pick joins them."""
+    bounds = list(zip(first_unit[:-1].tolist(), first_query.tolist(), first_unit[1:].tolist(), strict=True))
+    sentences = [". ".join(units[start:middle]) for start, middle, _ in bounds]
+    queries = [". ".join(units[middle:end]) for _, middle, end in bounds]
+    return [*units, *sentences, *queries]
 
 
-def rows_of_sentences(data: TrainSet, texts: Tensor) -> Tensor:
-    """Rows of StoredFeatures.texts of all sentences of texts, int64 [B], together."""
-    return len(data.units) + 2 * texts
+def store(
+    model: AdaptedMixture,
+    folder: Path,
+    spans: Sequence[str],
+    pictures: Pictures,
+    val_texts: Sequence[str],
+    val_pictures: Pictures,
+    first_unit: Tensor,
+    first_query: Tensor,
+    size: int,
+    say: Callable[[str], None],
+) -> Stored:
+    """Encode what the folder does not hold yet; the model is on its device and stays in evaluation mode.
 
-
-def stored_features(
-    folder: Path, model: MixtureOfExperts, data: TrainSet, val: tuple[Captions, Images], device: torch.device
-) -> StoredFeatures:
-    """Encode what is not in `folder` yet.
+    Args:
+        spans: what spans_to_store gave; size: pixels of an image's side; say: told what was made anew.
 
     Raises:
         TrainingError: the folder cannot be written, or a feature is not finite. DatasetError: an image is damaged.
     """
-    assert isinstance(data.units, Texts)
-    sentences = data.units.pick(data.first_unit[:-1], data.first_query)
-    queries = data.units.pick(data.first_query, data.first_unit[1:])
-    both = [text for pair in zip(sentences.texts, queries.texts, strict=True) for text in pair]
-    captions, images = val
-    return StoredFeatures(
-        _texts(folder, model, [*data.units.texts, *both], device),
-        _images(folder, model, data.pixels, device),
-        _texts(folder, model, captions.finals, device),
-        _images(folder, model, images.pixels, device),
+    model.eval()
+    text_encoder, image_encoder = model.text_trunk.encoder, model.image_trunk.encoder
+    device = next(model.text_trunk.parameters()).device
+
+    @torch.no_grad()
+    def of_texts(texts: Sequence[str]) -> FeatureTable:
+        by_key = {hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest(): text for text in texts}
+
+        def encode(keys: Sequence[str]) -> Tensor:
+            wanted = [by_key[key] for key in keys]
+            parts = [wanted[start : start + AT_ONCE] for start in range(0, len(wanted), AT_ONCE)]
+            return torch.cat([model.text_trunk.encode(part).float().cpu() for part in parts])
+
+        keys = [hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest() for text in texts]
+        return cached(folder, text_encoder.identity("cls", KEPT_AS), keys, encode, text_encoder.width, say=say)
+
+    @torch.no_grad()
+    def of_images(found: Pictures) -> FeatureTable:
+        row_of = {key: row for row, key in enumerate(found.sha256s)}
+
+        def encode(keys: Sequence[str]) -> Tensor:
+            parts = [keys[start : start + AT_ONCE] for start in range(0, len(keys), AT_ONCE)]
+            pixels = (found.pixels([row_of[key] for key in part], size) for part in parts)
+            return torch.cat([model.image_trunk(some.to(device)).float().cpu() for some in pixels])
+
+        identity = image_encoder.identity("cls", KEPT_AS)
+        return cached(folder, identity, found.sha256s, encode, image_encoder.width, say=say)
+
+    return Stored(
+        of_texts(spans), of_images(pictures), of_texts(val_texts), of_images(val_pictures), first_unit, first_query
     )
-
-
-def _texts(folder: Path, model: MixtureOfExperts, texts: Sequence[str], device: torch.device) -> FeatureTable:
-    trunk = model.text_trunk
-    assert isinstance(trunk, PooledText)
-    keys = [hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest() for text in texts]
-    text_of = dict(zip(keys, texts, strict=True))
-
-    def encode(some: Sequence[str]) -> Tensor:
-        return text_features(model, Texts(tuple(text_of[key] for key in some)), device)
-
-    return cached(folder, trunk.encoder.identity("cls", DTYPE), keys, encode, trunk.width)
-
-
-def _images(folder: Path, model: MixtureOfExperts, pixels: Tensor | Encoded, device: torch.device) -> FeatureTable:
-    trunk = model.image_trunk
-    assert isinstance(trunk, PooledImage)
-    assert isinstance(pixels, Encoded)
-    row_of = {key: row for row, key in enumerate(pixels.sha256s)}
-
-    def encode(some: Sequence[str]) -> Tensor:
-        return image_features(model, pixels.some([row_of[key] for key in some]), device)
-
-    return cached(folder, trunk.encoder.identity("pooled", DTYPE), pixels.sha256s, encode, trunk.width)

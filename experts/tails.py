@@ -32,9 +32,12 @@ class PooledText(Trunk):
         self.encoder = encoder
         self.width = encoder.width
 
-    def forward(self, texts: Texts) -> Tensor:
-        tokens = self.encoder.tokenize(texts.texts).to(next(self.encoder.parameters()).device)
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        tokens = self.encoder.tokenize(texts).to(next(self.encoder.parameters()).device)
         return self.encoder.trunk(tokens)[:, 0]
+
+    def forward(self, texts: Texts) -> Tensor:
+        return self.encode(texts.texts)
 
 
 class PooledImage(Trunk):
@@ -97,6 +100,9 @@ class TailedImage(Trunk):
 class AdaptedMixture(MixtureOfExperts):
     """Heads over whole, frozen encoders."""
 
+    text_trunk: PooledText
+    image_trunk: PooledImage
+
     def __init__(self, text: TextEncoder, image: ImageEncoder, config: TrainConfig) -> None:
         text_trunk, image_trunk = PooledText(text), PooledImage(image)
         first = Expert(Head(text.width, config.width), Head(image.width, config.width), config.temperature)
@@ -117,14 +123,11 @@ class TailedMixture(MixtureOfExperts):
         return super().gate_scores(text_feature[..., : self.shared_width])
 
     def each_text(self, text_feature: Tensor) -> Tensor:
-        return self._of_experts(text_feature[..., self.shared_width :])
+        own = text_feature[..., self.shared_width :]
+        return own.reshape(*own.shape[:-1], len(self.experts), self.shared_width)
 
     def each_image(self, image_feature: Tensor) -> Tensor:
-        return self._of_experts(image_feature)
-
-    def _of_experts(self, vectors: Tensor) -> Tensor:
-        """float [..., K D] -> float [..., K, D]"""
-        return vectors.reshape(*vectors.shape[:-1], len(self.experts), self.shared_width)
+        return image_feature.reshape(*image_feature.shape[:-1], len(self.experts), self.shared_width)
 
 
 def load_encoders(config: TrainConfig) -> tuple[TextEncoder, ImageEncoder]:

@@ -1,12 +1,14 @@
 """Training in three stages: `python -m experts train DATASET --out RUN [--device cuda] [--resume]`.
 
-Stage 0 trains the trunks and one pair of heads on all platforms together; then the trunks are frozen and every expert
-starts as a copy of those heads. Stage 1 trains each expert on its own platform and the gate through the fused score;
-stage 2 repeats that with hard negatives mined by the stage-1 model. After every epoch the model is scored on the val
-split; each stage starts from the best model so far, and the best of all is the checkpoint. The test split is not read.
+Stage 0, of the compact encoders only, trains the trunks and one pair of heads on all platforms together; every expert
+starts as a copy of those heads. Stage 1 trains each expert on its own platform, and the gate, which learns from the
+fused score and from the platform of the text; stage 2 repeats that with hard negatives mined by the stage-1 model. The
+trunks are frozen then, unless `end_to_end` lets them learn on. After every epoch the model is scored on the val split;
+each stage starts from the best model so far, and the best of all is the checkpoint. The test split is not read.
 
 Every random number comes from a hash of (seed, stage, epoch), so a run that was killed and resumed at an epoch's end
-finishes, on the CPU, with the weights of an undisturbed one, to the bit.
+finishes, on the CPU, with the weights of an undisturbed one, to the bit. Under torchrun the ranks share each batch
+(experts/parallel.py).
 """
 
 import hashlib
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.shards import Version, atomic_write, open_version
@@ -28,7 +30,6 @@ from experts.checkpoint import (
     CHECKPOINT,
     FORMAT,
     Checkpoint,
-    encoder_hashes,
     load_checkpoint,
     load_own_weights,
     make_model,
@@ -39,34 +40,92 @@ from experts.checkpoint import (
 )
 from experts.device import memory_errors, open_device, precision
 from experts.embed import fused_images, fused_texts, image_features, text_bags, text_features
-from experts.encoders import Bags, Texts, Vocabulary
+from experts.encoders import Bags, Texts, Vocabulary, build_vocabulary, sentences
 from experts.evaluate import report
-from experts.examples import Captions, Images
+from experts.examples import (
+    Captions,
+    Images,
+    Pictures,
+    building_codes,
+    load_captions,
+    load_images,
+    load_pictures,
+    platform_codes,
+)
 from experts.losses import info_nce, info_nce_hard
 from experts.mining import mine
 from experts.model import CompactMixture, MixtureOfExperts
 from experts.muon import Muon
-from experts.parallel import average_gradients, gather, joined, part, rank, ranks, same_as_first, told_by_first
+from experts.parallel import average_gradients, gather, joined, part, rank, same_as_first, told_by_first
 from experts.routers import route
-from experts.stored import StoredFeatures, rows_of_sentences, stored_features, text_rows
-from experts.train_set import TrainSet, draw_texts, load_data, rarity
-from schemas.config import TrainConfig, config_dict
+from experts.stored import Stored, spans_to_store, store
+from experts.tails import AdaptedMixture
+from schemas.config import TextMix, TrainConfig, config_dict
 from schemas.errors import TrainingError
 from schemas.records import PLATFORMS, Split
 
 Progress = Callable[[str, int, int, str], None]
 
 LOOP_STATE = "resume.pt"
-FEATURES = "features"
 METRICS = "metrics.jsonl"
 STAGES = ("trunk", "experts", "hard negatives")
 WARM_UP = 0.1
 TEXTS_PER_IMAGE = 3  # in stage 0, where a text costs next to nothing beside an image
+WHOLE_TEXTS = 0.3  # share of drawn texts that are all sentences, or all queries, of a caption
 WORD_LOSS = 1.0  # weight of predicting an image's words in stage 0
+MIN_WORD_IMAGES = 10  # a term of fewer images is not predicted
 CACHED_VIEWS = 4  # jittered copies of every training image that stages 1 and 2 see, as cached features
-EXPERT_BATCHES = 4  # their batches are larger by this factor: features are cheap, and each platform gets its share
-TRUNK_RATE = 0.1  # of the experts' learning rate, for trunks that learn on
+EXPERT_BATCHES = 4  # how much larger their batches are
+END_TO_END_BATCHES = 2  # how much larger than in stage 0, for each platform's share of a batch
+GATE_LOSS = 0.5  # weight of telling the text's platform, which is the expert that knows most about it
+END_TO_END_RATE = 0.3  # of the stage-0 learning rates, for trunks that learn on
+SHORT = 3  # sentences of the short val queries that epochs are chosen by
 SHIFT, ZOOM, LIGHT = 0.06, 0.08, 0.1
+
+
+@dataclass(frozen=True)
+class TrainSet:
+    """Captioned images of the train split and their texts, as tensors; images sorted by id, captions by image.
+
+    Attributes:
+        pictures: uint8 [N, 3, S, S], or encoded images that are decoded when they are needed.
+        buildings, platforms: int64 [N] codes.
+        first_caption: int64 [N + 1]; image i owns captions first_caption[i]..first_caption[i + 1] - 1.
+        units: every sentence and every query of every text that the mix has.
+        shares: float64 [M], the weight of each kind of text in the mix: final, refined, raw without those of weight 0.
+        first_unit: int64 [M C + 1]; text m of caption c owns units first_unit[M c + m]..first_unit[M c + m + 1] - 1,
+            sentences before queries.
+        first_query: int64 [M C]; the first of them that is a query.
+        caption_image: int64 [C], the image's row.
+    """
+
+    pictures: Tensor | Pictures
+    buildings: Tensor
+    platforms: Tensor
+    first_caption: Tensor
+    units: Bags | Texts
+    shares: Tensor
+    first_unit: Tensor
+    first_query: Tensor
+    caption_image: Tensor
+
+    def __len__(self) -> int:
+        return len(self.buildings)
+
+
+@dataclass(frozen=True)
+class ValSet:
+    """What epochs are chosen by: captions of unseen buildings, and the gallery they search.
+
+    Attributes:
+        split: val; train where val is empty.
+        texts: the captions, then as many short queries: up to SHORT neighbouring sentences of each.
+    """
+
+    split: Split
+    captions: Captions
+    gallery: Images | Pictures
+    texts: tuple[str, ...]
 
 
 def print_progress(stage: str, done: int, total: int, message: str) -> None:
@@ -80,17 +139,122 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def jitter(pixels: Tensor, platforms: Tensor, chance: Tensor) -> Tensor:
+def texts_of(captions: Captions, c: int, mix: TextMix) -> list[tuple[list[str], list[str]]]:
+    """Sentences and queries of each kind of text of caption c that the mix has; queries tell what the refiner kept."""
+    queries = [query for query in captions.queries[c] if sentences(query)]
+    kinds: tuple[tuple[float, str, list[str]], ...] = (
+        (mix.final, captions.finals[c], queries),
+        (mix.refined, captions.refined[c], queries),
+        (mix.raw, captions.raws[c], []),
+    )
+    return [(sentences(text), asked) for weight, text, asked in kinds if weight > 0]
+
+
+def make_train_set(images: Images | Pictures, captions: Captions, mix: TextMix) -> tuple[TrainSet, Vocabulary | None]:
+    """Pair images with their captions; images without captions are left out.
+
+    Decoded images are for the compact encoders, for which words are turned into ids; there is no vocabulary else.
+
+    Raises:
+        TrainingError: there is no captioned image, or all are of one building.
+    """
+    row_of = {image_id: row for row, image_id in enumerate(images.ids)}
+    owned: dict[int, list[int]] = {}
+    for c, image_id in enumerate(captions.image_ids):
+        if image_id in row_of and all(parts for parts, _ in texts_of(captions, c, mix)):
+            owned.setdefault(row_of[image_id], []).append(c)
+    rows = sorted(owned)
+    if not rows:
+        raise TrainingError("The train split has no captioned images: see the counts in its README.md, then rebuild.")
+    if len({images.buildings[row] for row in rows}) < 2:
+        raise TrainingError("The train split has captions of one building only; learning to tell apart needs two.")
+    order = [c for row in rows for c in owned[row]]
+    of_caption = [texts_of(captions, c, mix) for c in order]
+    units: Bags | Texts
+    pictures: Tensor | Pictures
+    vocabulary = None
+    if isinstance(images, Images):
+        vocabulary = build_vocabulary([[u for parts, asked in texts for u in (*parts, *asked)] for texts in of_caption])
+        units = Bags.of(
+            [vocabulary.encode(u) for texts in of_caption for parts, asked in texts for u in (*parts, *asked)]
+        )
+        pictures = images.pixels[rows]
+    else:
+        units = Texts(tuple(u for texts in of_caption for parts, asked in texts for u in (*parts, *asked)))
+        pictures = images.select(rows)
+    split = [text for texts in of_caption for text in texts]
+    unit_counts = torch.tensor([0, *(len(parts) + len(queries) for parts, queries in split)])
+    first_unit = unit_counts.cumsum(0)
+    train_set = TrainSet(
+        pictures=pictures,
+        buildings=building_codes([images.buildings[row] for row in rows])[0],
+        platforms=platform_codes([images.platforms[row] for row in rows]),
+        first_caption=torch.tensor([0, *(len(owned[row]) for row in rows)]).cumsum(0),
+        units=units,
+        shares=torch.tensor([w for w in (mix.final, mix.refined, mix.raw) if w > 0], dtype=torch.float64),
+        first_unit=first_unit,
+        first_query=first_unit[:-1] + torch.tensor([len(parts) for parts, _ in split]),
+        caption_image=torch.tensor([i for i, row in enumerate(rows) for _ in owned[row]]),
+    )
+    return train_set, vocabulary
+
+
+def short_query(caption_id: str, text: str) -> str:
+    """SHORT neighbouring sentences of a caption, chosen by its id; all of it if it has no more."""
+    found = sentences(text)
+    start = seed_of("short", caption_id) % max(1, len(found) - SHORT + 1)
+    return ". ".join(found[start : start + SHORT]) or text
+
+
+def draw_texts(
+    data: TrainSet, query_share: float, generator: torch.Generator, *, runs: bool = True
+) -> tuple[Tensor, Tensor]:
+    """One random text per image: units starts[i]..ends[i]-1, int64 [N] each.
+
+    A random caption of the image, and the kind of text that the mix draws; of that, with probability query_share, a run
+    of its queries, else a run of its sentences. Runs have a random length, because people ask in one sentence and
+    captions have many; without `runs`, they are of one unit or of all, which are few enough to be stored.
+    """
+
+    def below(limit: Tensor) -> Tensor:  # uniform in 0..limit-1
+        return (torch.rand(len(limit), generator=generator, dtype=torch.float64) * limit).long()
+
+    caption = data.first_caption[:-1] + below(data.first_caption.diff())
+    kinds = len(data.shares)
+    text = kinds * caption
+    if kinds > 1:
+        text += torch.multinomial(data.shares, len(caption), replacement=True, generator=generator)
+    start, middle, end = data.first_unit[text], data.first_query[text], data.first_unit[text + 1]
+    ask = torch.rand(len(caption), generator=generator) < query_share
+    ask = (ask & (end > middle)) | (middle == start)
+    low, high = torch.where(ask, middle, start), torch.where(ask, end, middle)
+    length = 1 + below(high - low) if runs else torch.ones_like(low)
+    length = torch.where(torch.rand(len(length), generator=generator) < WHOLE_TEXTS, high - low, length)
+    starts = low + below(high - low - length + 1)
+    return starts, starts + length
+
+
+def rarity(data: TrainSet, terms: int) -> Tensor:
+    """Weight of every term as a label, float [terms]: log((1 + N) / (1 + n)), n of N images with it; 0 if rare."""
+    first = data.first_unit[len(data.shares) * data.first_caption]
+    bags = data.units.pick(first[:-1], first[1:])
+    assert isinstance(bags, Bags)
+    image = torch.repeat_interleave(torch.arange(len(data)), bags.offsets.diff())
+    with_term = torch.bincount(torch.unique(image * terms + bags.ids) % terms, minlength=terms)
+    return torch.log((1 + len(data)) / (1 + with_term)) * (with_term >= MIN_WORD_IMAGES)
+
+
+def jitter(pixels: Tensor, platforms: Tensor, generator: torch.Generator) -> Tensor:
     """Shift, zoom and light at random; satellite tiles are also turned and mirrored, their captions hold no directions.
 
     Args:
-        pixels: uint8 [B, 3, S, S]; platforms: int64 [B]; chance: float [8, B] in 0..1, on the CPU.
+        pixels: uint8 [B, 3, S, S]; platforms: int64 [B]; generator: of the CPU.
 
     Returns:
         float32 [B, 3, S, S] on the device of `pixels`, about 0..255.
     """
     n = len(pixels)
-    rand = chance * 2 - 1
+    rand = torch.rand(8, n, generator=generator) * 2 - 1
     satellite = platforms.cpu() == PLATFORMS.index("satellite")
     turn = torch.where(satellite, (rand[0] * 2).round() * (math.pi / 2), 0.0)
     mirror = torch.where(satellite & (rand[1] > 0), -1.0, 1.0)
@@ -104,11 +268,6 @@ def jitter(pixels: Tensor, platforms: Tensor, chance: Tensor) -> Tensor:
     gain = (1 + LIGHT * rand[5]).to(x.device).view(n, 1, 1, 1)
     offset = (255 * LIGHT * rand[6]).to(x.device).view(n, 1, 1, 1)
     return (x - 127.5) * gain + 127.5 + offset
-
-
-def epochs_of(config: TrainConfig) -> tuple[int, int, int]:
-    """Epochs of each stage; pretrained trunks need no stage 0."""
-    return config.stage0_epochs if config.starts_from_nothing else 0, config.stage1_epochs, config.stage2_epochs
 
 
 def batches(order: Tensor, size: int) -> Iterator[Tensor]:
@@ -147,31 +306,6 @@ class Loop:
         }
 
 
-@dataclass(frozen=True)
-class Batch:
-    """A step's pairs, made ready. Every rank knows all of a batch and encodes its part of it: b of B pairs.
-
-    Attributes:
-        rows: int64 [B], of the train set.
-        texts: of the part; in stage 0 one of every image, then another, up to TEXTS_PER_IMAGE; stored features
-            float [b, W] where texts are encoded beforehand.
-        images: pixels float [U, 3, S, S], or features float [b, W'] where they are encoded beforehand.
-        words: stage 0: the terms of the part's images, weighted, float [b, terms].
-        mined: stage 2: int64 [B, H], rows of the train set, -1 where fewer were found.
-        hard: features of the part's mined images, float [b, H, W'], where they are encoded beforehand.
-        place, hard_place: int64 [b], int64 [b, H]: where in `images` the part's own and mined ones are, otherwise.
-    """
-
-    rows: Tensor
-    texts: Bags | Texts | Tensor
-    images: Tensor
-    words: Tensor | None = None
-    mined: Tensor | None = None
-    hard: Tensor | None = None
-    place: Tensor | None = None
-    hard_place: Tensor | None = None
-
-
 class Trainer:
     """One training run: its data, its model and its loop, on one device."""
 
@@ -179,62 +313,101 @@ class Trainer:
         self,
         data: TrainSet,
         vocabulary: Vocabulary | None,
-        val: tuple[Split, Captions, Images],
+        val: ValSet,
         config: TrainConfig,
         device: torch.device,
-        features: Path,
+        stored: Stored | None = None,
+        model: MixtureOfExperts | None = None,
     ) -> None:
-        """Make the model. features: folder for those that are encoded beforehand and kept (`tails: adapters`)."""
-        self.data, self.config, self.device = data, config, device
-        self.scored_on, self.val_captions, self.val_images = val
-        self.val_bags = text_bags(vocabulary, self.val_captions.finals)
-        self.pixels = data.pixels.to(device) if isinstance(data.pixels, Tensor) else data.pixels
+        """Lay out a run.
+
+        Args:
+            stored: trunk features of every text and image, if the trunks are never to be run.
+            model: an untrained one; by default, one with weights drawn from the seed.
+        """
+        self.data, self.val, self.config, self.device, self.stored = data, val, config, device, stored
+        self.val_texts = text_bags(vocabulary, val.texts)
+        self.pictures = data.pictures.to(device) if isinstance(data.pictures, Tensor) else data.pictures
         self.units = data.units.to(device)
         self.buildings, self.platforms = data.buildings.to(device), data.platforms.to(device)
-        torch.manual_seed(seed_of(config.seed, "weights"))
-        model = make_model(config, len(vocabulary or ())).to(device)
-        self.encoders = encoder_hashes(model)
-        self.loop = Loop(model, [], 0, [], {}, None)
+        if model is None:
+            model = new_model(config, vocabulary)
+        self.loop = Loop(model.to(device), [], 0, [], {}, None)
         self.rarity = None if vocabulary is None else rarity(data, len(vocabulary)).to(device)
-        # Whether stages 1 and 2 encode texts and images anew in every step; else they read features made before.
-        self.live = config.end_to_end or (not config.starts_from_nothing and config.tails == "layers")
-        self.views: Tensor | None = None  # float [V, N, W], image features of stages 1 and 2 (compact)
-        self.stored: StoredFeatures | None = None
-        if not self.live and not config.starts_from_nothing:
-            self.stored = stored_features(features, model, data, val[1:], device)
-        self.epochs = epochs_of(config)
-        self.schedule = [(stage, epoch) for stage, epochs in enumerate(self.epochs) for epoch in range(epochs)]
+        self.views: Tensor | None = None  # float [V, N, W], image features of frozen compact trunks
+        self.val_features: tuple[Tensor, Tensor] | None = None  # of trunks that will not change any more
+        self.schedule = schedule(config)
 
     @property
     def model(self) -> MixtureOfExperts:
         return self.loop.model
 
+    @property
+    def compact(self) -> CompactMixture:
+        assert isinstance(self.model, CompactMixture)
+        return self.model
+
+    @property
+    def layered(self) -> bool:
+        """Whether experts own layers of pretrained encoders, which run at every step."""
+        return self.config.encoder != "compact" and self.stored is None
+
+    def frozen(self, stage: int) -> bool:
+        """Whether features of texts and images stay the same all through a stage."""
+        return stage > 0 and not self.layered and not self.config.end_to_end
+
     def texts(self, starts: Tensor, ends: Tensor) -> Bags | Texts:
         return self.units.pick(starts.to(self.device), ends.to(self.device))
 
+    def text_feature(self, stage: int, starts: Tensor, ends: Tensor) -> Tensor:
+        """Features float [B, W] of units starts[i]..ends[i]-1."""
+        if self.stored is not None:
+            return self.stored.texts_at(starts, ends).to(self.device)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen(stage)):
+            feature: Tensor = self.model.text_trunk(self.texts(starts, ends))
+        return feature.float()
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """uint8 [B, 3, S, S] on the device."""
+        if isinstance(self.pictures, Tensor):
+            return self.pictures[rows.to(self.device)]
+        return self.pictures.pixels(rows.tolist(), self.config.image_size).to(self.device)
+
+    def image_feature(self, stage: int, rows: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
+        """Features float [B, W] of images, `view` being the stored jitter of each; int64 [B] both."""
+        if self.stored is not None:
+            return self.stored.images_at(rows).to(self.device)
+        if self.views is not None and self.frozen(stage):
+            return self.views[view.to(self.device), rows.to(self.device)]
+        x = self.pixels(rows)
+        if not self.layered:
+            x = jitter(x, self.data.platforms[rows], generator)
+        feature: Tensor = self.model.image_trunk(x)
+        return feature.float()
+
     def begin_stage(self, stage: int) -> None:
-        """Take up the best model so far and make the stage's optimizers; from stage 1 on trunks are frozen, or slow."""
+        """Take up the best model so far and make the stage's optimizers."""
         if self.loop.best:
             load_own_weights(self.model, self.loop.best["weights"])
         model, config = self.model, self.config
-        rate, decay = config.learning_rate, config.weight_decay
-        if stage == 0:
-            assert isinstance(model, CompactMixture)
-            filters = [p for p in model.image_trunk.parameters() if p.ndim == 4 and p.shape[1] > 3]
+        experts = [*model.experts.parameters(), *model.gate.parameters(), model.log_scale]
+        self.loop.optimizers = []
+        if stage == 0 or config.end_to_end:
+            compact, share = self.compact, 1.0 if stage == 0 else END_TO_END_RATE
+            filters = [p for p in compact.image_trunk.parameters() if p.ndim == 4 and p.shape[1] > 3]
             known = set(filters)
-            learning = [model.text_trunk, model.image_trunk, model.visual_words, model.expert(0)]
+            learning: list[nn.Module] = [compact.text_trunk, compact.image_trunk, compact.visual_words]
             parameters = [p for module in learning for p in module.parameters() if p not in known]
+            if stage == 0:
+                parameters += compact.expert(0).parameters()
             self.loop.optimizers = [
-                torch.optim.AdamW(parameters, lr=rate, weight_decay=decay),
-                Muon(filters, lr=config.filter_learning_rate),
+                torch.optim.AdamW(parameters, lr=config.learning_rate * share, weight_decay=config.weight_decay),
+                Muon(filters, lr=config.filter_learning_rate * share),
             ]
-        else:
-            rate = config.expert_learning_rate
-            parameters = [*model.experts.parameters(), *model.gate.parameters(), model.log_scale]
-            self.loop.optimizers = [torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)]
-            if config.end_to_end:
-                trunks = [*model.text_trunk.parameters(), *model.image_trunk.parameters()]
-                self.loop.optimizers.append(torch.optim.AdamW(trunks, lr=TRUNK_RATE * rate, weight_decay=decay))
+        if stage > 0:
+            self.loop.optimizers.append(
+                torch.optim.AdamW(experts, lr=config.expert_learning_rate, weight_decay=config.weight_decay)
+            )
         self.loop.mined = None
 
     def cache_views(self) -> Tensor:
@@ -244,282 +417,335 @@ class Trainer:
             generator = torch.Generator().manual_seed(seed_of(self.config.seed, "view", view))
             parts = []
             for rows in batches(torch.arange(len(self.data)), 256):
-                on_device = rows.to(self.device)
-                chance = torch.rand(8, len(rows), generator=generator)
-                x = jitter(self.pixels[on_device], self.platforms[on_device], chance)
+                x = jitter(self.pixels(rows), self.data.platforms[rows], generator)
                 parts.append(image_features(self.model, x, self.device))
             views.append(torch.cat(parts))
         return torch.stack(views)
 
+    @torch.no_grad()
     def mine(self) -> Tensor:
-        """Hard negatives of every caption by the model as it stands, int64 [C, H] rows of images, on the CPU."""
+        """Hard negatives of every caption by the model as it stands, int64 [C, H] rows of images."""
         data = self.data
-        firsts = torch.arange(len(data.caption_image)) * len(data.shares)
+        first = torch.arange(len(data.caption_image)) * len(data.shares)
+        starts, ends = data.first_unit[first], data.first_query[first]
         if self.stored is not None:
-            whole = rows_of_sentences(data, firsts)
-            text_feature, image_feature = self.stored.texts[whole], self.stored.images[torch.arange(len(data))]
+            features = self.stored.texts_at(starts, ends).to(self.device)
         else:
-            both = self.texts(data.first_unit[firsts], data.first_unit[firsts + 1])
-            text_feature = text_features(self.model, both, self.device)
-            image_feature = image_features(self.model, self.pixels, self.device)
+            features = text_features(self.model, self.texts(starts, ends), self.device)
+        texts = fused_texts(self.model, features)
+        everything = torch.arange(len(data))
+        if self.stored is not None:
+            pictures = self.stored.images_at(everything).to(self.device)
+        else:
+            parts = batches(everything, 256)
+            pictures = torch.cat([image_features(self.model, self.pixels(rows), self.device) for rows in parts])
+        images = fused_images(self.model, pictures)
         own = data.caption_image.to(self.device)
         return mine(
-            fused_texts(self.model, text_feature.to(self.device)),
-            fused_images(self.model, image_feature.to(self.device)),
+            texts,
+            images,
             self.buildings[own],
             self.buildings,
             own,
             count=self.config.hard_negatives,
             relative_margin=self.config.relative_margin,
-        ).cpu()
+        )
 
-    def trunk_loss(self, batch: Batch) -> Tensor:
+    def trunk_loss(self, rows: Tensor, texts: Bags | Texts, generator: torch.Generator) -> Tensor:
         """Stage 0: both trunks and the first expert, all platforms in one batch.
 
-        Beside the contrast with several texts each, an image predicts the words of all its captions, through the text
-        trunk's own embeddings: text as labels (Joulin et al. 2016; SuperClass, arXiv 2411.03313), which teaches a small
-        network far more per image than the contrast alone.
+        Beside the contrast with several texts each, an image predicts the words of all its captions (word_loss).
+
+        Args:
+            rows: int64 [B], of images; texts: B texts, then B more, up to TEXTS_PER_IMAGE of each image.
         """
-        model, total = self.model, len(batch.rows)
-        assert isinstance(model, CompactMixture)
-        assert batch.words is not None
+        model, at = self.compact, rows.to(self.device)
         first = model.expert(0)
+        x = jitter(self.pixels(rows), self.data.platforms[rows], generator)
         with precision(self.device):
-            feature = model.image_trunk(batch.images)
-            text, image = first.text(model.text_trunk(batch.texts)), first.image(feature)
-            words = model.visual_words(feature)
-        buildings, scale = self.buildings[batch.rows], first.scale()
-        image = gather(image.float(), total)
-        own = text.float().split(len(batch.images))
-        each = [info_nce(gather(part, total), image, buildings, scale) for part in own]
-        logits = words.float() @ model.text_trunk.embedding.T
-        predicted = F.cross_entropy(logits, batch.words) * (len(batch.images) / total)
-        return torch.stack(each).mean() + WORD_LOSS * gather(predicted.view(1), ranks()).sum()
+            feature = model.image_trunk(x)
+            text, image = first.text(model.text_trunk(texts)), first.image(feature)
+        image, scale = image.float(), first.scale()
+        each = [info_nce(one, image, self.buildings[at], scale) for one in text.float().split(len(rows))]
+        return torch.stack(each).mean() + self.word_loss(rows, feature)
+
+    def word_loss(self, rows: Tensor, feature: Tensor) -> Tensor:
+        """Cross-entropy of the words of all captions of images, predicted through the text trunk's own embeddings.
+
+        Text as labels (Joulin et al. 2016; SuperClass, arXiv 2411.03313), which teaches a small network far more per
+        image than the contrast alone.
+
+        Args:
+            rows: int64 [B], of images; feature: float [B, W], of the image trunk.
+        """
+        with precision(self.device):
+            words = self.compact.visual_words(feature)
+        logits = words.float() @ self.compact.text_trunk.embedding.T
+        return WORD_LOSS * F.cross_entropy(logits, self.word_targets(rows))
 
     def word_targets(self, rows: Tensor) -> Tensor:
         """The terms of all captions of images, weighted by rarity, float [B, terms]; rows sum to one, or are zero."""
         data = self.data
+        assert self.rarity is not None
         first = data.first_unit[len(data.shares) * data.first_caption]
         bags = self.texts(first[rows], first[rows + 1])
         assert isinstance(bags, Bags)
-        assert self.rarity is not None
         at = torch.repeat_interleave(torch.arange(len(rows), device=self.device), bags.offsets.diff())
         target = torch.zeros(len(rows), len(self.rarity), device=self.device)
         target[at, bags.ids] = self.rarity[bags.ids]
         return target / target.sum(1, keepdim=True).clamp_min(1e-6)
 
-    def encoded(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Of this rank's part: gate scores [b, 3], [t_k] [b, K, D], [v_k] [b, K, D] and those mined [b, H, K, D]."""
-        model = self.model
-        if isinstance(batch.texts, Tensor):
-            text_feature = batch.texts
-        else:
-            with torch.set_grad_enabled(self.live), precision(self.device):
-                text_feature = model.text_trunk(batch.texts).float()
-        scores, text = model.gate_scores(text_feature), model.each_text(text_feature)
-        if batch.place is None:
-            hard = None if batch.hard is None else model.each_image(batch.hard)
-            return scores, text, model.each_image(batch.images), hard
-        with precision(self.device):
-            image_feature = model.image_trunk(batch.images).float()
-        each = model.each_image(image_feature)
-        return scores, text, each[batch.place], None if batch.hard_place is None else each[batch.hard_place]
+    def expert_loss(
+        self, stage: int, rows: Tensor, starts: Tensor, ends: Tensor, view: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Stages 1 and 2: what pair_loss says, the mean over the texts of each image.
 
-    def expert_loss(self, batch: Batch) -> Tensor:
-        """Stages 1 and 2: every expert on its own platform, plus the fused score on the mixed batch.
+        Under torchrun each rank encodes its part of the batch, and all compute the same loss of the whole. Trunks that
+        learn on have batch statistics and dropout of the whole batch: there every rank does all of it.
 
-        The fused term reaches the experts too, so that their scores are comparable on images of the other platforms.
-        The gate learns from it, and from the platform that a text was written for.
+        Args:
+            rows: int64 [B], of images; starts, ends: int64 [T, B], the units of T texts of each; view: int64 [B].
         """
-        model, rows = self.model, batch.rows
-        own_scores, own_text, own_image, own_hard = self.encoded(batch)
-        scores, text, image = (gather(one, len(rows)) for one in (own_scores, own_text, own_image))
-        hard = None if own_hard is None else gather(own_hard, len(rows))
-        platforms, buildings = self.platforms[rows], self.buildings[rows]
+        model, learning = self.model, self.trunks_learn(stage)
+        everything = torch.arange(len(rows))
+        own = everything if learning else part(everything)
+
+        def joint(values: Tensor) -> Tensor:
+            return values.float() if learning else gather(values.float(), len(rows))
+
+        with precision(self.device):
+            feature = self.image_feature(stage, rows[own], view[own], generator)
+            image = joint(model.each_image(feature))
+        losses = []
+        for start, end in zip(starts, ends, strict=True):
+            mined, hard = None, None
+            with precision(self.device):
+                text_feature = self.text_feature(stage, start[own], end[own])
+                scores, text = joint(model.gate_scores(text_feature)), joint(model.each_text(text_feature))
+                if self.loop.mined is not None:
+                    mined = self.loop.mined[self.captions_of(start).to(self.device)]
+                    negatives = mined[own.to(self.device)].clamp_min(0)
+                    views = view[own].unsqueeze(1).expand(-1, negatives.shape[1])
+                    found = self.image_feature(stage, negatives.flatten().cpu(), views.flatten(), generator)
+                    each = model.each_image(found)
+                    hard = joint(each.reshape(*negatives.shape, *each.shape[1:]))
+            losses.append(self.pair_loss(rows, scores, text, image, mined, hard))
+        loss = torch.stack(losses).mean()
+        return loss + self.word_loss(rows, feature) if learning else loss
+
+    def pair_loss(
+        self, rows: Tensor, scores: Tensor, text: Tensor, image: Tensor, mined: Tensor | None, hard: Tensor | None
+    ) -> Tensor:
+        """The fused score on the mixed batch, every expert on its own platform, and the gate on the texts' platforms.
+
+        The fused term trains the gate too, and reaches all experts, so that their scores are comparable on images of
+        other platforms.
+
+        Args:
+            rows: int64 [B], of images; scores: float [B, 3], the gate's; text, image: float [B, K, D].
+            mined: int64 [B, H], rows of hard negatives, -1 for none; hard: float [B, H, K, D], what they look like.
+        """
+        model, at_device = self.model, rows.to(self.device)
+        platforms, buildings = self.platforms[at_device], self.buildings[at_device]
 
         def contrast(texts: Tensor, images: Tensor, at: Tensor, scale: Tensor, hard: Tensor | None) -> Tensor:
-            if hard is None or batch.mined is None:
+            if hard is None or mined is None:
                 return info_nce(texts, images, buildings[at], scale)
-            return info_nce_hard(texts, images, buildings[at], scale, hard, batch.mined[at] >= 0)
+            return info_nce_hard(texts, images, buildings[at], scale, hard, mined[at] >= 0)
 
         everything = torch.arange(len(rows), device=self.device)
-        fused_hard = None if hard is None else hard.flatten(2)
-        fused_text = model.weighted(route(model.router, scores), text)
-        loss = contrast(fused_text, image.flatten(1), everything, model.scale(), fused_hard)
+        fused = model.weighted(route(model.router, scores), text)
+        loss = contrast(fused, image.flatten(1), everything, model.scale(), None if hard is None else hard.flatten(2))
+        if model.router != "uniform":
+            loss = loss + GATE_LOSS * F.cross_entropy(scores, platforms)
         for k in range(0 if model.unified else len(PLATFORMS)):
             at = everything[platforms == k]
             if len(at) > 1:
-                hard_of_k = None if hard is None else hard[at, :, k]
-                of_k = contrast(text[at, k], image[at, k], at, model.expert(k).scale(), hard_of_k)
-                loss = loss + of_k * (len(at) / len(rows))
-        if self.config.gate_loss > 0 and model.router != "uniform":
-            loss = loss + self.config.gate_loss * F.cross_entropy(scores, platforms)
+                own_hard = None if hard is None else hard[at, :, k]
+                own = contrast(text[at, k], image[at, k], at, model.expert(k).scale(), own_hard)
+                loss = loss + own * (len(at) / len(rows))
         return loss
 
-    def prepared(self, stage: int, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch: every captioned image once, each with a random text of its own."""
-        data, config = self.data, self.config
-        generator = torch.Generator().manual_seed(seed_of(config.seed, "epoch", stage, epoch))
-        size = config.batch * (EXPERT_BATCHES if stage > 0 and not self.live else 1)
-        parts = list(batches(torch.randperm(len(data), generator=generator), size))
-        least = min(map(len, parts))
-        if least < ranks():
-            raise TrainingError(
-                f"Batches of {least} cannot be dealt to {ranks()} processes: raise train.batch, or start fewer."
-            )
-        one_or_all = self.stored is not None
-        drawn = [
-            draw_texts(data, config.query_share, generator, one_or_all=one_or_all)
-            for _ in range(TEXTS_PER_IMAGE if stage == 0 else 1)
-        ]
-        starts, ends = torch.stack([start for start, _ in drawn]), torch.stack([end for _, end in drawn])
-        captions = data.texts_with(starts[0]) // len(data.shares)
-        view = torch.randint(CACHED_VIEWS, (len(data),), generator=generator)
-        chance = torch.rand(8, len(data), generator=generator) if stage > 0 and self.live else None
-        for rows in parts:
-            own = part(rows)
-            if stage == 0:
-                now = part(torch.rand(8, len(rows), generator=generator).T).T
-                texts = self.texts(starts[:, own].flatten(), ends[:, own].flatten())
-                x = self.jittered(own, now)
-                yield Batch(rows.to(self.device), texts, x, words=self.word_targets(own))
-                continue
-            mined = None if self.loop.mined is None else self.loop.mined[captions[rows]]
-            if chance is not None:
-                texts = self.texts(starts[0, own], ends[0, own])
-                yield self.live_batch(rows, texts, mined, chance)
-            else:
-                yield self.read_batch(rows, starts[0], ends[0], mined, view)
+    def captions_of(self, starts: Tensor) -> Tensor:
+        """The captions that units are of, int64 [B]."""
+        return (torch.searchsorted(self.data.first_unit, starts, right=True) - 1) // len(self.data.shares)
 
-    def jittered(self, rows: Tensor, chance: Tensor) -> Tensor:
-        """Pixels of images, each moved by its column of `chance`, float [U, 3, S, S] on the device."""
-        at = rows.to(self.device)
-        pixels = self.pixels[at] if isinstance(self.pixels, Tensor) else self.pixels[rows].to(self.device)
-        return jitter(pixels, self.platforms[at], chance)
-
-    def live_batch(self, rows: Tensor, texts: Bags | Texts, mined: Tensor | None, chance: Tensor) -> Batch:
-        """A batch of stages 1 and 2 whose images are encoded in the step, each once."""
-        own, asked = part(rows), rows.new_zeros(0)
-        if mined is not None:
-            hard = part(mined)
-            asked = torch.where(hard < 0, own.unsqueeze(1), hard)
-        images, at = torch.unique(torch.cat([own, asked.flatten()]), return_inverse=True)
-        place, hard_place = at.to(self.device).split([len(own), asked.numel()])
-        return Batch(
-            rows.to(self.device),
-            texts,
-            self.jittered(images, chance[:, images]),
-            mined=None if mined is None else mined.to(self.device),
-            place=place,
-            hard_place=None if mined is None else hard_place.view_as(asked),
-        )
-
-    def read_batch(self, rows: Tensor, starts: Tensor, ends: Tensor, mined: Tensor | None, view: Tensor) -> Batch:
-        """A batch of stages 1 and 2 whose image features, and with adapters text features, were made before."""
-        own, all_mined = part(rows), None if mined is None else mined.to(self.device)
-        if self.stored is not None:
-            texts = self.stored.texts[text_rows(self.data, starts[own], ends[own])].to(self.device)
-            images = self.stored.images[own].to(self.device)
-            hard = None
-            if mined is not None:
-                asked = part(mined).clamp_min(0)
-                hard = self.stored.images[asked.flatten()].to(self.device).view(*asked.shape, -1)
-            return Batch(rows.to(self.device), texts, images, mined=all_mined, hard=hard)
-        assert self.views is not None
-        views = self.views
-        at, seen = own.to(self.device), view[own].to(self.device)
-        hard = None if all_mined is None else views[seen.unsqueeze(1), part(all_mined).clamp_min(0)]
-        picked = self.texts(starts[own], ends[own])
-        return Batch(rows.to(self.device), picked, views[seen, at], mined=all_mined, hard=hard)
-
-    def steps(self, stage: int, epoch: int) -> float:
-        """One pass over the captioned images; returns the mean loss.
-
-        Raises:
-            TrainingError: the loss is not finite.
-        """
-        torch.manual_seed(seed_of(self.config.seed, "epoch", stage, epoch) + rank())  # word dropout
+    def run_epoch(self, stage: int, epoch: int, epochs: int) -> dict[str, Any]:
+        """One pass over the captioned images, each with random texts of its own; returns the line of metrics."""
+        seed = seed_of(self.config.seed, "epoch", stage, epoch)
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # word dropout
         optimizers = self.loop.optimizers
         rates = [optimizer.defaults["lr"] for optimizer in optimizers]
-        parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-        # Frozen trunks keep their batch statistics; heads and gate have nothing that depends on it.
-        self.model.train(stage == 0)
-        size = self.config.batch * (EXPERT_BATCHES if stage > 0 and not self.live else 1)
-        count, epochs = math.ceil(len(self.data) / size), self.epochs[stage]
-        losses, sizes = [], []
-        for step, batch in enumerate(self.prepared(stage, epoch)):
-            factor = one_cycle((epoch * count + step) / (epochs * count))
+        # Frozen trunks keep their batch statistics; heads and gate have nothing that depends on the mode.
+        model = self.model.train(self.trunks_learn(stage))
+        steps = list(batches(torch.randperm(len(self.data), generator=generator), self.batch_size(stage)))
+        starts, ends = self.draw(stage, generator)
+        view = torch.randint(CACHED_VIEWS, (len(self.data),), generator=generator)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for step, rows in enumerate(steps):
+            factor = one_cycle((epoch * len(steps) + step) / (epochs * len(steps)))
             for optimizer, rate in zip(optimizers, rates, strict=True):
                 for group in optimizer.param_groups:
                     group["lr"] = rate * factor
-            loss = self.trunk_loss(batch) if stage == 0 else self.expert_loss(batch)
+            if stage == 0:
+                texts = self.texts(starts[:, rows].flatten(), ends[:, rows].flatten())
+                loss = self.trunk_loss(rows, texts, generator)
+            else:
+                loss = self.expert_loss(stage, rows, starts[:, rows], ends[:, rows], view[rows], generator)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            average_gradients(parameters)
+            average_gradients(model.parameters())
             for optimizer in optimizers:
                 optimizer.step()
-            losses.append(loss.detach())  # read at the end: a GPU would wait for it in every step
-            sizes.append(len(batch.rows))
-        values: list[float] = torch.stack(losses).tolist()
-        if not all(map(math.isfinite, values)):
-            value = next(value for value in values if not math.isfinite(value))
+            total += loss.detach() * len(rows)
+        value = total.item() / len(self.data)  # once an epoch, because asking a GPU makes it wait
+        if not math.isfinite(value):
             raise TrainingError(
-                f"The loss became {value} in stage {stage}, epoch {epoch + 1}: lower "
-                f"train.{'learning_rate' if stage == 0 else 'expert_learning_rate'}."
+                f"The loss became {value} in stage {stage}, epoch {epoch + 1}: lower train.learning_rate."
             )
-        return sum(value * size for value, size in zip(values, sizes, strict=True)) / len(self.data)
-
-    def run_epoch(self, stage: int, epoch: int) -> dict[str, Any]:
-        """Train for an epoch and score the model; returns the line of metrics, the same on every rank."""
-        loss = self.steps(stage, epoch)
         if stage == 0:
-            self.model.share_first_expert()
-        same_as_first(own_weights(self.model).values())
-        scores = told_by_first(self.validate() if rank() == 0 else None)
-        return {"stage": stage, "epoch": epoch + 1, "loss": loss, **scores}
+            model.share_first_expert()
+        same_as_first(model)
+        return {"stage": stage, "epoch": epoch + 1, "loss": value, **self.validate(stage)}
 
-    def validate(self) -> dict[str, Any]:
-        """Recall on val and what the gate does there: mean entropy in nats, mean weight per expert."""
+    def trunks_learn(self, stage: int) -> bool:
+        """Whether the compact trunks are trained in a stage."""
+        return stage == 0 or self.config.end_to_end
+
+    def batch_size(self, stage: int) -> int:
+        """Pairs per step: more where trunks do not run, for features are cheap, and each platform gets its share."""
+        return self.config.batch * (EXPERT_BATCHES if self.frozen(stage) else END_TO_END_BATCHES if stage else 1)
+
+    def draw(self, stage: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Texts of every image for one epoch, int64 [T, N] starts and ends of units."""
+        count = TEXTS_PER_IMAGE if self.trunks_learn(stage) else 1
+        runs = self.stored is None
+        drawn = [draw_texts(self.data, self.config.query_share, generator, runs=runs) for _ in range(count)]
+        return torch.stack([start for start, _ in drawn]), torch.stack([end for _, end in drawn])
+
+    @torch.no_grad()
+    def validate(self, stage: int) -> dict[str, Any]:
+        """Recall on val, of captions and of short queries, and what the gate does to captions.
+
+        The gate's line: mean entropy in nats, share of captions whose own platform weighs most, mean weight per expert.
+        """
+        features, images = self.val_features or self.encode_val()
+        if self.frozen(stage):
+            self.val_features = features, images
+        captions, gallery = self.val.captions, self.val.gallery
+        texts, pictures = fused_texts(self.model, features), fused_images(self.model, images)
+        whole, short = texts[: len(captions)], texts[len(captions) :]
+        found = report(whole, pictures, captions, gallery)
+        scores = {"t2i": found["t2i"], "i2t": found["i2t"], "short": report(short, pictures, captions, gallery)["t2i"]}
+        gates = self.model.gates(features[: len(captions)])
+        own = platform_codes(captions.platforms).to(gates.device)
+        gate = {
+            "entropy": float(-(gates * gates.clamp_min(1e-9).log()).sum(1).mean()),
+            "own": float((gates.argmax(1) == own).double().mean()),
+            **dict(zip(PLATFORMS, gates.mean(0).tolist(), strict=True)),
+        }
+        line: dict[str, Any] = told_by_first({"scored_on": self.val.split, self.val.split: scores, "gate": gate})
+        return line
+
+    def encode_val(self) -> tuple[Tensor, Tensor]:
+        """Features of val texts float [2 C, W] and of the val gallery float [G, W']."""
         if self.stored is not None:
-            everything = (torch.arange(len(table)) for table in (self.stored.val_texts, self.stored.val_images))
-            features, image_feature = (
-                table[rows].to(self.device)
-                for table, rows in zip((self.stored.val_texts, self.stored.val_images), everything, strict=True)
-            )
-        else:
-            features = text_features(self.model, self.val_bags, self.device)
-            image_feature = image_features(self.model, self.val_images.pixels, self.device)
-        found = report(
-            fused_texts(self.model, features),
-            fused_images(self.model, image_feature),
-            self.val_captions,
-            self.val_images,
-        )
-        with torch.no_grad():
-            gates = self.model.gates(features)
-        entropy = float(-(gates * gates.clamp_min(1e-9).log()).sum(1).mean())
-        weights = dict(zip(PLATFORMS, gates.mean(0).tolist(), strict=True))
-        scores = {"t2i": found["t2i"], "i2t": found["i2t"]}
-        return {"scored_on": self.scored_on, self.scored_on: scores, "gate": {"entropy": entropy, **weights}}
+            tables = self.stored.val_texts, self.stored.val_images
+            texts, images = (table[torch.arange(len(table))].to(self.device) for table in tables)
+            return texts, images
+        texts = text_features(self.model, self.val_texts, self.device)
+        gallery = self.val.gallery
+        if isinstance(gallery, Images):
+            return texts, image_features(self.model, gallery.pixels, self.device)
+        size, parts = self.config.image_size, batches(torch.arange(len(gallery)), 256)
+        found = [image_features(self.model, gallery.pixels(rows.tolist(), size), self.device) for rows in parts]
+        return texts, torch.cat(found)
 
     def run(self, after_epoch: Callable[[dict[str, Any]], None]) -> None:
         """Everything that is left of the schedule."""
+        counts = [self.config.stage0_epochs, self.config.stage1_epochs, self.config.stage2_epochs]
         for stage, epoch in self.schedule[self.loop.epochs_done :]:
             if epoch == 0:
                 self.begin_stage(stage)
                 if stage == 2:
-                    self.loop.mined = told_by_first(self.mine() if rank() == 0 else None)
-            if stage > 0 and self.views is None and not self.live and self.stored is None:
+                    self.loop.mined = self.mine()
+            if self.views is None and self.stored is None and self.frozen(stage):
                 self.views = self.cache_views()
-            line = self.run_epoch(stage, epoch)
+            line = self.run_epoch(stage, epoch, counts[stage])
             self.loop.metrics.append(line)
             self.loop.epochs_done += 1
-            score = line[self.scored_on]["t2i"]["score"]
+            score = line[self.val.split]["short"]["score"]
             if not self.loop.best or score > self.loop.best["score"]:
                 weights = {name: value.detach().clone() for name, value in own_weights(self.model).items()}
                 self.loop.best = {"score": score, "line": json.dumps(line), "weights": weights}
             after_epoch(line)
+
+
+def schedule(config: TrainConfig) -> list[tuple[int, int]]:
+    """(stage, epoch) of every epoch, from 0; pretrained encoders have no stage 0."""
+    first = 0 if config.encoder == "compact" else 1
+    counts = (config.stage0_epochs, config.stage1_epochs, config.stage2_epochs)
+    return [(stage, epoch) for stage in range(first, 3) for epoch in range(counts[stage])]
+
+
+def new_model(config: TrainConfig, vocabulary: Vocabulary | None) -> MixtureOfExperts:
+    """An untrained model on the CPU, its weights drawn from the seed."""
+    torch.manual_seed(seed_of(config.seed, "weights"))
+    return make_model(config, 0 if vocabulary is None else len(vocabulary))
+
+
+def load_data(version: Version, config: TrainConfig) -> tuple[TrainSet, Vocabulary | None, ValSet, list[str]]:
+    """Train set, vocabulary, what checkpoints are chosen on, and remarks for the model card.
+
+    Raises:
+        TrainingError: the train split cannot be trained on.
+        DatasetError: a shard or an image cannot be read.
+    """
+
+    def gallery(split: Split, *, augmented: bool) -> Images | Pictures:
+        if config.encoder == "compact":
+            return load_images(version, split, config.image_size, augmented=augmented)
+        return load_pictures(version, split, augmented=augmented)
+
+    notes = []
+    captions = load_captions(version, "train")
+    data, vocabulary = make_train_set(gallery("train", augmented=True), captions, config.texts)
+    scored_on: Split = "val"
+    scored, images = load_captions(version, "val"), gallery("val", augmented=False)
+    if len(scored) == 0 or len(images) == 0:
+        notes.append(
+            "The val split has no captioned buildings: the checkpoint was chosen by how well it fits the train split, "
+            "and nothing here tells how it does on unseen buildings."
+        )
+        scored_on, scored, images = "train", captions, gallery("train", augmented=False)
+    short = [short_query(caption_id, text) for caption_id, text in zip(scored.ids, scored.finals, strict=True)]
+    return data, vocabulary, ValSet(scored_on, scored, images, (*scored.finals, *short)), notes
+
+
+def store_features(
+    model: MixtureOfExperts, data: TrainSet, val: ValSet, config: TrainConfig, folder: Path, say: Progress
+) -> Stored | None:
+    """Features for trunks that need not run again; None where they learn, or are as cheap as the compact ones."""
+    if config.encoder == "compact" or config.tails == "layers":
+        return None
+    assert isinstance(model, AdaptedMixture)
+    assert isinstance(data.units, Texts)
+    assert isinstance(data.pictures, Pictures)
+    assert isinstance(val.gallery, Pictures)
+    return store(
+        model,
+        folder,
+        spans_to_store(data.units.texts, data.first_unit, data.first_query),
+        data.pictures,
+        val.texts,
+        val.gallery,
+        data.first_unit,
+        data.first_query,
+        config.image_size,
+        lambda message: say("read", 1, 1, message),
+    )
 
 
 def train(
@@ -545,21 +771,19 @@ def train(
         TrainingError: see schemas/errors.py; DatasetError: the data set cannot be read, or RUN cannot be written.
     """
     with joined(device) as own_device:
-        return train_here(dataset, run, config, own_device, resume, progress or print_progress)
+        return _train(dataset, run, config, own_device, resume, progress or print_progress)
 
 
-def train_here(
+def _train(
     dataset: Path, run: Path, config: TrainConfig, device: str, resume: bool, progress: Progress
 ) -> dict[str, Any]:
-    """What `train` does, on this rank; the first alone writes files and tells progress."""
-    where = open_device(device)
-
     def say(stage: str, done: int, total: int, message: str) -> None:
         if rank() == 0:
             progress(stage, done, total, message)
 
+    where = open_device(device)
     version = open_version(dataset)
-    if sum(epochs_of(config)) == 0:
+    if not schedule(config):
         raise TrainingError("There are no epochs to train: raise train.stage0_epochs, stage1_epochs or stage2_epochs.")
     shards = {shard.path: shard.sha256 for shard in version.manifest.shards}
     origin = {"dataset": {"version": version.name, "shards": shards}, "config": config_dict(config)}
@@ -579,19 +803,19 @@ def train_here(
     data, vocabulary, val, notes = load_data(version, config)
     terms = "" if vocabulary is None else f", {len(vocabulary)} terms"
     say("read", 1, 1, f"{len(data)} captioned images, {len(data.caption_image)} captions{terms}")
-    if not config.starts_from_nothing:
-        say("read", 1, 1, "the trunks are pretrained and stay as they are: there is no stage 0")
     for note in notes:
         say("read", 1, 1, note)
     with memory_errors("training"):
-        trainer = Trainer(data, vocabulary, val, config, where, run / FEATURES)
+        model = new_model(config, vocabulary).to(where)
+        stored = store_features(model, data, val, config, version.path.parent / ".work" / "features", say)
+        trainer = Trainer(data, vocabulary, val, config, where, stored, model)
         if resume and (run / LOOP_STATE).exists():
             restore(trainer, run, origin)
 
         def after_epoch(line: dict[str, Any]) -> None:
             if rank() == 0:
                 write_metrics(run, trainer.loop.metrics)
-                write_tensors(run / LOOP_STATE, trainer.loop.state({**origin, "encoders": trainer.encoders}))
+                write_tensors(run / LOOP_STATE, trainer.loop.state(origin))
             seen = line["scored_on"]
             recall = line[seen]["t2i"]
             message = f"loss {line['loss']:.3f}, {seen} recall@1 {recall['r1']:.1f} %, recall@10 {recall['r10']:.1f} %"
@@ -608,22 +832,13 @@ def train_here(
         "parameters": parameters,
         "notes": notes,
     }
-    if rank() == 0:
-        write_run(run, version, trainer, vocabulary, result)
-    return result
-
-
-def write_run(
-    run: Path, version: Version, trainer: Trainer, vocabulary: Vocabulary | None, result: dict[str, Any]
-) -> None:
-    """What a finished run leaves behind; the checkpoint comes last but for the loop's state, which goes."""
-    config = trainer.config
-    shards = {shard.path: shard.sha256 for shard in version.manifest.shards}
+    if rank() > 0:
+        return result
     atomic_write(run / "curves.png", draw_curves(trainer.loop.metrics))
     atomic_write(run / "README.md", model_card(version, config, result).encode())
-    dataset = {"version": version.name, "shards": shards}
-    save_checkpoint(run, Checkpoint(trainer.model, config, vocabulary, dataset, result))
+    save_checkpoint(run, Checkpoint(trainer.model, config, vocabulary, origin["dataset"], result))
     (run / LOOP_STATE).unlink(missing_ok=True)
+    return result
 
 
 def write_metrics(run: Path, metrics: list[dict[str, Any]]) -> None:
@@ -654,10 +869,6 @@ def restore(trainer: Trainer, run: Path, origin: dict[str, Any]) -> None:
     """
     advice = "train without --resume to begin anew."
     state = read_tensors(run / LOOP_STATE, trainer.device, advice)
-    if state["origin"].pop("encoders") != trainer.encoders:
-        raise TrainingError(
-            f"{run / LOOP_STATE} was trained over other pretrained weights: put those back, or {advice}"
-        )
     if state["origin"] != origin:
         what = "another configuration" if state["origin"]["dataset"] == origin["dataset"] else "other data"
         raise TrainingError(f"{run / LOOP_STATE} was trained with {what}: {advice}")

@@ -89,7 +89,7 @@ def deal(source: Source, root: Path, work: Path, config: Config, hashes: Hashes)
     Args:
         source: read into the file that the jobs will look for, `work / SPILL`.
     """
-    found = hashes.of_all(root / path for _, path in source.spill.paths())
+    found = hashes.of_all(f"{root}/{path}" for _, path in source.spill.paths())
     for (image, _), (_, digest) in zip(source.spill.paths(), found, strict=True):
         source.spill.add_digest(image, digest if isinstance(digest, FileHash) else digest.strerror or str(digest))
     source.spill.commit()

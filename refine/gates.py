@@ -18,15 +18,17 @@ from itertools import combinations, groupby, pairwise
 from refine.orientation import contains_orientation
 from refine.places import misplaced
 from refine.registers import Register, english, lexicon, register
-from refine.registers.instances import holds, instances, reversals, swapped, unrested
+from refine.registers.instances import fits, holds, instances, reversals, swapped, unrested
 from refine.registers.reading import (
     ARTICLES,
+    BE,
     COLOURED,
     DETERMINERS,
     PREPOSITIONS,
     Mention,
     Reading,
     broader,
+    is_generic,
     known,
     mend_stops,
     number,
@@ -73,8 +75,15 @@ LABEL = re.compile(
     r"^\W*(?:\w+ )?(?:caption|description|answer|reply|output|quer(?:y|ies)|note|result|rewrite)s?\s*\d*\s*:",
     re.IGNORECASE,
 )
+# A sentence that opens with what a writer is told to do.
+ORDER = re.compile(
+    r"(?:^|[.!?]\s+)((?:please|do not|don't|never|remember|make sure|ensure|avoid|use (?:only|no|the|short)|write"
+    r"|return|answer|respond|describe|mention|list|give|provide|follow|keep (?:all|the|to|it)|include|omit|split"
+    r"|shorten|stick to)\s+(?!by\b|along\b|past\b|after\b|an?\b))",
+    re.IGNORECASE,
+)
 MARKUP = re.compile(
-    r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#\d{1,6});|`|\*|\]\(|^\s*(?:[-+•#>]|\d{1,2}[.)])\s"
+    r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#\d{1,6});|`|\*|\]\(|^\s*(?:[-+•>]|#{1,6}|\d{1,2}[.)])\s"
     r"|\n|\r|\\n|__|(?<!\w)_\w|~~|\||https?:|www\.|\{|\}",
     re.MULTILINE,
 )
@@ -88,6 +97,8 @@ EXCEPTING = re.compile(
     r"|(?:but|only) (?:one|a single|two|three|the))\b"
 )
 WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
+NEARLY = words_of("nearly almost virtually practically")
+EXTENT = words_of("whole entire full complete")
 FEW = words_of("two three four five six")
 BOTH_SIDES = re.compile(r" (?:both|either|each|two) sides? of the (\w+) ")
 MANY = re.compile(r" (?:many|several|numerous|countless|two|three|four) (?:\w+ )?(\w+s)(?= )")
@@ -107,6 +118,11 @@ SURFACES = words_of(
     "yard plaza square clearing plot lot site concrete"
 )
 STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
+SIDED = words_of("sided cornered pointed way armed lobed winged")
+FORK = re.compile(
+    r"\b(?:roads|streets|paths|footpaths|lanes) (?:form|forming|meet|make|cross|join)\w*\b[^.;]*\b[TXVY]\b",
+    re.IGNORECASE,
+)
 NTH = {"third": "3", "fourth": "4", "fifth": "5", "sixth": "6"}
 ONE_MORE_IS = re.compile(
     r" (?:one more|one other|another|another one) (?:is|stands|lies|sits|waits|on|in|at|beside|near) "
@@ -129,6 +145,9 @@ TWO_SIDES = re.compile(
     r"\btwo (?:of (?:its|the|their) )?(?:\w+ )?(?:sides|ends|edges|flanks)\b|\bother (?:side|end|edge)\b"
 )
 HEIGHTS = words_of("above below over under beneath upper lower top base foot roof crown overhead atop")
+HALF = re.compile(r"\b(?:one|a) half\b|\bhalf of\b", re.IGNORECASE)
+IN_SUN = re.compile(r"\bin (?:\w+ )?(?:sun|sunlight|sunshine)\b")
+LIT = words_of("sun sunny sunlit sunlight sunshine light lit bright glow gleam")
 SUMMITS = words_of("summit peak crest apex tip crown hilltop")
 ACROSS = words_of("across beyond opposite past behind other over")
 STOREYS = words_of("storey story floor storeys stories floors level levels")
@@ -152,6 +171,14 @@ DEPTH = (
 )
 ACCORDING = re.compile(r"according to (?:the |a |its |their )?(\w*)")
 CROWDED = re.compile(r"\b(full of|crowded with|packed with|filled with|crammed with|busy with) (?:\w+ )??(\w+s)\b")
+# How far something is so; one word of each kind excludes the other where the text has no further one.
+PARTLY = re.compile(r"\b(?:half|partly|partially|in part|somewhat|barely|hardly)\b(?! of\b)")
+WHOLLY = re.compile(
+    r"\b(?:completely|fully|entirely|wholly|totally|altogether|unobstructed|unobscured|in full view|in plain view)\b"
+)
+ALL_OF_IT = words_of(
+    "completely fully entirely wholly totally whole all every full entire everything both just throughout"
+)
 EMPTY = re.compile(r"\b(?:(?:almost|nearly|half|mostly) )?(?:empty|vacant|deserted|unoccupied)\b(?! of)")
 DESERTED = re.compile(r"\b(?:deserted|empty of people|nobody|no one)\b")
 PLACED = re.compile(r"\b(inside|outside) (?:of )?(?:the |its |their )?(?:\w+ ed )?(\w+)")
@@ -171,6 +198,16 @@ PRONOUN = re.compile(
     r"one(?! (?:side|end|edge|part|corner|half|margin)))\b",
     re.IGNORECASE,
 )
+# Words that put two things in one scene and say no more, and words that only list things.
+LOOSE = words_of("near beside by beyond behind past with of")
+LISTED = words_of(", and or while near beside next close opposite nearby adjacent")
+# What ties a sentence to the one before it: no relative pronoun, which stays in its sentence.
+BACK = re.compile(
+    r"\b(?:it|its|them|they|their|these|those|one another|one(?! (?:side|end|edge|part|corner|half|margin)))\b"
+    r"|^\W*(?:that|which|both|each|this|such|all)\b"
+    r"|\b(?:in front|in between|around|behind|beyond|alongside|beside|below|above|opposite|inside|within),",
+    re.IGNORECASE,
+)
 # Relation words that claim something definite when a query uses them, and the class of relation they claim.
 CLAIMS = {
     "around": "around", "surround": "around", "encircle": "around", "circle": "around", "enclose": "around",
@@ -184,6 +221,7 @@ RELATIVE = words_of("size height width length tone")
 MOVERS = ("object:vehicle", "object:person", "object:bicycle", "object:boat", "object:train", "object:animal")
 AMID = re.compile(
     r"\b(?:middle|midst|heart|cent(?:re|er)) of (?!(?:the|this) (?:image|picture|scene|photo|view|tile|frame)\b)"
+    r"|\b(?:at|in) (?:its|their) (?:heart|middle|cent(?:re|er)|core|midst)\b"
 )
 # What everything below it may be said to be under.
 OVER_ALL = frozenset(
@@ -282,7 +320,7 @@ def _orientation(case: Case) -> str:
             depths = [same for same in DEPTH if words & same]
             grounded = all(same & source_words for same in depths) and all(
                 case.source.stems.intersection(stems(w))
-                for w in words - DETERMINERS - PREPOSITIONS - frozenset().union(*DEPTH)
+                for w in words - DETERMINERS - PREPOSITIONS - EXTENT - frozenset().union(*DEPTH)
             )
             allowed = places <= before and (places or grounded)
             if found.lower() not in source and not allowed and not _of_object(case, sentence, found):
@@ -300,6 +338,8 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
     """
     if re.search(r"\bfar (?:side|end)\b", found):
         return bool(ACROSS & set(case.source.tokens))
+    if re.search(r"\bin front\b", found) and case.platform != "satellite":
+        return bool(re.search(r"\b(?:farther|further) back\b|\bbehind\b", case.source.text, re.IGNORECASE))
     if found == "up" and re.search(r"\bup to\b", sentence):
         return True
     if re.search(r"\btop\b", found) and case.source.stems & SUMMITS:
@@ -309,7 +349,7 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
     if case.platform == "ground" and re.search(r"\b(?:above|below)\b", found, re.IGNORECASE):
         return bool(case.source.stems & (HEIGHTS | STOREYS))
     if case.platform == "satellite" or not re.search(
-        r"\b(?:top|bottom|base|foot|upper|uppermost|topmost|lower|lowest)\b", found
+        r"\b(?:top|bottom|base|foot|upper|uppermost|topmost|lower|lowest|above)\b", found
     ):
         return False
     if re.search(r"\b(?:its|their|whose)\b", found) or STOREYS & set(case.source.tokens):
@@ -358,6 +398,7 @@ def _meta(case: Case) -> str:
     ]
     found = [words for words in found if words.lower() != "according to" or not _by_lettering(case)]
     found += [m.group() for reading in case.fresh if (m := LABEL.match(reading.text))]
+    found += [m.group(1) for reading in case.fresh for m in ORDER.finditer(reading.text)]
     if re.search(r"\bI\b", case.caption.text) and not re.search(r"\bI\b", case.source.text):
         found.append("I")
     if found:
@@ -455,6 +496,12 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             continue
         if words in GROWN and "green" in case.source.stems:
             continue
+        if words in {"slope", "slopes"} and any(m.concept == "roof:1" for m in case.source.of("quality")):
+            continue
+        if words == "overcast" and any(
+            m.heads & {"object:sky"} for m in case.source.of("colour") if m.concept != "colour:blue"
+        ):
+            continue
         if mentions[0].concept in GROUND and case.source.stems & SURFACES:
             continue  # gravel before a house is a forecourt
         if _written_apart(case.source, reading, mentions[0]):
@@ -473,7 +520,7 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             new.append(word)
     new += _other_kinds(case.source, reading)
     strange = (word for word in reading.strangers if word.islower() and word not in case.source.joined)
-    return new + [word for word in strange if not case.source.stems.intersection(stems(word))]
+    return new + [word for word in strange if not _meant(case.source, word)]
 
 
 def _written_apart(source: Reading, reading: Reading, mention: Mention) -> bool:
@@ -656,12 +703,14 @@ def _said_alike(case: Case, reading: Reading, mention: Mention, matching: list[M
     one; or the source's thing has another one in the reply; or the source's thing is in the reply without it while
     another of the source's things has it now.
     """
-    if not mention.sure or any(_heads_meet(mention.heads, said.heads | said.loose) for said in matching):
-        return True
     source = case.source
+    if not mention.sure or any(
+        _heads_meet(mention.heads, said.heads | said.loose) and not _far(source, mention, said) for said in matching
+    ):
+        return True
     if any(_may_be_one(mention.heads, said.heads) for said in matching):
         return not _otherwise(source, mention, exact=True)
-    if _otherwise(source, mention):
+    if _otherwise(source, mention) or (mention.kind == "colour" and all(_far(source, mention, m) for m in matching)):
         return False
     if not all(said.sure for said in matching):
         return True
@@ -670,6 +719,15 @@ def _said_alike(case: Case, reading: Reading, mention: Mention, matching: list[M
     mine = any(_same_thing(head, own) for head in mention.heads for own in _things_of(source))
     lost = any(_same_thing(owner, own) for owner in owners for own in _things_of(reading))
     return not (mine and lost and not any(related(m.concept, mention.concept) for m in theirs))
+
+
+def _far(source: Reading, mention: Mention, said: Mention) -> bool:
+    """Whether the source says an attribute of a stretch only, and its sentence does not have the reply's thing."""
+    if said.heads - {"generic"} or not said.heads or said.loose or mention.kind == "number":
+        return False
+    units = _units(source.text, SENTENCE)
+    own = [n for n, unit in enumerate(units) if any(_same_thing(h, c) for h in mention.heads for c in unit[0])]
+    return bool(own) and said.sentence not in own and len(units) == source.sentences[-1] + 1
 
 
 def _things_of(reading: Reading) -> frozenset[str]:
@@ -831,6 +889,8 @@ def _numbers(case: Case) -> str:
     fractions = {m.concept for m in case.source.of("fraction")}
     for reading in case.texts:
         wrong += [m.concept for m in reading.of("fraction") if m.concept not in fractions]
+        if fractions and "half" not in case.source.tokens and HALF.search(reading.text):
+            wrong.append("half")
         for mention in reading.of("number"):
             word = reading.tokens[mention.at]
             alone = word in ALONE and "one" not in case.source.tokens and not mention.heads & reading.denied
@@ -846,6 +906,7 @@ def _numbers(case: Case) -> str:
             wrong.append(" ".join([word, *heads[:1]]))
         wrong += _quantified(case.source, reading)
     wrong += _only_one(case.source, case.caption)
+    wrong += [f"{word} for one" for reading in case.texts for word in _multiplied(case.source, reading)]
     return f"number not in the source: {_list(wrong)}" if wrong else ""
 
 
@@ -859,16 +920,16 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
         of_them = word in WHOLE | {"none"} and rest[:1] == ("of",) and bool(THEM & set(rest[1:2]))
         if of_them and SOME_OF_THEM.search(source.words) and not ALL_OF_THEM.search(source.words):
             yield f"{word} of {rest[1]}"
-        if word in WHOLE | PART and not SIDES & set(rest) and not shared:
+        if word in WHOLE | PART and not SIDES & set(rest) and rest[:1] != ("there",) and not shared:
             noun = next((m for m in reading.of("object") if at < m.at <= at + 5), None)
-            mine = WHOLE if word in WHOLE else PART
+            mine = WHOLE if word in WHOLE and not NEARLY & set(reading.tokens[max(0, at - 1) : at]) else PART
             if (
                 noun
                 and not re.search(rf"\b{word} of (?:those|these|them)\b", source.words)
                 and not _counts(source, noun.concept, mine)
                 and (
                     _counts(source, noun.concept, (WHOLE | PART) - mine)
-                    or (word in WHOLE and _some_of(source, noun.concept))
+                    or (mine is WHOLE and _some_of(source, noun.concept))
                 )
             ):
                 yield f"{word} {_name(noun.concept)}"
@@ -905,6 +966,22 @@ def _only_one(source: Reading, caption: Reading) -> Iterator[str]:
             continue
         if all(SEVERAL & set(source.tokens[max(0, n - 4) : n]) for n in at):
             yield f"one {base} for several"
+
+
+def _multiplied(source: Reading, reading: Reading) -> Iterator[str]:
+    """Plurals of a reply for a thing that the source has once: a row of houses for the house."""
+    plurals = {base for token in source.tokens for base in bases(token, "n") if base != token}
+    for mention in reading.of("object"):
+        word = reading.tokens[mention.end - 1]
+        base = next((b for b in bases(word, "n") if b != word), "")
+        if not base or word in source.tokens or base in plurals or is_generic(word) or EACH & set(source.tokens):
+            continue
+        likes = {m.at for m in source.of("object") if mention.concept in broader(m.concept)}
+        same = [at for at in likes if source.tokens[source.parsed.ends[at] - 1] == base]
+        if len(likes) != 1 or not same or source.tokens[same[0] - 1] not in ARTICLES - {"another"}:
+            continue
+        if not _another(source, same[0]):
+            yield word
 
 
 def _some_of(source: Reading, concept: str) -> bool:
@@ -990,9 +1067,13 @@ def _follows(case: Case, mention: Mention) -> bool:
     """Whether a count follows from the source: 'two X' from 'one X … another', X named twice, or as a sum of counts."""
     heads = mention.heads - {"generic"}
     if not heads:
-        return mention.concept == "2" and bool(ONE_ANOTHER & set(case.source.tokens))
+        return mention.concept == "2" and bool(ONE_ANOTHER & set(case.source.tokens)) and not _single(case, mention)
     if {"each", "every", "per"} & set(case.source.tokens) and any(
         s.concept == mention.concept for s in case.source.of("number")
+    ):
+        return True
+    if _sided(case.source, mention) or (
+        mention.concept == "2" and {"object:road", "object:path"} & heads and FORK.search(case.source.text)
     ):
         return True
     ordinal = next((word for word, count in NTH.items() if count == mention.concept), "")
@@ -1016,6 +1097,28 @@ def _follows(case: Case, mention: Mention) -> bool:
     if mention.concept != "2" or not named:
         return False
     return len(named) > 1 or any(_another(case.source, at) for at in named)
+
+
+def _single(case: Case, mention: Mention) -> bool:
+    """Whether the source has the counted stretch once, and speaks of no other one: a strip is not two strips."""
+    bases_of = {
+        base
+        for reading in case.texts
+        if mention in reading.mentions
+        for word in reading.tokens[mention.end : mention.end + 4]
+        for base in bases(word, "n")
+        if base != word and is_generic(word)
+    }
+    tokens = case.source.tokens
+    at = [n for n, token in enumerate(tokens) if token in bases_of]
+    plurals = any(bases_of & set(bases(token, "n")) for token in tokens if token not in bases_of)
+    return len(at) == 1 and not plurals and not (ONE_ANOTHER | {"one"}) & set(tokens[max(0, at[0] - 3) : at[0]])
+
+
+def _sided(source: Reading, mention: Mention) -> bool:
+    """Whether a count is that of a shape in the source: four sides, slopes or corners of a four-sided roof."""
+    shapes = (pair for pair in zip(source.tokens, source.tokens[2:], strict=False) if pair[1] in SIDED)
+    return any(str(number(count)) == mention.concept for count, _ in shapes)
 
 
 def _same_thing(one: str, other: str) -> bool:
@@ -1044,7 +1147,15 @@ def _another(source: Reading, at: int) -> bool:
         high += 1
     stretch = source.tokens[low:high]
     pairs = pairwise(stretch)
-    return any(word in ONE_ANOTHER and (after not in ELSEWHERE or word == "second") for word, after in pairs)
+    sided = source.tokens[at] not in ELSEWHERE and bool(
+        ELSEWHERE & {after for word, after in pairwise(stretch) if word == "one"}
+    )  # one side … the other
+    return any(
+        word in ONE_ANOTHER
+        and (after not in ELSEWHERE or word == "second")
+        and not (sided and word in {"other", "another"} and not after[0].isalpha())
+        for word, after in pairs
+    )
 
 
 def _names(case: Case) -> str:
@@ -1120,6 +1231,7 @@ def _contradiction(case: Case) -> str:
             if any(_opposed(s.concept, axis, side) for s in met) or any(s.concept == mention.concept for s in turned):
                 wrong.append(f"{reading.tokens[mention.at]} {_list(sorted(map(_name, heads)))}")
         wrong += _antonyms(source, reading)
+        wrong += _degree(source, reading)
         wrong += _reshaped(source, reading)
         if re.search(r"\bsame (?:side|bank|one|edge|end)\b", reading.text) and "same" not in source.tokens:
             wrong += ["on the same side"] if source.stems & {"opposite", "across", "other"} else []
@@ -1132,6 +1244,8 @@ def _contradiction(case: Case) -> str:
             theirs = {p for p, n in PLACED.findall(source.words) if n == noun}
             if theirs and place not in theirs:
                 wrong.append(f"{place} {noun}")
+        if IN_SUN.search(reading.words) and "object:shadow" in asserted and not source.stems & LIT:
+            wrong.append("sun for shadow")
         if WET.search(reading.words) and DRY.search(source.words) and not DRY.search(reading.words):
             wrong.append("water for dry")
         if EMPTY.search(reading.words) and not EMPTY.search(source.words) and FULL.search(source.words):
@@ -1140,6 +1254,25 @@ def _contradiction(case: Case) -> str:
         if clear and "object:cloud" in asserted and not source.stems & {"clear", "cloudless", "sunny"}:
             wrong.append("clear sky")
     return f"against the source: {_list(wrong)}" if wrong else ""
+
+
+def _degree(source: Reading, reading: Reading) -> Iterator[str]:
+    """Words that say of a thing that it is wholly so where the source says in part, or in part where it says wholly."""
+    for more, less in ((WHOLLY, PARTLY), (PARTLY, WHOLLY)):
+        said = more.search(reading.words)
+        own = less.search(source.words)
+        if not said or not own or more.search(source.words) or less.search(reading.words):
+            continue
+        if more is WHOLLY and ALL_OF_IT & set(source.tokens):
+            continue
+        if _round(source, own) & _round(reading, said):
+            yield f"{said.group()} for {own.group()}"
+
+
+def _round(reading: Reading, match: re.Match[str]) -> set[str]:
+    """The words with a meaning of their own in the neighbourhood of a match in the plain words of a text."""
+    before, after = reading.words[: match.start()].split()[-8:], reading.words[match.end() :].split()[:6]
+    return {stems(word)[-1] for word in (*before, *after) if not plain(word)}
 
 
 def _reshaped(source: Reading, reading: Reading) -> Iterator[str]:
@@ -1348,6 +1481,7 @@ def _units(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], fr
     """Parts of the source as (objects, relation classes); one with a pronoun is read together with the one before."""
     units: list[tuple[frozenset[str], frozenset[str]]] = []
     previous: frozenset[str] = frozenset()
+    back = BACK if parts is SENTENCE else PRONOUN
     for part in parts.split(source):
         if not part.strip():
             continue
@@ -1357,6 +1491,7 @@ def _units(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], fr
             token
             for at, token in enumerate(reading.tokens)
             if at not in nouns
+            and not (token == "roofed" and at and reading.tokens[at - 1] == "-")
             and not (token == "across" and (at == 0 or reading.tokens[at - 1] == ","))
             and not (at and reading.tokens[at - 1] in ARTICLES and not token.endswith(("ing", "ed")))
         )
@@ -1364,7 +1499,7 @@ def _units(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], fr
         classes |= {"around"} if AMID.search(part) else set()
         classes |= {"between"} if TWO_SIDES.search(part) else set()
         own = frozenset(concept for _, concept in reading.named)
-        units.append((own | (previous if PRONOUN.search(part) else frozenset()), classes))
+        units.append((own | (previous if back.search(part) else frozenset()), classes))
         previous = own
     return units
 
@@ -1446,6 +1581,56 @@ def _moved(query: Reading, source: Reading) -> str:
     return ""
 
 
+def _apart(query: Reading, source: Reading) -> str:
+    """Why a query that ties two of the source's things together is false: no sentence of the source has both."""
+    named = sorted({at: concept for at, concept in query.named if concept not in OVER_ALL}.items())
+    for (start, one), (at, other) in pairwise(named):
+        between = query.tokens[query.parsed.ends[start] : at]
+        if LISTED & set(between) or not any(_ties(word) for word in between) or related(one, other):
+            continue
+        homes = [_homes(query, source, place, end) for place, end in ((start, one), (at, other))]
+        if all(homes) and not homes[0] & homes[1]:
+            return f"'{' '.join(between)}' between {_name(one)} and {_name(other)} is not in the source"
+    return ""
+
+
+def _homes(query: Reading, source: Reading, at: int, end: str) -> set[int]:
+    """The sentences of the source that have a query's thing: those of the very one, where its attributes tell which."""
+    units = _units(source.text, SENTENCE)
+    thing = next((t for t in instances(query.text) if t.at == at and t.traits), None)
+    if thing is not None and len(units) == source.sentences[-1] + 1:
+        same = [one for one in instances(source.text) if fits(thing, one) and {end} & set(one.concepts)]
+        back = {n for n, part in enumerate(SENTENCE.split(source.text)) if BACK.search(part)}
+        found = {source.sentences[one.at] for one in same}
+        if found:
+            found |= {
+                source.sentences[one.at]
+                for one in instances(source.text)
+                if not one.traits and source.tokens[one.at - 1 : one.at + 1] == ("the", query.tokens[at])
+            }
+            return found | {n + 1 for n in found if n + 1 in back}
+    return {n for n, unit in enumerate(units) if any(_meets_end(end, own) for own in unit[0])}
+
+
+def _ties(word: str) -> bool:
+    """Whether a word between two things says more of them than that both are there: a verb, or a place."""
+    return (word in PREPOSITIONS and word not in LOOSE) or (mostly(word, "v") and word not in BE)
+
+
+def _meets_end(end: str, own: str) -> bool:
+    """Whether a thing of a query may be what the source names: the same, a part or whole, or another word for it."""
+    building, parts = "object:building", lexicon().parts | lexicon().body.keys()
+    return (
+        related(end, own)
+        or end in lexicon().implied.get(own, ())
+        or own in lexicon().implied.get(end, ())
+        or (end in parts and related(own, building))
+        or (own in parts and related(end, building))
+        or linked(_name(end), _name(own))
+        or linked(_name(own), _name(end))
+    )
+
+
 def _rests(source: Reading, concept: str, token: str) -> Iterator[bool]:
     """For every mention of the thing, whether the same preposition and another thing follow in its clause."""
     named = sorted(source.of("object"), key=lambda m: m.at)
@@ -1473,7 +1658,7 @@ def _queries(case: Case) -> str:
         seen.append((content, query))
     reworded = [query for query in case.queries if not _verbatim(case.source, query)]
     for query in reworded:
-        why = _false_relation(query, case.source) or _moved(query, case.source)
+        why = _false_relation(query, case.source) or _moved(query, case.source) or _apart(query, case.source)
         why = why or next((f"not in the source: {w}" for w in unrested(case.source.text, query.text)), "")
         why = why or next((f"not so in the source: {w}" for w in reversals(case.source.text, query.text)), "")
         if why:
@@ -1552,7 +1737,8 @@ def _supported(source: Reading) -> frozenset[str]:
     """Every concept the source may be said to name: its own, their broader ones, and its words read loosely."""
     lex = lexicon()
     concepts = {m.concept for m in source.mentions if m.kind in ("object", "material", "colour")}
-    tints = {token for token in source.tokens if not _uncoloured(source, token)}
+    coloured = not COLOURED.isdisjoint(source.tokens)
+    tints = {token for token in source.tokens if not _uncoloured(source, token)} if coloured else set()
     stems_of = source.stems - tints
     concepts |= {concept for stem in stems_of for _, concept in lex.senses.get(stem, ())}
     if "object:building" in concepts and source.stems & {"tall", "high", "towering"}:

@@ -227,6 +227,9 @@ class TrainConfig:
     expert_learning_rate: float = field(default=1e-3, metadata=_note("AdamW, stages 1 and 2", low=0))
     weight_decay: float = field(default=1e-4, metadata=_note("AdamW", low=0))
     temperature: float = field(default=0.07, metadata=_note("start of the learned softmax temperature", low=0.001))
+    end_to_end: bool = field(
+        default=False, metadata=_note("compact: trunks learn on in stages 1 and 2, together with experts and gate")
+    )
     hard_negatives: int = field(default=4, metadata=_note("mined images per caption in stage 2", low=0))
     relative_margin: float = field(
         default=0.05,
@@ -236,27 +239,12 @@ class TrainConfig:
         default=0.5,
         metadata=_note("share of training texts drawn from the queries column", low=0, high=1),
     )
-    gate_loss: float = field(
-        default=0.3,
-        metadata=_note("weight of teaching the gate which platform a text was written for; 0 leaves it out", low=0),
-    )
-    end_to_end: bool = field(
-        default=False,
-        metadata=_note("compact: trunks learn on in stages 1 and 2, at a tenth of the experts' rate; slower"),
-    )
     seed: int = field(default=0, metadata=_note("of weights, batches and image jitter", low=0))
     texts: TextMix = field(default_factory=TextMix)
 
     def __post_init__(self) -> None:
-        if self.end_to_end and not self.starts_from_nothing:
-            raise ConfigError(
-                "train.end_to_end", "pretrained trunks stay frozen: raise text_layers and image_blocks instead."
-            )
-
-    @property
-    def starts_from_nothing(self) -> bool:
-        """Whether the encoders are built in and small: learnt in a stage of their own, images decoded once."""
-        return self.encoder == "compact"
+        if self.end_to_end and self.encoder != "compact":
+            raise ConfigError("train.end_to_end", "is for the compact encoders: pretrained trunks stay frozen.")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Shards: equal rows give equal bytes, every reader opens them, errors name the file."""
 
+import errno
 import io
 import subprocess
 import sys
@@ -156,6 +157,26 @@ def test_a_write_that_fails_leaves_nothing_and_says_where(tmp_path: Path) -> Non
         shards.write_in_one_step(tmp_path / "kept", fail)
     assert (tmp_path / "kept").read_bytes() == b"before"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "kept"]
+
+
+def test_a_sync_that_fails_while_more_is_written_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system tells of lost pages once: a sync in the background must not swallow it."""
+    table = image_rows("train", "drone", 200)
+    written = shards.write_table(tmp_path / "calm.parquet", table)
+    assert written.sha256 == shards.sha256_file(tmp_path / "calm.parquet")
+    monkeypatch.setattr(shards, "AHEAD", 100)
+    monkeypatch.setattr(shards, "PIECE", 10)
+    assert shards.write_table(tmp_path / "synced.parquet", table) == written
+    failures = [OSError(errno.EIO, "lost")]
+
+    def failing(descriptor: int) -> None:
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr("os.fsync", failing)
+    with pytest.raises(DatasetError, match=r"failed\.parquet cannot be written"):
+        shards.write_table(tmp_path / "failed.parquet", table)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["calm.parquet", "synced.parquet"]
 
 
 def test_a_version_is_read_by_split_platform_and_column(dataset: Path) -> None:

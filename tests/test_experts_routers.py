@@ -5,7 +5,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -31,6 +31,7 @@ def projection(row: list[float]) -> list[float]:
 
 
 @pytest.mark.parametrize("router", ROUTERS)
+@settings(deadline=None)
 @given(table=tables)
 def test_weights_are_not_negative_and_sum_to_one(router: str, table: list[list[float]]) -> None:
     weights = route(router, torch.tensor(table, dtype=torch.float64))
@@ -38,6 +39,7 @@ def test_weights_are_not_negative_and_sum_to_one(router: str, table: list[list[f
     torch.testing.assert_close(weights.sum(-1), torch.ones(len(table), dtype=torch.float64))
 
 
+@settings(deadline=None)
 @given(tables)
 def test_sparsemax_is_the_projection_onto_the_simplex(table: list[list[float]]) -> None:
     expected = torch.tensor([projection(row) for row in table], dtype=torch.float64)
@@ -49,6 +51,7 @@ def test_sparsemax_has_the_gradient_of_its_paper() -> None:
     assert torch.autograd.gradcheck(sparsemax, scores)
 
 
+@settings(deadline=None)
 @given(tables, st.integers(1, 2))
 def test_top_is_a_softmax_over_the_kept_ones(table: list[list[float]], count: int) -> None:
     weights = top(torch.tensor(table, dtype=torch.float64), count)

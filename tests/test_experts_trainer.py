@@ -16,12 +16,9 @@ from test_experts_examples import tiny_rows, write_dataset, write_tiny
 from data.shards import open_version
 from experts import trainer
 from experts.checkpoint import load_checkpoint
-from experts.embed import text_bags, text_features
-from experts.train_set import draw_texts, load_data
-from experts.trainer import jitter, one_cycle, train
+from experts.trainer import draw_texts, jitter, one_cycle, train
 from schemas.config import TextMix, TrainConfig
 from schemas.errors import TrainingError
-from schemas.records import PLATFORMS
 
 TINY = TrainConfig(
     image_size=16, width=16, batch=8, stage0_epochs=2, stage1_epochs=2, stage2_epochs=2, hard_negatives=2
@@ -73,7 +70,7 @@ def test_a_run_holds_checkpoint_metrics_curves_and_card(run: Path, dataset: Path
     assert all(shard.sha256 in card for shard in shards if shard.split != "test")
     assert checkpoint.dataset == {"version": "v0001", "shards": {s.path: s.sha256 for s in shards}}
     assert checkpoint.config == TINY
-    best = max(lines, key=lambda line: line["val"]["t2i"]["score"])
+    best = max(lines, key=lambda line: line["val"]["short"]["score"])
     assert checkpoint.result["best"] == best
     assert not (run / "resume.pt").exists()
 
@@ -194,7 +191,7 @@ def test_a_loss_that_is_not_finite_and_full_memory_stop_the_run(
 
 
 def test_drawn_texts_belong_to_their_image_and_are_queries_in_the_asked_share(dataset: Path) -> None:
-    data, *_ = load_data(open_version(dataset), TINY)
+    data, *_ = trainer.load_data(open_version(dataset), TINY)
     queries = 0
     for seed in range(50):
         starts, ends = draw_texts(data, 0.5, torch.Generator().manual_seed(seed))
@@ -217,7 +214,7 @@ def test_the_mix_draws_final_and_raw_texts_in_its_shares(tmp_path: Path) -> None
         row["raw"] = "Unwashed words on the left. More of them."
     version = open_version(write_dataset(tmp_path, images, captions))
     mix = TextMix(final=0.75, raw=0.25)
-    data, vocabulary, *_ = load_data(version, dataclasses.replace(TINY, texts=mix))
+    data, vocabulary, *_ = trainer.load_data(version, dataclasses.replace(TINY, texts=mix))
     raw_terms = {vocabulary.ids[word] for word in ("unwashed", "words", "more", "them")}
     drawn = raw = 0
     for seed in range(60):
@@ -227,7 +224,7 @@ def test_the_mix_draws_final_and_raw_texts_in_its_shares(tmp_path: Path) -> None
             drawn += 1
             raw += bool(raw_terms & set(bags.ids[bags.offsets[i] : bags.offsets[i + 1]].tolist()))
     assert 0.2 < raw / drawn < 0.3
-    only_raw, vocabulary, *_ = load_data(version, dataclasses.replace(TINY, texts=TextMix(final=0, raw=1)))
+    only_raw, vocabulary, *_ = trainer.load_data(version, dataclasses.replace(TINY, texts=TextMix(final=0, raw=1)))
     assert {"unwashed", "left"} <= vocabulary.ids.keys()
     assert not {"roof", "white"} & vocabulary.ids.keys()
     starts, ends = draw_texts(only_raw, 1.0, torch.Generator().manual_seed(0))
@@ -241,7 +238,6 @@ def test_the_mix_draws_final_and_raw_texts_in_its_shares(tmp_path: Path) -> None
         {"router": "uniform"},
         {"router": "sparsemax", "stage1_epochs": 3, "stage2_epochs": 0},
         {"router": "top1", "texts": TextMix(final=0.5, refined=0.25, raw=0.25)},
-        {"end_to_end": True, "gate_loss": 0.0},
     ],
 )
 def test_every_row_of_the_ablation_trains_and_resumes_to_the_bit(
@@ -261,46 +257,11 @@ def test_every_row_of_the_ablation_trains_and_resumes_to_the_bit(
     assert_same_weights(tmp_path / "whole", tmp_path / "resumed")
 
 
-def test_the_gate_learns_which_platform_a_text_was_written_for(tmp_path: Path) -> None:
-    images, captions = tiny_rows({"train": 8, "val": 4})
-    seen = {"satellite": "its outline from above", "drone": "one of its corners", "ground": "its door and windows"}
-    for row in captions:
-        row["final"] = f"{row['final']} The photo has {seen[str(row['platform'])]}."
-        row["queries"] = []
-    dataset = write_dataset(tmp_path / "dataset", images, captions)
-    config = dataclasses.replace(TINY, stage0_epochs=1, stage1_epochs=20, stage2_epochs=0)
-    asked = [f"The photo has {seen[platform]}" for platform in PLATFORMS]
-    own = {}
-    for weight in (0.0, 0.3):
-        data, vocabulary, val, _ = load_data(open_version(dataset), config)
-        changed = dataclasses.replace(config, gate_loss=weight, expert_learning_rate=5e-3)
-        loop = trainer.Trainer(data, vocabulary, val, changed, torch.device("cpu"), tmp_path)
-        loop.run(lambda line: None)
-        features = text_features(loop.model, text_bags(vocabulary, asked), torch.device("cpu"))
-        own[weight] = float(loop.model.gates(features).detach().diagonal().min())
-    assert own[0.3] > 0.6
-    assert own[0.0] < own[0.3] - 0.2
-
-
-def test_from_stage_one_on_trunks_learn_only_end_to_end(dataset: Path) -> None:
-    for end_to_end in (False, True):
-        config = dataclasses.replace(TINY, stage0_epochs=0, stage1_epochs=1, stage2_epochs=0, end_to_end=end_to_end)
-        data, vocabulary, val, _ = load_data(open_version(dataset), config)
-        loop = trainer.Trainer(data, vocabulary, val, config, torch.device("cpu"), dataset)
-        before = {name: value.clone() for name, value in loop.model.state_dict().items()}
-        loop.run(lambda line: None)
-        changed = {
-            name.partition(".")[0] for name, value in loop.model.state_dict().items() if (value != before[name]).any()
-        }
-        assert {"experts", "gate", "log_scale"} <= changed
-        assert ({"text_trunk", "image_trunk"} <= changed) == end_to_end
-
-
 def test_only_satellite_tiles_are_turned() -> None:
     pixels = torch.zeros(64, 3, 16, 16, dtype=torch.uint8)
     pixels[:, :, :4] = 255  # bright at the top
     for platform, least_turned in ((0, 20), (1, 0), (2, 0)):
-        out = jitter(pixels, torch.full((64,), platform), torch.rand(8, 64, generator=torch.Generator().manual_seed(0)))
+        out = jitter(pixels, torch.full((64,), platform), torch.Generator().manual_seed(0))
         still = out[:, :, :3].mean((1, 2, 3)) > out[:, :, -8:].mean((1, 2, 3)) + 50
         turned = int((~still).sum())
         assert turned >= least_turned

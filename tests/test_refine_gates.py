@@ -266,3 +266,32 @@ def test_labelled_rewrites_are_judged_as_labelled() -> None:
     good_refused = sum(not ok for good, ok in verdicts if good) / sum(good for good, _ in verdicts)
     assert bad_accepted <= 0.05
     assert good_refused <= 0.10
+
+
+SECOND_SOURCE = (
+    "A kiln of dark brick, half hidden by poplars, stands next to a four-sided hut with a peaked roof and a thick "
+    "blue border. A gravel track crosses the yard. Roads form a T near a boathouse."
+)
+
+
+@pytest.mark.parametrize(
+    ("caption", "query", "gate"),
+    [
+        ("A kiln of dark brick stands in full view of poplars", "", "contradiction"),
+        ("A kiln of dark brick is completely hidden by poplars", "", "contradiction"),
+        ("", "The gravel track leads to the kiln.", "queries"),
+        ("", "The track runs under the boathouse.", "queries"),
+        ("A brick kiln is half concealed by poplars", "Thick blue edging surrounds the roof.", ""),
+        ("A kiln of dark brick is half hidden by poplars", "The hut has four sides.", ""),
+        ("A kiln of dark brick is half hidden by poplars", "The peaked roof of the hut has four slopes.", ""),
+        ("A kiln of dark brick is half hidden by poplars", "Two roads meet as a T near a boathouse.", ""),
+    ],
+)
+def test_degrees_and_what_stands_apart(caption: str, query: str, gate: str) -> None:
+    lead = caption or "A kiln of dark brick is half hidden by poplars"
+    text = (
+        f"{lead}. Next to it is a four-sided hut with a peaked roof and a thick blue border. A gravel track crosses "
+        "the yard, and roads form a T near a boathouse."
+    )
+    found = failed("drone", SECOND_SOURCE, reply(text, [query or "A gravel track crosses the yard."]))
+    assert found == ({gate} if gate else set())

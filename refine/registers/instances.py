@@ -46,6 +46,7 @@ _ON = words_of("on onto upon against atop")
 _AMID = ("middle", "centre", "center", "midst", "heart")
 _BESIDE = words_of("beside near by around round past behind opposite across between among next nearby to towards")
 _PRONOUNS = words_of("it its them they their which that whose these those both")
+_SENTENCE = re.compile(r"(?<=[.!?;])\s*")
 _CLAUSE = re.compile(r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas)\s+")
 _RINGS = words_of("ring circle belt collar")
 _LONGEST = 20  # tokens of a noun phrase
@@ -209,11 +210,11 @@ def swapped(source: str, reply: str, caption: str) -> Iterator[tuple[str, str]]:
         if len(thing.traits) < 2:
             continue
         likes = [one for one in own if _alike(one, thing)]
-        if len(likes) < 2 or any(_fits(thing, one) for one in likes):
+        if len(likes) < 2 or any(fits(thing, one) for one in likes):
             continue
         for one in likes:
             marks = [d for d, values in thing.traits.items() if d in one.traits and agree(values, one.traits[d])]
-            if any(_alike(o, one) and _fits(o, one) for o in told):
+            if any(_alike(o, one) and fits(o, one) for o in told):
                 marks = [d for d in marks if d not in ("colour", "material")]
             if not any(_only(thing, d, one, likes) for d in marks):
                 continue
@@ -225,7 +226,7 @@ def swapped(source: str, reply: str, caption: str) -> Iterator[tuple[str, str]]:
                     yield what, f"{name} with another one's {what}"
 
 
-def _fits(thing: Instance, one: Instance) -> bool:
+def fits(thing: Instance, one: Instance) -> bool:
     """Whether the reply's thing is one of the source's, as far as all of its attributes are given there."""
     return all(d in one.traits and agree(values, one.traits[d]) for d, values in thing.traits.items())
 
@@ -291,7 +292,7 @@ def reversals(source: str, reply: str) -> Iterator[str]:
         sure = [r for r in same if r.one and r.other]
         turned = said.kind != "across" and any(_meet(said.one, r.other) and _meet(said.other, r.one) for r in sure)
         inner = said.kind == "around" and any(
-            (r.one and _meet(said.other, r.other))
+            (r.one and _meet(said.other, r.other) and not _beside(source, said))
             or (_meet(said.one, r.other) and not any(s.one and _meet(said.one, s.one) for s in same))
             for r in same
             if r.other
@@ -299,6 +300,16 @@ def reversals(source: str, reply: str) -> Iterator[str]:
         across = said.kind == "across" and any(_meet(said.one, r.one) for r in sure)
         if turned or inner or across:
             yield f"{said.one[0].partition(':')[2]} {said.kind} {said.other[0].partition(':')[2]}"
+
+
+def _beside(source: str, said: Relation) -> bool:
+    """Whether a sentence that has such a relation names the first end too: "the ground around the hall is a lawn"."""
+    for sentence in _SENTENCE.split(source):
+        if any(r.kind == said.kind and _meet(said.other, r.other) for r in relations(sentence)):
+            reading = read(sentence).parsed
+            if any(_meet(said.one, tuple(concepts)) for concepts in reading.nouns.values()):
+                return True
+    return False
 
 
 def holds(source: str, whole: tuple[str, ...], part: tuple[str, ...]) -> bool:
@@ -309,6 +320,8 @@ def holds(source: str, whole: tuple[str, ...], part: tuple[str, ...]) -> bool:
 
 def _meet(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     """Whether two ends may be one thing, or a whole and its part; an open end may be anything."""
+    if one and other and one[0].startswith("word:") and other[0].startswith("word:"):
+        return True  # two words for a stretch: edging and border
     return not one or not other or any(related(a, b) or _part_of(a, b) or _part_of(b, a) for a in one for b in other)
 
 

@@ -283,7 +283,7 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     after = tokens[at + 1] if at + 1 < len(tokens) else "."
     if before == "," and uses(word, "v") and after in PREPOSITIONS and word[-1] != "s":
         return True  # "buildings, still shells, tower beside"
-    if after == "of" or not uses(word, "v") or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
+    if after == "of" or uses(word, "v") < 2 or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
         return False
     own = _senses(before)
     of_matter = at > 1 and tokens[at - 2] == "of"  # "a parapet of brick slopes down"
@@ -412,6 +412,7 @@ def related(one: str, other: str) -> bool:
     return False
 
 
+@lru_cache(maxsize=50_000)
 def is_generic(word: str) -> bool:
     """A noun that names a stretch or a shape, in either number."""
     listed = lexicon().generic
@@ -427,6 +428,19 @@ def plain_words(text: str) -> str:
 def mend_stops(text: str) -> str:
     """The text with the stop or the space that is missing between two sentences."""
     return _UNSPACED.sub(" ", _GLUED.sub(". ", text))
+
+
+@lru_cache(maxsize=50_000)
+def _modifies(word: str) -> bool:
+    """Whether a word may stand between an adjective and its noun, whatever is beside it."""
+    if not word[0].isalpha():
+        return word.isdigit()
+    if word in PREPOSITIONS or word in BE or word in DETERMINERS - NUMBERS.keys() or word in lexicon().generic:
+        return False
+    if _qualities(word) or word in NUMBERS or word.endswith(("ly", "ed", "ish", "ing", "like", "shaped")):
+        return True
+    verb = mostly(word, "v") and word in bases(word, "v")
+    return uses(word, "a") > 0 and not (mostly(word, "n") or verb)
 
 
 @dataclass(frozen=True)
@@ -451,14 +465,7 @@ class _Words:
         word = self.token(at)
         if word == "-" or self.token(at - 1) == "-" or self.token(at + 1) == "-" or "colour" in self.kinds.get(at, ()):
             return word.isalnum() or word == "-"
-        if not word[0].isalpha():
-            return word.isdigit()
-        if word in PREPOSITIONS or word in BE or word in DETERMINERS - NUMBERS.keys() or word in lexicon().generic:
-            return False
-        if _qualities(word) or word in NUMBERS or word.endswith(("ly", "ed", "ish", "ing", "like", "shaped")):
-            return True
-        verb = mostly(word, "v") and word in bases(word, "v")
-        return uses(word, "a") > 0 and not (mostly(word, "n") or verb)
+        return _modifies(word)
 
     def names(self, at: int) -> bool:
         """Whether an unlisted word stands as a noun that goes with the noun behind it: "mission style gable"."""
