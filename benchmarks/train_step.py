@@ -13,19 +13,23 @@ import json
 import math
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from experts.device import precision
+from experts.encoders import Bags, Texts
 from experts.examples import Captions, Images
-from experts.train_set import make_train_set
-from experts.trainer import Batch, Trainer
+from experts.losses import info_nce
+from experts.trainer import WORD_LOSS, Trainer, ValSet, batches, jitter, make_train_set
 from schemas.config import TrainConfig
 from schemas.records import PLATFORMS
 
@@ -52,11 +56,56 @@ def made_up(config: TrainConfig) -> tuple[Images, Captions]:
     return Images(ids, buildings, platforms, pixels), captions
 
 
-def bare(trainer: Trainer, stage: int, batches: list[Batch]) -> None:
+@dataclass(frozen=True)
+class Ready:
+    """A step's inputs. images: jittered pixels in stage 0, trunk features in stage 1; words: stage 0's targets."""
+
+    rows: Tensor
+    texts: Bags | Texts
+    images: Tensor
+    words: Tensor | None
+
+
+def ready_batches(trainer: Trainer, stage: int) -> list[Ready]:
+    """The batches of an epoch, as the trainer makes them."""
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(trainer.data), generator=generator)
+    starts, ends = trainer.draw(stage, generator)
+    found = []
+    for rows in batches(order, trainer.batch_size(stage)):
+        texts = trainer.texts(starts[:, rows].flatten(), ends[:, rows].flatten())
+        if stage == 0:
+            x = jitter(trainer.pixels(rows), trainer.data.platforms[rows], generator)
+            found.append(Ready(rows, texts, x, trainer.word_targets(rows)))
+        else:
+            found.append(Ready(rows, texts, trainer.image_feature(stage, rows, rows * 0, generator), None))
+    return found
+
+
+def loss_of(trainer: Trainer, batch: Ready) -> Tensor:
+    """The trainer's loss of a ready batch."""
+    model = trainer.compact
+    with precision(trainer.device):
+        if batch.words is None:
+            with torch.no_grad():
+                feature = model.text_trunk(batch.texts)
+            scores, text, image = model.gate_scores(feature), model.each_text(feature), model.each_image(batch.images)
+            return trainer.pair_loss(batch.rows, scores.float(), text.float(), image.float(), None, None)
+        first, feature = model.expert(0), model.image_trunk(batch.images)
+        text, image = first.text(model.text_trunk(batch.texts)), first.image(feature)
+        words = model.visual_words(feature)
+    buildings = trainer.buildings[batch.rows.to(trainer.device)]
+    parts = text.float().split(len(batch.rows))
+    each = [info_nce(part, image.float(), buildings, first.scale()) for part in parts]
+    predicted = F.cross_entropy(words.float() @ model.text_trunk.embedding.T, batch.words)
+    return torch.stack(each).mean() + WORD_LOSS * predicted
+
+
+def bare(trainer: Trainer, stage: int, ready: list[Ready]) -> None:
     """Nothing but the loss of ready batches, its gradient and the step."""
     trainer.model.train(stage == 0)
-    for batch in batches:
-        loss = trainer.trunk_loss(batch) if stage == 0 else trainer.expert_loss(batch)
+    for batch in ready:
+        loss = loss_of(trainer, batch)
         for optimizer in trainer.loop.optimizers:
             optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -87,11 +136,11 @@ def measure(trainer: Trainer, stage: int, pairs: int) -> dict[str, float]:
     trainer.begin_stage(stage)
     if stage > 0:
         trainer.views = trainer.cache_views()
-    ready = list(trainer.prepared(stage, 0))
+    ready = ready_batches(trainer, stage)
 
     def loop() -> None:
         for _ in range(epochs):
-            trainer.steps(stage, 0)
+            trainer.pass_over(stage, 0, 1)
 
     def alone() -> None:
         for _ in range(epochs):
@@ -122,10 +171,9 @@ def main() -> None:
     torch.set_num_threads(1)
     config, device = TrainConfig(), torch.device(options.device)
     images, captions = made_up(config)
-    data, vocabulary = make_train_set(images, captions, config)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(data, vocabulary, ("val", captions, images), config, device, Path(folder))
-        rows = [measure(trainer, stage, options.pairs) for stage in EPOCHS]
+    data, vocabulary = make_train_set(images, captions, config.texts)
+    trainer = Trainer(data, vocabulary, ValSet("val", captions, images, captions.finals), config, device)
+    rows = [measure(trainer, stage, options.pairs) for stage in EPOCHS]
     print(f"{'stage':<8}{'batch':>7}{'trainer ms':>13}{'bare ms':>11}{'ratio':>9}   interval of {options.pairs} pairs")
     for row in rows:
         print(

@@ -64,7 +64,7 @@ def test_the_trunk_trains_in_two_processes_and_too_many_are_refused(tmp_path: Pa
     assert done.returncode == 0, done.stderr[-2000:]
     assert all(loss > 0 for loss in losses(tmp_path / "run"))
     assert len(losses(tmp_path / "run")) == 4
-    refused = torchrun({**config, "batch": 2}, dataset, tmp_path / "refused", 3)
+    refused = torchrun({**config, "batch": 2, "stage0_epochs": 1}, dataset, tmp_path / "refused", 3)
     assert refused.returncode != 0
     assert "cannot be dealt to 3 processes" in refused.stderr
     assert not (tmp_path / "refused" / "checkpoint.pt").exists()
