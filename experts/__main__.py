@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
             config = train_config(args.config, args.seed)
             result = train(args.dataset, args.out, config, args.device, resume=args.resume)
             recall = result["best"][result["best"]["scored_on"]]["t2i"]
-            print(f"{args.out}: val recall@1 {recall['r1']:.1f} %, recall@10 {recall['r10']:.1f} %", file=sys.stderr)
+            if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
+                scored = f"recall@1 {recall['r1']:.1f} %, recall@10 {recall['r10']:.1f} %"
+                print(f"{args.out}: {result['best']['scored_on']} {scored}", file=sys.stderr)
         elif args.command == "evaluate":
             from experts.evaluate import evaluate
 

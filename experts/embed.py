@@ -8,6 +8,7 @@ from torch import Tensor
 
 from experts.device import precision
 from experts.encoders import Bags, Texts, Vocabulary, sentences
+from experts.examples import Images, Pictures
 from experts.model import CompactMixture, MixtureOfExperts
 
 TEXT_BATCH = 2048
@@ -53,6 +54,16 @@ def image_features(model: MixtureOfExperts, pixels: Tensor, device: torch.device
         with precision(device):
             parts.append(model.image_trunk(pixels[start : start + size].to(device)).float())
     return torch.cat(parts) if parts else torch.zeros(0, model.image_trunk.width, device=device)
+
+
+def gallery_features(model: MixtureOfExperts, gallery: Images | Pictures, size: int, device: torch.device) -> Tensor:
+    """Image trunk features float32 [N, W] on `device`; what is encoded is decoded at `size`, some at a time."""
+    if isinstance(gallery, Images):
+        return image_features(model, gallery.pixels, device)
+    rows = range(len(gallery))
+    parts = [rows[start : start + IMAGE_BATCH] for start in range(0, len(rows), IMAGE_BATCH)]
+    found = [image_features(model, gallery.pixels(part, size), device) for part in parts]
+    return torch.cat(found) if found else torch.zeros(0, model.image_trunk.width, device=device)
 
 
 @torch.no_grad()

@@ -17,8 +17,8 @@ from torch import Tensor
 from data.shards import Version, open_version
 from experts.checkpoint import load_checkpoint
 from experts.device import memory_errors, open_device
-from experts.embed import fused_images, fused_texts, image_features, text_bags, text_features
-from experts.examples import Captions, Gallery, Images, building_codes, load_captions, load_images
+from experts.embed import fused_images, fused_texts, gallery_features, text_bags, text_features
+from experts.examples import Captions, Gallery, Images, building_codes, load_captions, load_gallery, load_images
 from experts.mining import building_pairs
 from schemas.errors import TrainingError
 from schemas.records import PLATFORMS, Split
@@ -190,9 +190,11 @@ def evaluate(run: Path, dataset: Path, split: Split = "test", *, device: str = "
     """
     where = open_device(device)
     checkpoint = load_checkpoint(run, where)
-    captions, gallery = load_split(open_version(dataset), split, checkpoint.config.image_size)
+    version, config = open_version(dataset), checkpoint.config
+    captions, gallery = load_captions(version, split), load_gallery(version, split, config)
     with memory_errors("evaluating"):
         bags = text_bags(checkpoint.vocabulary, captions.finals)
         texts = fused_texts(checkpoint.model, text_features(checkpoint.model, bags, where))
-        images = fused_images(checkpoint.model, image_features(checkpoint.model, gallery.pixels, where))
+        features = gallery_features(checkpoint.model, gallery, config.image_size, where)
+        images = fused_images(checkpoint.model, features)
         return report(texts, images, captions, gallery)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from data.shards import Version
+from schemas.config import TrainConfig
 from schemas.errors import DatasetError
 from schemas.records import PLATFORMS, Platform, Split
 
@@ -183,6 +184,20 @@ def load_images(version: Version, split: Split | None, size: int, *, augmented: 
         tuple(item[2] for item in found),
         torch.from_numpy(pixels),
     )
+
+
+def load_gallery(
+    version: Version, split: Split | None, config: TrainConfig, *, augmented: bool = False
+) -> Images | Pictures:
+    """The images of a split for a model: decoded for the compact encoders; as they are stored for the pretrained ones,
+    at whose size the pixels of a big split would fill the memory.
+
+    Raises:
+        DatasetError: a shard or an image cannot be read.
+    """
+    if config.encoder == "compact":
+        return load_images(version, split, config.image_size, augmented=augmented)
+    return load_pictures(version, split, augmented=augmented)
 
 
 def load_captions(version: Version, split: Split | None) -> Captions:

@@ -22,9 +22,9 @@ from torch import Tensor
 from data.shards import READ_ERRORS, Version, open_version, sha256_file, write_in_one_step
 from experts.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint
 from experts.device import memory_errors, open_device
-from experts.embed import fused_images, fused_texts, image_features, text_bags, text_features
+from experts.embed import fused_images, fused_texts, gallery_features, text_bags, text_features
 from experts.encoders import words
-from experts.examples import load_images
+from experts.examples import load_gallery
 from schemas.errors import DatasetError, TrainingError, UsageError
 from schemas.records import PLATFORMS, Platform, Split
 
@@ -102,9 +102,10 @@ def open_gallery(
 
 
 def _encode(checkpoint: Checkpoint, version: Version, split: Split | None, device: torch.device) -> Gallery:
-    images = load_images(version, split, checkpoint.config.image_size, augmented=False)
+    model, config = checkpoint.model, checkpoint.config
+    images = load_gallery(version, split, config)
     with memory_errors("encoding the gallery"):
-        features = fused_images(checkpoint.model, image_features(checkpoint.model, images.pixels, device)).cpu()
+        features = fused_images(model, gallery_features(model, images, config.image_size, device)).cpu()
     check_finite(features)
     return Gallery(images.ids, images.buildings, images.platforms, features)
 

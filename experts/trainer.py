@@ -30,6 +30,7 @@ from experts.checkpoint import (
     CHECKPOINT,
     FORMAT,
     Checkpoint,
+    encoder_hashes,
     load_checkpoint,
     load_own_weights,
     make_model,
@@ -39,7 +40,7 @@ from experts.checkpoint import (
     write_tensors,
 )
 from experts.device import memory_errors, open_device, precision
-from experts.embed import fused_images, fused_texts, image_features, text_bags, text_features
+from experts.embed import fused_images, fused_texts, gallery_features, image_features, text_bags, text_features
 from experts.encoders import Bags, Texts, Vocabulary, build_vocabulary, sentences
 from experts.evaluate import report
 from experts.examples import (
@@ -48,15 +49,14 @@ from experts.examples import (
     Pictures,
     building_codes,
     load_captions,
-    load_images,
-    load_pictures,
+    load_gallery,
     platform_codes,
 )
 from experts.losses import info_nce, info_nce_hard
 from experts.mining import mine
 from experts.model import CompactMixture, MixtureOfExperts
 from experts.muon import Muon
-from experts.parallel import average_gradients, gather, joined, part, rank, same_as_first, told_by_first
+from experts.parallel import average_gradients, gather, joined, part, rank, ranks, same_as_first, told_by_first
 from experts.routers import route
 from experts.stored import Stored, spans_to_store, store
 from experts.tails import AdaptedMixture
@@ -77,7 +77,6 @@ MIN_WORD_IMAGES = 10  # a term of fewer images is not predicted
 CACHED_VIEWS = 4  # jittered copies of every training image that stages 1 and 2 see, as cached features
 EXPERT_BATCHES = 4  # how much larger their batches are
 END_TO_END_BATCHES = 2  # how much larger than in stage 0, for each platform's share of a batch
-GATE_LOSS = 0.5  # weight of telling the text's platform, which is the expert that knows most about it
 END_TO_END_RATE = 0.3  # of the stage-0 learning rates, for trunks that learn on
 SHORT = 3  # sentences of the short val queries that epochs are chosen by
 SHIFT, ZOOM, LIGHT = 0.06, 0.08, 0.1
@@ -556,8 +555,8 @@ class Trainer:
         everything = torch.arange(len(rows), device=self.device)
         fused = model.weighted(route(model.router, scores), text)
         loss = contrast(fused, image.flatten(1), everything, model.scale(), None if hard is None else hard.flatten(2))
-        if model.router != "uniform":
-            loss = loss + GATE_LOSS * F.cross_entropy(scores, platforms)
+        if model.router != "uniform" and self.config.gate_loss > 0:
+            loss = loss + self.config.gate_loss * F.cross_entropy(scores, platforms)
         for k in range(0 if model.unified else len(PLATFORMS)):
             at = everything[platforms == k]
             if len(at) > 1:
@@ -571,7 +570,19 @@ class Trainer:
         return (torch.searchsorted(self.data.first_unit, starts, right=True) - 1) // len(self.data.shares)
 
     def run_epoch(self, stage: int, epoch: int, epochs: int) -> dict[str, Any]:
-        """One pass over the captioned images, each with random texts of its own; returns the line of metrics."""
+        """Train for an epoch and score the model; returns the line of metrics."""
+        loss = self.pass_over(stage, epoch, epochs)
+        if stage == 0:
+            self.model.share_first_expert()
+        same_as_first(self.model)
+        return {"stage": stage, "epoch": epoch + 1, "loss": loss, **self.validate(stage)}
+
+    def pass_over(self, stage: int, epoch: int, epochs: int) -> float:
+        """One pass over the captioned images, each with random texts of its own; returns the mean loss.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
         seed = seed_of(self.config.seed, "epoch", stage, epoch)
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # word dropout
@@ -580,6 +591,10 @@ class Trainer:
         # Frozen trunks keep their batch statistics; heads and gate have nothing that depends on the mode.
         model = self.model.train(self.trunks_learn(stage))
         steps = list(batches(torch.randperm(len(self.data), generator=generator), self.batch_size(stage)))
+        if (least := min(map(len, steps))) < ranks():
+            raise TrainingError(
+                f"Batches of {least} cannot be dealt to {ranks()} processes: raise train.batch, or start fewer."
+            )
         starts, ends = self.draw(stage, generator)
         view = torch.randint(CACHED_VIEWS, (len(self.data),), generator=generator)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -600,15 +615,12 @@ class Trainer:
             for optimizer in optimizers:
                 optimizer.step()
             total += loss.detach() * len(rows)
-        value = total.item() / len(self.data)  # once an epoch, because asking a GPU makes it wait
+        value: float = total.item() / len(self.data)  # once an epoch, because asking a GPU makes it wait
         if not math.isfinite(value):
             raise TrainingError(
                 f"The loss became {value} in stage {stage}, epoch {epoch + 1}: lower train.learning_rate."
             )
-        if stage == 0:
-            model.share_first_expert()
-        same_as_first(model)
-        return {"stage": stage, "epoch": epoch + 1, "loss": value, **self.validate(stage)}
+        return value
 
     def trunks_learn(self, stage: int) -> bool:
         """Whether the compact trunks are trained in a stage."""
@@ -656,12 +668,7 @@ class Trainer:
             texts, images = (table[torch.arange(len(table))].to(self.device) for table in tables)
             return texts, images
         texts = text_features(self.model, self.val_texts, self.device)
-        gallery = self.val.gallery
-        if isinstance(gallery, Images):
-            return texts, image_features(self.model, gallery.pixels, self.device)
-        size, parts = self.config.image_size, batches(torch.arange(len(gallery)), 256)
-        found = [image_features(self.model, gallery.pixels(rows.tolist(), size), self.device) for rows in parts]
-        return texts, torch.cat(found)
+        return texts, gallery_features(self.model, self.val.gallery, self.config.image_size, self.device)
 
     def run(self, after_epoch: Callable[[dict[str, Any]], None]) -> None:
         """Everything that is left of the schedule."""
@@ -703,23 +710,17 @@ def load_data(version: Version, config: TrainConfig) -> tuple[TrainSet, Vocabula
         TrainingError: the train split cannot be trained on.
         DatasetError: a shard or an image cannot be read.
     """
-
-    def gallery(split: Split, *, augmented: bool) -> Images | Pictures:
-        if config.encoder == "compact":
-            return load_images(version, split, config.image_size, augmented=augmented)
-        return load_pictures(version, split, augmented=augmented)
-
     notes = []
     captions = load_captions(version, "train")
-    data, vocabulary = make_train_set(gallery("train", augmented=True), captions, config.texts)
+    data, vocabulary = make_train_set(load_gallery(version, "train", config, augmented=True), captions, config.texts)
     scored_on: Split = "val"
-    scored, images = load_captions(version, "val"), gallery("val", augmented=False)
+    scored, images = load_captions(version, "val"), load_gallery(version, "val", config)
     if len(scored) == 0 or len(images) == 0:
         notes.append(
             "The val split has no captioned buildings: the checkpoint was chosen by how well it fits the train split, "
             "and nothing here tells how it does on unseen buildings."
         )
-        scored_on, scored, images = "train", captions, gallery("train", augmented=False)
+        scored_on, scored, images = "train", captions, load_gallery(version, "train", config)
     short = [short_query(caption_id, text) for caption_id, text in zip(scored.ids, scored.finals, strict=True)]
     return data, vocabulary, ValSet(scored_on, scored, images, (*scored.finals, *short)), notes
 
@@ -809,13 +810,14 @@ def _train(
         model = new_model(config, vocabulary).to(where)
         stored = store_features(model, data, val, config, version.path.parent / ".work" / "features", say)
         trainer = Trainer(data, vocabulary, val, config, where, stored, model)
+        encoders = encoder_hashes(model)
         if resume and (run / LOOP_STATE).exists():
-            restore(trainer, run, origin)
+            restore(trainer, run, {**origin, "encoders": encoders})
 
         def after_epoch(line: dict[str, Any]) -> None:
             if rank() == 0:
                 write_metrics(run, trainer.loop.metrics)
-                write_tensors(run / LOOP_STATE, trainer.loop.state(origin))
+                write_tensors(run / LOOP_STATE, trainer.loop.state({**origin, "encoders": encoders}))
             seen = line["scored_on"]
             recall = line[seen]["t2i"]
             message = f"loss {line['loss']:.3f}, {seen} recall@1 {recall['r1']:.1f} %, recall@10 {recall['r10']:.1f} %"
@@ -869,6 +871,8 @@ def restore(trainer: Trainer, run: Path, origin: dict[str, Any]) -> None:
     """
     advice = "train without --resume to begin anew."
     state = read_tensors(run / LOOP_STATE, trainer.device, advice)
+    if state["origin"].get("encoders", {}) != origin["encoders"]:
+        raise TrainingError(f"{run / LOOP_STATE} was trained over other pretrained weights: put them back, or {advice}")
     if state["origin"] != origin:
         what = "another configuration" if state["origin"]["dataset"] == origin["dataset"] else "other data"
         raise TrainingError(f"{run / LOOP_STATE} was trained with {what}: {advice}")

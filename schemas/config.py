@@ -227,6 +227,10 @@ class TrainConfig:
     expert_learning_rate: float = field(default=1e-3, metadata=_note("AdamW, stages 1 and 2", low=0))
     weight_decay: float = field(default=1e-4, metadata=_note("AdamW", low=0))
     temperature: float = field(default=0.07, metadata=_note("start of the learned softmax temperature", low=0.001))
+    gate_loss: float = field(
+        default=0.5,
+        metadata=_note("weight of teaching the gate which platform a text was written for; 0 leaves it out", low=0),
+    )
     end_to_end: bool = field(
         default=False, metadata=_note("compact: trunks learn on in stages 1 and 2, together with experts and gate")
     )

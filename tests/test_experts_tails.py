@@ -152,7 +152,16 @@ def test_other_weights_than_it_was_trained_over_are_refused(config: TrainConfig,
     image = save_eva(small_eva(), tmp_path / "eva.safetensors")
     config = with_tails(config, "adapters", stage1_epochs=1, stage2_epochs=0, image_model=str(image))
     train(dataset, tmp_path / "run", config, progress=quiet)
+
+    def stop(stage: str, done: int, total: int, message: str) -> None:
+        if stage != "read":
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(dataset, tmp_path / "stopped", config, progress=stop)
     save_eva(small_eva(seed=5), image)
+    with pytest.raises(TrainingError, match="other pretrained weights"):
+        train(dataset, tmp_path / "stopped", config, resume=True, progress=quiet)
     with pytest.raises(TrainingError, match="other weights"):
         load_checkpoint(tmp_path / "run", CPU)
     image.unlink()
