@@ -75,7 +75,7 @@ def model_card(version: Version, config: TrainConfig, result: dict[str, Any]) ->
     best = result["best"]
     manifest = version.manifest
     chosen_on = best["scored_on"]
-    recall, back, gate = best[chosen_on]["t2i"], best[chosen_on]["i2t"], best["gate"]
+    scores, gate = best[chosen_on], best["gate"]
     used = [shard for shard in manifest.shards if shard.table in ("images", "captions") and shard.split != "test"]
     lines = [
         "# Mixture of platform experts for text-to-image retrieval",
@@ -83,16 +83,21 @@ def model_card(version: Version, config: TrainConfig, result: dict[str, Any]) ->
         f"Trained by georefine {manifest.code_version} on data set version `{manifest.version}` "
         f"(source fingerprint `{manifest.source.get('sha256', 'unknown')}`). "
         f"{result['parameters']:,} parameters; {result['epochs']} epochs; the checkpoint is that of stage "
-        f"{best['stage']}, epoch {best['epoch']}, the best on the {chosen_on} split.",
+        f"{best['stage']}, epoch {best['epoch']}, the best of all on short queries of the {chosen_on} split.",
         "",
         f"| on {chosen_on} | recall@1 | recall@5 | recall@10 | Score |",
         "|---|---|---|---|---|",
         *(
             f"| {name} | {r['r1']:.1f} % | {r['r5']:.1f} % | {r['r10']:.1f} % | {r['score']:.1f} |"
-            for name, r in (("text to image", recall), ("image to text", back))
+            for name, r in (
+                ("text to image", scores["t2i"]),
+                ("text to image, up to three sentences", scores["short"]),
+                ("image to text", scores["i2t"]),
+            )
         ),
         "",
-        f"Gate on {chosen_on}: entropy {gate['entropy']:.2f} nats of 1.10; mean weights "
+        f"Gate on {chosen_on}: entropy {gate['entropy']:.2f} nats of 1.10; most weight on the expert of a caption's "
+        f"own platform in {100 * gate['own']:.0f} %; mean weights "
         f"satellite {gate['satellite']:.2f}, drone {gate['drone']:.2f}, ground {gate['ground']:.2f}.",
         "",
         *(f"Note: {note}\n" for note in result["notes"]),
