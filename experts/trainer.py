@@ -677,7 +677,7 @@ class Trainer:
             if epoch == 0:
                 self.begin_stage(stage)
                 if stage == 2:
-                    self.loop.mined = self.mine()
+                    self.loop.mined = told_by_first(self.mine().cpu()).to(self.device)  # ranks may round apart
             if self.views is None and self.stored is None and self.frozen(stage):
                 self.views = self.cache_views()
             line = self.run_epoch(stage, epoch, counts[stage])
