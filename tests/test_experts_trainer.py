@@ -1,6 +1,5 @@
 """Training on a tiny data set: it ends, repeats and resumes to the bit, and says what is wrong."""
 
-import copy
 import dataclasses
 import json
 import math
@@ -17,13 +16,17 @@ from test_experts_examples import tiny_rows, write_dataset, write_tiny
 from data.shards import open_version
 from experts import trainer
 from experts.checkpoint import load_checkpoint
+from experts.embed import text_bags, text_features
 from experts.trainer import draw_texts, jitter, one_cycle, short_query, train
 from schemas.config import TextMix, TrainConfig
 from schemas.errors import TrainingError
+from schemas.records import PLATFORMS
 
 TINY = TrainConfig(
     image_size=16, width=16, batch=8, stage0_epochs=2, stage1_epochs=2, stage2_epochs=2, hard_negatives=2
 )
+
+CPU = torch.device("cpu")
 
 
 class StopError(Exception):
@@ -240,8 +243,8 @@ def test_the_mix_draws_final_and_raw_texts_in_its_shares(tmp_path: Path) -> None
         {"experts": "unified"},
         {"router": "uniform"},
         {"router": "sparsemax", "stage1_epochs": 3, "stage2_epochs": 0},
-        {"end_to_end": True},
         {"router": "top1", "texts": TextMix(final=0.5, refined=0.25, raw=0.25)},
+        {"end_to_end": True, "gate_loss": 0.0},
     ],
 )
 def test_every_row_of_the_ablation_trains_and_resumes_to_the_bit(
@@ -261,24 +264,45 @@ def test_every_row_of_the_ablation_trains_and_resumes_to_the_bit(
     assert_same_weights(tmp_path / "whole", tmp_path / "resumed")
 
 
-def test_the_trunk_stays_unless_training_is_end_to_end(dataset: Path, tmp_path: Path) -> None:
-    ends = {}
-    for name, changes in (("stage0", {"stage1_epochs": 0}), ("frozen", {}), ("joint", {"end_to_end": True})):
-        config = dataclasses.replace(TINY, stage0_epochs=1, stage2_epochs=0, **changes)
-        seen: list[dict[str, torch.Tensor]] = []
+def test_the_gate_learns_which_platform_a_text_was_written_for(tmp_path: Path) -> None:
+    images, captions = tiny_rows({"train": 8, "val": 4})
+    seen = {"satellite": "its outline from above", "drone": "one of its corners", "ground": "its door and windows"}
+    for row in captions:
+        row["final"] = f"{row['final']} The photo has {seen[str(row['platform'])]}."
+        row["queries"] = []
+    dataset = write_dataset(tmp_path / "dataset", images, captions)
+    config = dataclasses.replace(
+        TINY, stage0_epochs=1, stage1_epochs=20, stage2_epochs=0, expert_learning_rate=5e-3, gate_loss=0.3
+    )
+    asked = [f"The photo has {seen[platform]}" for platform in PLATFORMS]
+    own = {}
+    for weight in (0.0, 0.3):
         data, vocabulary, val, _ = trainer.load_data(open_version(dataset), config)
-        running = trainer.Trainer(data, vocabulary, val, config, torch.device("cpu"))
-        running.run(lambda line, at=running, into=seen: into.append(copy.deepcopy(at.model.state_dict())))
-        ends[name] = seen[-1]
-    trunk = [name for name in ends["stage0"] if "trunk" in name and "num_batches" not in name]
-    assert all(torch.equal(ends["stage0"][name], ends["frozen"][name]) for name in trunk)
-    assert not any(torch.equal(ends["stage0"][name], ends["joint"][name]) for name in trunk if "weight" in name)
+        loop = trainer.Trainer(data, vocabulary, val, dataclasses.replace(config, gate_loss=weight), CPU)
+        loop.run(lambda line: None)
+        assert vocabulary is not None
+        gates = loop.model.gates(text_features(loop.model, text_bags(vocabulary, asked), CPU)).detach()
+        own[weight] = float(gates.diagonal().min())
+    assert own[0.3] > 0.6
+    assert own[0.0] < own[0.3] - 0.2
+
+
+def test_from_stage_one_on_trunks_learn_only_end_to_end(dataset: Path) -> None:
+    for end_to_end in (False, True):
+        config = dataclasses.replace(TINY, stage0_epochs=0, stage1_epochs=1, stage2_epochs=0, end_to_end=end_to_end)
+        data, vocabulary, val, _ = trainer.load_data(open_version(dataset), config)
+        loop = trainer.Trainer(data, vocabulary, val, config, CPU)
+        before = {name: value.clone() for name, value in loop.model.state_dict().items()}
+        loop.run(lambda line: None)
+        after = loop.model.state_dict()
+        changed = {name.partition(".")[0] for name in after if not torch.equal(after[name], before[name])}
+        assert {"experts", "gate", "log_scale"} <= changed
+        assert ({"text_trunk", "image_trunk"} <= changed) == end_to_end
 
 
 def test_a_short_query_is_a_run_of_sentences_of_the_caption() -> None:
     text = "One roof. Two trees. Three cars. Four doors. Five lamps."
-    found = {short_query(f"c{i}", text) for i in range(40)}
-    assert found == {
+    assert {short_query(f"c{i}", text) for i in range(40)} == {
         "One roof. Two trees. Three cars",
         "Two trees. Three cars. Four doors",
         "Three cars. Four doors. Five lamps",
