@@ -18,7 +18,7 @@ os.environ.pop("PREFECT_API_URL", None)
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
-# The same examples in every run, so that a red test is red again; HYPOTHESIS_PROFILE=explore looks for new ones. No test
+# The same examples in every run, so that a red test is red again; HYPOTHESIS_PROFILE=explore looks for new ones. None
 # fails for being slow: the machine may be busy.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=1000, deadline=None)
