@@ -55,7 +55,7 @@ lint: $(READY)  ## ruff (lint and format) and mypy --strict
 	$(BIN)/mypy
 
 bench: $(READY)  ## every benchmark: a table, then one JSON line
-	@for file in $(filter-out benchmarks/soak.py benchmarks/full_size.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $(filter-out benchmarks/soak.py benchmarks/full_size.py benchmarks/ablation.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 soak: $(READY)  ## kill a rebuild fifty times and compare every byte (an hour)
 	$(BIN)/python benchmarks/soak.py --kills 50
