@@ -98,13 +98,20 @@ class ScriptedServer:
 
     async def _kill(self) -> None:
         self._server.close()
-        await asyncio.sleep(0.01)  # a connection that is half made would be left open
+        await asyncio.sleep(0.01)
+        await self._turns()  # a connection that is half made would be left open
         for writer in list(self._open):
             writer.transport.abort()
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
-        await asyncio.sleep(0)
+        await self._turns()  # an aborted transport is closed a turn later
+
+    @staticmethod
+    async def _turns() -> None:
+        """Let the loop go round until what was begun has ended; how long a turn takes depends on the machine."""
+        for _ in range(20):
+            await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
