@@ -16,12 +16,15 @@
     tell.timer = setTimeout(() => { toast.hidden = true; }, 8000);
   }
 
+  // Whoever writes already keeps the focus when an answer to an earlier key comes late.
+  const writing = () => document.activeElement?.matches("input:not([type=checkbox]), textarea, select");
+
   function mark(card, focus) {
     document.querySelectorAll(".card.current").forEach((c) => c.classList.remove("current"));
     if (!card) return;
     current = card.id;
     card.classList.add("current");
-    if (focus) {
+    if (focus && !writing()) {
       card.focus({ preventScroll: true });
       card.scrollIntoView({ block: "nearest" });
     }
