@@ -14,6 +14,7 @@ import io
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -180,10 +181,16 @@ def rebuild(source: Path, out: Path, runner: str, config: Path) -> dict[str, Any
     sampler = Sampler(psutil.Process(process.pid))
     thread = threading.Thread(target=sampler.watch)
     thread.start()
-    code = process.wait()
-    seconds = time.perf_counter() - start
-    sampler.stopped.set()
-    thread.join()
+    try:
+        code = process.wait()
+        seconds = time.perf_counter() - start
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        sampler.stopped.set()
+        thread.join()
     if code:
         sys.exit(f"the rebuild failed with exit code {code}; the source is {source}")
     made = {path.name for path in (out / ".work" / "shards").glob("*")} - before
@@ -210,6 +217,7 @@ def main() -> None:
     if not (options.real / "university1652_gallery_name.txt.gz").exists():
         print(f"skipped: the published file names are not at {options.real}")
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it early finds nothing left, as by Ctrl-C
     folder = options.folder or Path(tempfile.mkdtemp(prefix="georefine-full-size-"))
     source, out, config = folder / "source", folder / "dataset", folder / "config.json"
     psutil.Process().cpu_affinity(psutil.Process().cpu_affinity()[: options.cores])

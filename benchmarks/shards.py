@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -178,6 +179,7 @@ def main() -> None:
     parser.add_argument("--kilobytes", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it early finds nothing left
     context = multiprocessing.get_context("spawn")
     workers = sorted({1, os.cpu_count() or 1})
     pools = {n: ProcessPoolExecutor(n, mp_context=context) for n in workers}

@@ -20,6 +20,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,17 +52,25 @@ class Kill:
     same: bool
 
 
-def command(source: Path, out: Path) -> subprocess.Popen[bytes]:
-    """The rebuild, started as the leader of a process group of its own."""
+@contextmanager
+def running(source: Path, out: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The rebuild, started as the leader of a process group of its own, which is killed at the end."""
     arguments = [sys.executable, "-m", "georefine", "rebuild", str(source), "--out", str(out)]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
-def finish(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a run that nothing disturbs."""
-    _, said = process.communicate(timeout=600)
+def finish(source: Path, out: Path) -> None:
+    """A run that nothing disturbs."""
+    with running(source, out) as process:
+        _, said = process.communicate(timeout=600)
     if process.returncode:
         sys.exit(f"an undisturbed rebuild failed: {said.decode(errors='replace')[-500:]}")
 
@@ -93,17 +103,17 @@ def stored(dataset: Path) -> int:
 def kill(source: Path, out: Path, expected: dict[str, str], delay: float, shards: int | None) -> Kill:
     """One rebuild killed `delay` seconds after its start, or after it stored so many shards, and one that is not."""
     started = time.monotonic()
-    process = command(source, out)
-    while shards is not None and process.poll() is None:
-        if (out / ".work" / "lock").exists() and stored(out) >= shards:
-            break
-        time.sleep(0.01)
-    time.sleep(delay)
-    seconds = time.monotonic() - started
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)  # returns only when nothing holds its output open
+    with running(source, out) as process:
+        while shards is not None and process.poll() is None:
+            if (out / ".work" / "lock").exists() and stored(out) >= shards:
+                break
+            time.sleep(0.01)
+        time.sleep(delay)
+        seconds = time.monotonic() - started
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)  # returns only when nothing holds its output open
     state, sound = found(out), whole(out)
-    finish(command(source, out))
+    finish(source, out)
     same = seen(out) == expected
     shutil.rmtree(out)
     return Kill(round(seconds, 2), state, sound, same)
@@ -115,6 +125,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other moments")
     parser.add_argument("--buildings", type=int, default=16, help="of the sample world that is rebuilt")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it early finds nothing left
     chance = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory(prefix="georefine-soak-") as name:
         folder = Path(name)
@@ -123,7 +134,7 @@ def main() -> None:
         write_world(source, buildings=arguments.buildings)
         for out in (folder / "first", calm):  # the first makes Prefect's database
             started = time.monotonic()
-            finish(command(source, out))
+            finish(source, out)
             ended = time.monotonic()
         expected, shards = seen(calm), stored(calm)
         print(f"undisturbed: {ended - started:.1f} s, {shards} shards", flush=True)

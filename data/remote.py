@@ -40,13 +40,12 @@ from data.shards import (
     sync_folder,
 )
 from data.stores import Journal, Progress, Store, Stored, connect, in_threads, is_url
-from data.versions import TRASH, WORK, check_space, lock
+from data.versions import CARD, TRASH, WORK, check_space, lock
 from schemas.errors import DatasetError
 from schemas.manifest import Manifest
 
 CLAIM = ".publishing"  # in a version of a store: who is uploading it
 RUNS = "runs"  # in a store: which versions checkpoints name
-README = "README.md"
 FETCHED = "fetched"  # in .work: versions on their way from the store
 JOURNAL = "store.jsonl"  # in .work: tag and SHA-256 of objects that are known to be right
 
@@ -192,14 +191,14 @@ class Remote:
         """
         name = version.path.name
         objects = self.store.list()
-        text, readme = read_bytes(version.path / MANIFEST), read_bytes(version.path / README)
+        text, card = read_bytes(version.path / MANIFEST), read_bytes(version.path / CARD)
         if f"{name}/{MANIFEST}" in objects and self._is_here(name, objects):
             self._point()
             return False
         before = [other for other in complete_versions(self.folder) if other != name][-1:]
         self._check_base(before, objects)
         self._claim(name)
-        files = [*_files(version.manifest, name), _File(README, len(readme), sha256_bytes(readme))]
+        files = [*_files(version.manifest, name), _File(CARD, len(card), sha256_bytes(card))]
         self._upload(version.path, files, before, objects, progress)
         self._check_base(before, self.store.list())
         made = self.store.create(f"{name}/{MANIFEST}", text)
@@ -326,8 +325,8 @@ class Remote:
         for n, (file, _) in enumerate(in_threads(fetch, missing), len(files) - len(missing) + 1):
             journal.note(f"{name}/{file.path}", objects[f"{name}/{file.path}"].mark, file.sha256)
             progress("fetch", n, len(files), name)
-        if f"{name}/{README}" in objects:
-            self.store.fetch(f"{name}/{README}", objects[f"{name}/{README}"].size, build / README)
+        if (key := f"{name}/{CARD}") in objects:
+            self.store.fetch(key, objects[key].size, build / CARD)
 
     def _check_base(self, before: list[str], objects: Objects) -> None:
         """Refuse to publish when the store has another newest version than the one that was built upon."""

@@ -35,6 +35,7 @@ from data.shards import (
     sha256_bytes,
     sha256_file,
 )
+from data.versions import CARD
 from schemas.errors import DatasetError
 from schemas.manifest import Account, Shard
 from schemas.records import PLATFORMS, SPLITS, STATUSES, TABLES, Edit, Table, apply_edits
@@ -173,13 +174,24 @@ def _check_files(seen: _Seen, version: Version) -> list[Shard]:
             seen.add("files", shard.path, "is listed in the manifest, but missing.")
         elif _check_shard(seen, path, shard):
             readable.append(shard)
-    listed = {shard.path for shard in version.manifest.shards} | {MANIFEST, "README.md"}
+    listed = {shard.path for shard in version.manifest.shards} | {MANIFEST, CARD}
     for path in sorted(version.path.rglob("*")):
         name = path.relative_to(version.path).as_posix()
         if not path.is_dir() and name not in listed:
             seen.add("files", name, "is not listed in the manifest.")
-    seen.expect((version.path / "README.md").is_file(), "files", "README.md", "is missing.")
+    _check_card(seen, version)
     return readable
+
+
+def _check_card(seen: _Seen, version: Version) -> None:
+    path, card = version.path / CARD, version.manifest.card
+    try:
+        digest = sha256_file(path)
+    except OSError as error:
+        seen.add("files", CARD, "is missing." if not path.exists() else f"cannot be read ({error.strerror}).")
+        return
+    if card:  # versions of before it was noted have none
+        seen.expect(digest == card.sha256, "files", CARD, "has another SHA-256 than the manifest says.")
 
 
 def _check_shard(seen: _Seen, path: Path, shard: Shard) -> bool:

@@ -34,10 +34,11 @@ from data.shards import (
     sync_folder,
 )
 from schemas.errors import DatasetError
-from schemas.manifest import Manifest, Shard
+from schemas.manifest import Card, Manifest, Shard
 from schemas.records import PLATFORMS, SPLITS, STATUSES, TABLES
 
 WORK = ".work"
+CARD = "README.md"  # of a version
 BUILD = "version"  # in .work: the version that is being put together
 TRASH = "removed"  # in .work: a version on its way out
 TEMPORARY = ".*.tmp"  # of data.shards.write_in_one_step
@@ -181,7 +182,8 @@ def publish(dataset: Path, files: Mapping[str, Path], manifest: Manifest) -> Pub
         manifest = replace(manifest, version=name)
         for path in sorted(listed):
             _place(files[path], build / path, listed[path], previous)
-        atomic_write(build / "README.md", card(manifest).encode())
+        written = atomic_write(build / CARD, card(manifest).encode())
+        manifest = replace(manifest, card=Card(written.bytes, written.sha256))
         atomic_write(build / MANIFEST, manifest.to_json().encode())
         for folder, _, _ in os.walk(build):
             sync_folder(Path(folder))

@@ -6,16 +6,12 @@ runner needs a minute and a half to start). Dask and Ray are for those who outgr
 same georefine, the same folders under the same paths, and a Prefect server that they can reach.
 """
 
-import multiprocessing
-import multiprocessing.connection
 import os
 import pickle
-import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +26,7 @@ from prefect.utilities.annotations import quote
 from flows.jobs import ShardJob
 from flows.plan import Planned, step_version
 from flows.steps import ShardResult, build_shard
+from flows.workers import workers
 from schemas.errors import GeorefineError, UsageError
 from schemas.records import Split
 
@@ -41,11 +38,12 @@ T = TypeVar("T")
 
 
 @contextmanager
-def engine(runner: Runner, cluster: str | None = None) -> Iterator[Submit]:
+def engine(runner: Runner, cluster: str | None, shards: int) -> Iterator[Submit]:
     """Yield the function that has a shard made; it returns a future at once. Call it inside of a flow.
 
     Args:
         runner: where the work is done.
+        shards: how many there are to be made; no more processes are started on this machine.
         cluster: address of a Dask scheduler or of a Ray head; None starts a small cluster on this machine.
 
     Raises:
@@ -53,11 +51,12 @@ def engine(runner: Runner, cluster: str | None = None) -> Iterator[Submit]:
         GeorefineError: the cluster cannot be reached.
     """
     check(runner, cluster)
+    number = min(WORKERS, shards)
     if runner in CLUSTERS:
-        with _cluster(runner, cluster) as tasks:
+        with _cluster(runner, cluster, number) as tasks:
             yield lambda shard: _submit(tasks, shard)
     else:
-        with _pool(runner) as pool:
+        with workers(number) if runner == "processes" else nullcontext() as pool:
             yield lambda shard: _shard.submit(shard.job.name, opaque(shard.job), shard.key, opaque(pool))
 
 
@@ -119,9 +118,9 @@ def _shard_elsewhere(name: str, split: Split, job: bytes, key: str, code: str) -
 
 
 @contextmanager
-def _cluster(runner: Runner, address: str | None) -> Iterator[TaskRunner[Any]]:
+def _cluster(runner: Runner, address: str | None, number: int) -> Iterator[TaskRunner[Any]]:
     """The cluster's task runner, connected."""
-    tasks = _dask(address) if runner == "dask" else _ray(address)
+    tasks = _dask(address, number) if runner == "dask" else _ray(address, number)
     try:
         tasks.__enter__()
         if runner == "dask":
@@ -138,63 +137,18 @@ def _cluster(runner: Runner, address: str | None) -> Iterator[TaskRunner[Any]]:
         tasks.__exit__(None, None, None)
 
 
-def _dask(address: str | None) -> Any:
+def _dask(address: str | None, number: int) -> Any:
     runner = import_module("prefect_dask.task_runners").DaskTaskRunner
     if address:
         return runner(address=address)
     # Processes of one thread, because a shard keeps Python busy; no dashboard, whose port may be taken.
-    local = {"n_workers": WORKERS, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    local = {"n_workers": number, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     return runner(cluster_kwargs=local)
 
 
-def _ray(address: str | None) -> Any:
+def _ray(address: str | None, number: int) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     runner = import_module("prefect_ray.task_runners").RayTaskRunner
     if address:
         return runner(address=address, init_kwargs={"log_to_driver": False})
-    return runner(init_kwargs={"num_cpus": WORKERS, "include_dashboard": False, "log_to_driver": False})
-
-
-def _end_with_parent() -> None:
-    """Let a pool's process end, without a word, when the rebuild is interrupted or killed.
-
-    Left alone it would print a traceback, or wait for work for ever and hold our output open.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Let processes started inside ignore Ctrl-C until they are up: they import for seconds."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _pool(runner: Runner) -> Iterator[ProcessPoolExecutor | None]:
-    if runner == "threads":
-        yield None
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_end_with_parent)
-    try:
-        with _without_interrupts():
-            for _ in range(WORKERS):
-                pool.submit(os.getpid)  # a process is started for each while none is idle
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return runner(init_kwargs={"num_cpus": number, "include_dashboard": False, "log_to_driver": False})

@@ -170,7 +170,7 @@ def rebuild(
         check_space(dataset, planned.space())
         report("shards", len(results), len(planned.shards), f"{len(results)} reused")
         if missing:
-            with engine(runner, cluster) as submit:
+            with engine(runner, cluster, len(missing)) as submit:
                 for future in as_completed([submit(shard) for shard in missing]):
                     made = future.result()
                     results[made.name] = made

@@ -4,7 +4,7 @@ It is written last, so that its presence means the version is complete. It holds
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from schemas.errors import DatasetError
@@ -22,6 +22,14 @@ class Shard:
     split: Split | None
     platform: Platform | None
     rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """The data set card of a version, README.md."""
+
     bytes: int
     sha256: str
 
@@ -52,6 +60,7 @@ class Manifest:
             "statuses": {status: n}}}}.
         gates: per gate {"passed": n, "failed": n}.
         notes: differences from the official counts and other remarks, one sentence each.
+        card: what README.md is; None in versions of before it was noted.
     """
 
     format_version: int
@@ -64,13 +73,14 @@ class Manifest:
     counts: dict[str, Any]
     gates: dict[str, dict[str, int]]
     notes: tuple[str, ...] = ()
+    card: Card | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "Manifest":
-        """Read manifest.json; `where` names the file in errors.
+        """Read manifest.json; `where` names the file in errors. Keys that a later georefine added are passed over.
 
         Raises:
             DatasetError: not a manifest, or written by a newer georefine.
@@ -84,10 +94,11 @@ class Manifest:
                 )
             return cls(
                 **{
-                    **values,
+                    **{field.name: values[field.name] for field in fields(cls) if field.name != "card"},
                     "shards": tuple(Shard(**s) for s in values["shards"]),
                     "accounts": {k: Account(**v) for k, v in values["accounts"].items()},
                     "notes": tuple(values["notes"]),
+                    "card": Card(**values["card"]) if values.get("card") else None,
                 }
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -1,7 +1,11 @@
 """What every test shares: no Prefect state outside the tests' own folder, and the optional real material."""
 
+import atexit
 import os
+import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -11,9 +15,13 @@ import pytest
 from hypothesis import settings
 
 # Before Prefect is imported anywhere: its database and profile belong to the test run, not to the developer.
-os.environ["PREFECT_HOME"] = os.environ.get("GEOREFINE_TEST_PREFECT_HOME") or tempfile.mkdtemp(
-    prefix="georefine-tests-"
-)
+if kept := os.environ.get("GEOREFINE_TEST_PREFECT_HOME"):
+    os.environ["PREFECT_HOME"] = kept
+else:
+    os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="georefine-tests-")
+    atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `timeout` shall leave nothing behind, as Ctrl-C does
 os.environ.pop("PREFECT_API_URL", None)
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"

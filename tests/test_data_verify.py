@@ -290,6 +290,11 @@ def _as_other(table: pa.Table) -> pa.Table:
     return table.set_column(table.schema.get_field_index("split"), table.schema.field("split"), column)
 
 
+def _folder_for_card(dataset: Path) -> None:
+    (dataset / "v0001/README.md").unlink()
+    (dataset / "v0001/README.md").mkdir()
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "no data set": (shutil.rmtree, "manifest", "There is no data set"),
     "no manifest": (lambda d: (d / "v0001/manifest.json").unlink(), "manifest", "holds no complete version"),
@@ -322,6 +327,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "file unlisted": (lambda d: (d / "v0001/captions/new.parquet").write_text(""), "files", "not listed"),
     "link unlisted": (lambda d: (d / "v0001/link").symlink_to("nowhere"), "files", "not listed"),
     "card missing": (lambda d: (d / "v0001/README.md").unlink(), "files", "is missing"),
+    "card changed": (
+        lambda d: (d / "v0001/README.md").write_text("# Better than ever"),
+        "files",
+        "has another SHA-256",
+    ),
+    "card unreadable": (_folder_for_card, "files", "cannot be read (Is a directory)"),
     "shard truncated": (lambda d: _replace_file(d, b"PAR1", agree=False), "shard", "another SHA-256"),
     "shard that never was Parquet": (lambda d: _replace_file(d, b"PAR1", agree=True), "shard", "cannot be read"),
     "shard with broken pages": (
@@ -399,6 +410,12 @@ def test_damage_is_found(dataset: Path, damage: str) -> None:
     findings = verify(dataset)
     checks(findings)
     assert any(f.check == check and problem in f.problem for f in findings), findings
+
+
+def test_a_version_of_before_the_card_was_noted_is_sound(dataset: Path) -> None:
+    edit_manifest(dataset, lambda m: m.pop("card"))
+    (dataset / "v0001/README.md").write_text("whatever it was")
+    assert verify(dataset) == []
 
 
 def test_many_findings_of_one_check_are_counted(tmp_path: Path) -> None:

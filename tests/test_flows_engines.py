@@ -4,8 +4,10 @@ import json
 import os
 import pickle
 import re
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +149,48 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
 def test_a_running_dask_cluster_is_used(scheduler: str, source: Path, expected: Path, tmp_path: Path) -> None:
     out = tmp_path / "dataset"
     done = build(source, out, "dask", scheduler)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert same(out, expected)
+
+
+@pytest.fixture(scope="module")
+def ray_head() -> Iterator[dict[str, str]]:
+    """Addresses of a Ray cluster of this machine alone, its processes of their own: as its nodes and as clients ask."""
+    pytest.importorskip("prefect_ray", reason="prefect-ray is not installed")
+    with tempfile.TemporaryDirectory(prefix="gr-") as folder, socket.socket() as free:  # sockets need short paths
+        free.bind(("127.0.0.1", 0))
+        clients = free.getsockname()[1]
+        free.close()
+        log = Path(folder) / "log"
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--port", "0"]
+        command += ["--node-ip-address", "127.0.0.1", "--ray-client-server-port", str(clients), "--num-cpus", "1"]
+        command += ["--include-dashboard", "false", "--disable-usage-stats", "--object-store-memory", "80000000"]
+        with log.open("wb") as stream:
+            head = subprocess.Popen(
+                [*command, "--temp-dir", folder],
+                stdout=stream,
+                stderr=stream,
+                cwd=ROOT,
+                env=PATIENT | {"PYTHONPATH": str(ROOT)},
+                start_new_session=True,
+            )
+        try:
+            while not (found := re.search(r"--address='([\d.]+:\d+)'", log.read_text())):
+                assert head.poll() is None, log.read_text()
+                time.sleep(0.1)
+            yield {"node": found[1], "client": f"ray://127.0.0.1:{clients}"}
+        finally:
+            head.terminate()
+            head.wait(timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["node", "client"])
+def test_a_running_ray_cluster_is_used(
+    kind: str, ray_head: dict[str, str], source: Path, expected: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "dataset"
+    done = build(source, out, "ray", ray_head[kind])
     assert done.returncode == 0, done.stderr[-3000:]
     assert same(out, expected)
 

@@ -1,9 +1,12 @@
 """The manifest: what is written reads back; what is no manifest is one sentence."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from schemas.errors import DatasetError
-from schemas.manifest import FORMAT_VERSION, Account, Manifest, Shard
+from schemas.manifest import FORMAT_VERSION, Account, Card, Manifest, Shard
 
 MANIFEST = Manifest(
     format_version=FORMAT_VERSION,
@@ -16,6 +19,7 @@ MANIFEST = Manifest(
     counts={},
     gates={},
     notes=("a note",),
+    card=Card(3, "bb"),
 )
 
 
@@ -25,6 +29,12 @@ def test_reads_back() -> None:
 
 def test_same_manifest_same_text() -> None:
     assert MANIFEST.to_json() == Manifest.from_json(MANIFEST.to_json(), "x").to_json()
+
+
+def test_one_of_before_the_card_was_noted_and_one_of_a_later_georefine_are_read() -> None:
+    values = json.loads(MANIFEST.to_json())
+    del values["card"]
+    assert Manifest.from_json(json.dumps(values | {"more": 1}), "x") == replace(MANIFEST, card=None)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"format_version": 1}', '{"format_version": 99}'])
