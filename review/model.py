@@ -1,6 +1,7 @@
 """What a trained run makes of a caption: gate weights, the images it retrieves, its hard negatives, suspected matches.
 
-Images are embedded once per split, in a thread, when first asked for; until then the answer is None.
+Images are embedded once per split, in a thread, when first asked for, and kept in RUN as `georefine search` keeps them;
+until then the answer is None.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,24 +15,15 @@ from torch import Tensor
 from data.shards import Version
 from experts.checkpoint import load_checkpoint
 from experts.device import open_device
-from experts.embed import fused_images, fused_texts, image_features, text_bags, text_features
-from experts.examples import building_codes, load_images
+from experts.embed import fused_texts, text_bags, text_features
+from experts.examples import building_codes
 from experts.mining import mine
+from experts.search import Gallery, open_gallery
 from schemas.records import PLATFORMS, Split
 
 TOP = 8
 SUSPECTS = 100
 CAPTIONS_LOOKED_AT = 5000
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """The original images of a split, sorted by id. features: float32 [N, 3 D], fused."""
-
-    ids: tuple[str, ...]
-    buildings: tuple[str, ...]
-    platforms: tuple[str, ...]
-    features: Tensor
 
 
 @dataclass(frozen=True)
@@ -85,6 +77,7 @@ class RunIndex:
         Raises:
             TrainingError: there is none, or this georefine cannot read it.
         """
+        self._run = run
         self._device = open_device("cpu")
         self.checkpoint = load_checkpoint(run, self._device)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="run")
@@ -101,15 +94,10 @@ class RunIndex:
 
     def _gallery(self, split: str) -> Future[Gallery]:
         if split not in self._galleries:
-            self._galleries[split] = self._pool.submit(self._embed, cast(Split, split))
+            self._galleries[split] = self._pool.submit(
+                open_gallery, self._run, self.checkpoint, self._version, cast(Split, split), self._device
+            )
         return self._galleries[split]
-
-    def _embed(self, split: Split) -> Gallery:
-        model = self.checkpoint.model
-        images = load_images(self._version, split, self.checkpoint.config.image_size, augmented=False)
-        with torch.no_grad():
-            features = fused_images(model, image_features(model, images.pixels, self._device))
-        return Gallery(images.ids, images.buildings, images.platforms, features)
 
     def _texts(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Fused features float32 [N, 3 D] and gate weights float32 [N, 3]."""
