@@ -46,12 +46,18 @@ class Data:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. against: the row that it is compared with, seed by seed; empty: none."""
+    """One line of the table.
+
+    Attributes:
+        against: the row that it is compared with, seed by seed; empty: none.
+        other_trunks: whether its trunks never saw this world: seed s takes those of a run on another world.
+    """
 
     title: str
     data: str
     train: dict[str, Any]
     against: str
+    other_trunks: bool = False
 
 
 PLAIN = {"orientation": {"satellite": "keep"}, "augment": {"variants": 0}}
@@ -64,6 +70,8 @@ DATA = {
     "keep": Data({"orientation": {"satellite": "keep"}}),
 }
 RAW = {"texts": {"final": 0.0, "raw": 1.0}}
+OTHER = 4  # the trunks of seed s come from the world whose seed is this + s further
+TRUNK_ONLY = {"stage1_epochs": 0, "stage2_epochs": 0}
 ROWS = {
     "unified": Row("unified, no preprocessing", "plain", {"experts": "unified", **RAW}, ""),
     "text-alignment": Row("+ text alignment", "full", {"experts": "unified"}, "unified"),
@@ -74,6 +82,9 @@ ROWS = {
     "drop": Row("full, sentences dropped instead of stripped", "drop", {}, "full"),
     "remap": Row("full, orientation remapped instead of stripped", "remap", {}, "full"),
     "keep": Row("full, augmented tiles stripped, original tiles kept", "keep", {}, "full"),
+    "other-unified": Row("trunks of other worlds: unified", "full", {"experts": "unified"}, "", True),
+    "other-static": Row("trunks of other worlds: static experts", "full", {"router": "uniform"}, "other-unified", True),
+    "other-full": Row("trunks of other worlds: dynamic gate", "full", {}, "other-static", True),
 }
 
 
@@ -106,6 +117,15 @@ def dropped_source(world: Path, folder: Path) -> tuple[int, int]:
     return left, removed
 
 
+@dataclass(frozen=True)
+class Place:
+    """Folder of worlds, data sets and runs; buildings and seed of the world."""
+
+    out: Path
+    buildings: int
+    world: int
+
+
 def build(name: str, out: Path, world: Path) -> Path:
     """The data set of that name, made if it is not there."""
     data, dataset = DATA[name], out / "data" / name
@@ -123,15 +143,42 @@ def build(name: str, out: Path, world: Path) -> Path:
     return dataset
 
 
-def score(name: str, seed: int, dataset: Path, out: Path) -> dict[str, Any]:
-    """Train a row with a seed, unless that was done; what `evaluate --json` says of it."""
+def sample(place: Place, name: str, further: int = 0) -> Path:
+    """A sample world of the place, made if it is not there; `further` is added to its seed."""
+    world = place.out / name
+    if not (world / "campus.json").exists():
+        place.out.mkdir(parents=True, exist_ok=True)
+        size = ("--buildings", str(place.buildings), "--seed", str(place.world + further))
+        run("georefine", "sample", world, *size)
+    return world
+
+
+def train(name: str, seed: int, dataset: Path, config: dict[str, Any], out: Path) -> Path:
+    """The run of that name and seed, trained if it is not there."""
     folder = out / "runs" / f"{name}-{seed}"
-    scores = folder / "scores.json"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    file = out / f"train-{name}-{seed}.json"
+    file.write_text(json.dumps({"train": config}))
+    run("experts", "train", dataset, "--out", folder, "--config", file, "--seed", str(seed), "--resume")
+    return folder
+
+
+def other_trunks(seed: int, place: Place) -> Path:
+    """A run of stage 0 alone, on a world of its own."""
+    dataset = place.out / "data" / f"other-{seed}"
+    if not (dataset / "latest").exists():
+        run("georefine", "rebuild", sample(place, f"world-other-{seed}", OTHER + seed), "--out", dataset)
+    return train("other-trunks", seed, dataset, TRUNK_ONLY, place.out)
+
+
+def score(name: str, seed: int, dataset: Path, place: Place) -> dict[str, Any]:
+    """Train a row with a seed, unless that was done; what `evaluate --json` says of it."""
+    scores = place.out / "runs" / f"{name}-{seed}" / "scores.json"
     if not scores.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        config = out / f"train-{name}.json"
-        config.write_text(json.dumps({"train": ROWS[name].train}))
-        run("experts", "train", dataset, "--out", folder, "--config", config, "--seed", str(seed), "--resume")
+        config = dict(ROWS[name].train)
+        if ROWS[name].other_trunks:
+            config["trunks"] = str(other_trunks(seed, place).resolve())
+        folder = train(name, seed, dataset, config, place.out)
         scores.write_text(run("experts", "evaluate", folder, dataset, "--json"))
     found: dict[str, Any] = json.loads(scores.read_text())
     return found
@@ -171,16 +218,13 @@ def main() -> None:
     parser.add_argument("--world", type=int, default=7, help="seed of the sample world")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="NAME", help="rows to run")
     options = parser.parse_args()
-    world = options.out / "world"
-    if not (world / "campus.json").exists():
-        options.out.mkdir(parents=True, exist_ok=True)
-        size = ("--buildings", str(options.buildings), "--seed", str(options.world))
-        run("georefine", "sample", world, *size)
+    place = Place(options.out, options.buildings, options.world)
+    world = sample(place, "world")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in options.rows}
     for seed in range(options.seeds):  # seed by seed: a stopped run has whole rows to compare
         for name in options.rows:
             dataset = build(ROWS[name].data, options.out, world)
-            found[name].append(score(name, seed, dataset, options.out))
+            found[name].append(score(name, seed, dataset, place))
             recall = found[name][-1]["t2i"]
             print(f"  seed {seed} {name:<20} R@1 {recall['r1']:5.2f}  Score {recall['score']:5.2f}", flush=True)
     print(

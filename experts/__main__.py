@@ -21,11 +21,15 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, metavar="RUN")
     train.add_argument("--config", type=Path, help="YAML or JSON; its key `train` is read")
     train.add_argument("--seed", type=int, help="instead of the configuration's train.seed")
+    train.add_argument("--trunks", type=Path, metavar="RUN", help="start from this run's trunks, in place of stage 0")
     train.add_argument("--resume", action="store_true", help="continue where a killed run stopped")
     evaluate = commands.add_parser("evaluate", help="recall@1/5/10 both ways, per platform")
     evaluate.add_argument("run", type=Path)
     evaluate.add_argument("dataset", type=Path)
     evaluate.add_argument("--split", choices=SPLITS, default="test")
+    evaluate.add_argument(
+        "--robustness", action="store_true", help="also with blurred, noisy, occluded, foggy and crushed images"
+    )
     search = commands.add_parser("search", help="images for a sentence")
     search.add_argument("run", type=Path)
     search.add_argument("dataset", type=Path)
@@ -38,13 +42,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train_config(path: Path | None, seed: int | None) -> TrainConfig:
-    """The `train` part of a configuration file, with another seed if one is given.
+def train_config(path: Path | None, seed: int | None, trunks: Path | None) -> TrainConfig:
+    """The `train` part of a configuration file, with another seed and other trunks if they are given.
 
     Raises:
         ConfigError: the file or a key in it is wrong. UsageError: the seed is negative.
     """
     config = load_config(path).train
+    if trunks is not None:
+        config = dataclasses.replace(config, trunks=str(trunks))
     if seed is None:
         return config
     if seed < 0:
@@ -71,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.command == "train":
             from experts.trainer import train
 
-            config = train_config(args.config, args.seed)
+            config = train_config(args.config, args.seed, args.trunks)
             result = train(args.dataset, args.out, config, args.device, resume=args.resume)
             recall = result["best"][result["best"]["scored_on"]]["t2i"]
             if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
@@ -81,7 +87,17 @@ def main(arguments: list[str] | None = None) -> int:
             from experts.evaluate import evaluate
 
             scores = evaluate(args.run, args.dataset, args.split, device=args.device)
-            print(json.dumps(scores) if args.json else "\n".join(score_table(scores)))
+            lines = score_table(scores)
+            if args.robustness:
+                from experts.robustness import as_lines as worsened
+                from experts.robustness import robustness
+                from experts.trainer import print_progress
+
+                scores["robustness"] = robustness(
+                    args.run, args.dataset, args.split, device=args.device, progress=print_progress
+                )
+                lines += worsened(scores["robustness"])
+            print(json.dumps(scores) if args.json else "\n".join(lines))
         else:
             from experts.search import as_json, as_lines, search
 

@@ -70,6 +70,18 @@ def _panel(
         draw.text((x0 + (i % 2) * 190, y0 + height + 24 + (i // 2) * 14), name, COLOURS[i])
 
 
+def trunks_line(trunks: dict[str, Any] | None) -> list[str]:
+    """Where the trunks come from, if they were not trained here."""
+    if not trunks:
+        return []
+    version = trunks["dataset"]["version"]
+    return [
+        f"The trunks, and what the experts started from, are those of the run `{trunks['run']}`, trained on version "
+        f"`{version}` of its data set (its checkpoint's SHA-256: `{trunks['sha256']}`).",
+        "",
+    ]
+
+
 def model_card(version: Version, config: TrainConfig, result: dict[str, Any]) -> str:
     """README.md of a run, Markdown: data set version and shards, scores on val, configuration, limits."""
     best = result["best"]
@@ -100,6 +112,7 @@ def model_card(version: Version, config: TrainConfig, result: dict[str, Any]) ->
         f"own platform in {100 * gate['own']:.0f} %; mean weights "
         f"satellite {gate['satellite']:.2f}, drone {gate['drone']:.2f}, ground {gate['ground']:.2f}.",
         "",
+        *trunks_line(result.get("trunks")),
         *(f"Note: {note}\n" for note in result["notes"]),
         "The numbers above were used to choose the checkpoint; `georefine evaluate RUN DATASET` scores it on the test "
         "split, which training did not read. The model ranks images of places like those it was trained on; it does "

@@ -92,6 +92,23 @@ class MixtureOfExperts(nn.Module):
             self.expert(k).load_state_dict(self.expert(0).state_dict())
         self.log_scale.data.copy_(self.expert(0).log_scale.data)
 
+    def start_from(self, other: "MixtureOfExperts") -> None:
+        """Take the weights of a mixture over equal trunks: experts from experts; three from one, or one as their mean.
+
+        The mean of weights is meant for experts that were copies once (model soups: Wortsman et al. 2022).
+
+        Raises:
+            RuntimeError: names or shapes differ.
+        """
+        weights = other.state_dict()
+        own = {name: value for name, value in weights.items() if not name.startswith("experts.")}
+        theirs = [expert.state_dict() for expert in other.experts]
+        for k in range(len(self.experts)):
+            for name in theirs[0]:
+                each = theirs if self.unified else [theirs[k % len(theirs)]]
+                own[f"experts.{k}.{name}"] = torch.stack([one[name] for one in each]).mean(0)
+        self.load_state_dict(own)
+
     def gate_scores(self, text_feature: Tensor) -> Tensor:
         """Text features float [B, W] -> what the router turns into weights, float [B, 3] in the order of PLATFORMS."""
         scores: Tensor = self.gate(text_feature)

@@ -1,7 +1,8 @@
 """Training in three stages: `python -m experts train DATASET --out RUN [--device cuda] [--resume]`.
 
 Stage 0, of the compact encoders only, trains the trunks and one pair of heads on all platforms together; every expert
-starts as a copy of those heads. Stage 1 trains each expert on its own platform, and the gate, which learns from the
+starts as a copy of those heads. With `--trunks RUN` it is left out, and all that RUN learned is where stage 1 starts.
+Stage 1 trains each expert on its own platform, and the gate, which learns from the
 fused score and from the platform of the text; stage 2 repeats that with hard negatives mined by the stage-1 model. The
 trunks are frozen then, unless `end_to_end` lets them learn on. After every epoch the model is scored on the val split;
 each stage starts from the best model so far, and the best of all is the checkpoint. The test split is not read.
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.shards import Version, atomic_write, open_version
+from data.shards import Version, atomic_write, open_version, sha256_file
 from experts.card import draw_curves, model_card
 from experts.checkpoint import (
     CHECKPOINT,
@@ -149,10 +150,13 @@ def texts_of(captions: Captions, c: int, mix: TextMix) -> list[tuple[list[str], 
     return [(sentences(text), asked) for weight, text, asked in kinds if weight > 0]
 
 
-def make_train_set(images: Images | Pictures, captions: Captions, mix: TextMix) -> tuple[TrainSet, Vocabulary | None]:
+def make_train_set(
+    images: Images | Pictures, captions: Captions, mix: TextMix, vocabulary: Vocabulary | None = None
+) -> tuple[TrainSet, Vocabulary | None]:
     """Pair images with their captions; images without captions are left out.
 
-    Decoded images are for the compact encoders, for which words are turned into ids; there is no vocabulary else.
+    Decoded images are for the compact encoders, for which words are turned into ids, by the vocabulary given or by one
+    of their own; there is no vocabulary else.
 
     Raises:
         TrainingError: there is no captioned image, or all are of one building.
@@ -171,9 +175,10 @@ def make_train_set(images: Images | Pictures, captions: Captions, mix: TextMix) 
     of_caption = [texts_of(captions, c, mix) for c in order]
     units: Bags | Texts
     pictures: Tensor | Pictures
-    vocabulary = None
     if isinstance(images, Images):
-        vocabulary = build_vocabulary([[u for parts, asked in texts for u in (*parts, *asked)] for texts in of_caption])
+        if vocabulary is None:
+            said = ([u for parts, asked in texts for u in (*parts, *asked)] for texts in of_caption)
+            vocabulary = build_vocabulary(said)
         units = Bags.of(
             [vocabulary.encode(u) for texts in of_caption for parts, asked in texts for u in (*parts, *asked)]
         )
@@ -691,8 +696,8 @@ class Trainer:
 
 
 def schedule(config: TrainConfig) -> list[tuple[int, int]]:
-    """(stage, epoch) of every epoch, from 0; pretrained encoders have no stage 0."""
-    first = 0 if config.encoder == "compact" else 1
+    """(stage, epoch) of every epoch, from 0; there is no stage 0 for trunks that are trained already."""
+    first = 0 if config.encoder == "compact" and not config.trunks else 1
     counts = (config.stage0_epochs, config.stage1_epochs, config.stage2_epochs)
     return [(stage, epoch) for stage in range(first, 3) for epoch in range(counts[stage])]
 
@@ -703,8 +708,27 @@ def new_model(config: TrainConfig, vocabulary: Vocabulary | None) -> MixtureOfEx
     return make_model(config, 0 if vocabulary is None else len(vocabulary))
 
 
-def load_data(version: Version, config: TrainConfig) -> tuple[TrainSet, Vocabulary | None, ValSet, list[str]]:
-    """Train set, vocabulary, what checkpoints are chosen on, and remarks for the model card.
+def load_trunks(config: TrainConfig) -> tuple[Checkpoint, dict[str, Any]]:
+    """The run that `config.trunks` names, and its origin: {"run", "sha256" of its checkpoint, "dataset"}.
+
+    Raises:
+        TrainingError: it holds no checkpoint, or its trunks are not those of this configuration.
+    """
+    run = Path(config.trunks)
+    start = load_checkpoint(run, torch.device("cpu"))
+    for key in ("encoder", "image_size", "width"):
+        wanted, found = getattr(config, key), getattr(start.config, key)
+        if wanted != found:
+            raise TrainingError(
+                f"The trunks of {run} were trained with train.{key} {found}, not {wanted}: give it so, or other trunks."
+            )
+    return start, {"run": config.trunks, "sha256": sha256_file(run / CHECKPOINT), "dataset": start.dataset}
+
+
+def load_data(
+    version: Version, config: TrainConfig, vocabulary: Vocabulary | None = None
+) -> tuple[TrainSet, Vocabulary | None, ValSet, list[str]]:
+    """Train set, vocabulary (the one given, if any), what checkpoints are chosen on, and remarks for the model card.
 
     Raises:
         TrainingError: the train split cannot be trained on.
@@ -712,17 +736,18 @@ def load_data(version: Version, config: TrainConfig) -> tuple[TrainSet, Vocabula
     """
     notes = []
     captions = load_captions(version, "train")
-    data, vocabulary = make_train_set(load_gallery(version, "train", config, augmented=True), captions, config.texts)
+    images = load_gallery(version, "train", config, augmented=True)
+    data, vocabulary = make_train_set(images, captions, config.texts, vocabulary)
     scored_on: Split = "val"
-    scored, images = load_captions(version, "val"), load_gallery(version, "val", config)
-    if len(scored) == 0 or len(images) == 0:
+    scored, gallery = load_captions(version, "val"), load_gallery(version, "val", config)
+    if len(scored) == 0 or len(gallery) == 0:
         notes.append(
             "The val split has no captioned buildings: the checkpoint was chosen by how well it fits the train split, "
             "and nothing here tells how it does on unseen buildings."
         )
-        scored_on, scored, images = "train", captions, load_gallery(version, "train", config)
+        scored_on, scored, gallery = "train", captions, load_gallery(version, "train", config)
     short = [short_query(caption_id, text) for caption_id, text in zip(scored.ids, scored.finals, strict=True)]
-    return data, vocabulary, ValSet(scored_on, scored, images, (*scored.finals, *short)), notes
+    return data, vocabulary, ValSet(scored_on, scored, gallery, (*scored.finals, *short)), notes
 
 
 def store_features(
@@ -766,7 +791,8 @@ def train(
         progress: called with (stage, epochs done, epochs in all, message); default: lines on stderr.
 
     Returns:
-        {"version", "best": the chosen epoch's line of metrics.jsonl, "epochs", "parameters", "notes"}.
+        {"version", "best": the chosen epoch's line of metrics.jsonl, "epochs", "parameters", "notes"}, and "trunks",
+        what load_trunks says of them, where they are another run's.
 
     Raises:
         TrainingError: see schemas/errors.py; DatasetError: the data set cannot be read, or RUN cannot be written.
@@ -787,7 +813,8 @@ def _train(
     if not schedule(config):
         raise TrainingError("There are no epochs to train: raise train.stage0_epochs, stage1_epochs or stage2_epochs.")
     shards = {shard.path: shard.sha256 for shard in version.manifest.shards}
-    origin = {"dataset": {"version": version.name, "shards": shards}, "config": config_dict(config)}
+    start, trunks = load_trunks(config) if config.trunks else (None, {})
+    origin = {"dataset": {"version": version.name, "shards": shards}, "config": config_dict(config), "trunks": trunks}
     finished = finished_run(run, origin)
     if finished is not None and not resume:
         raise TrainingError(
@@ -801,13 +828,16 @@ def _train(
     except OSError as error:
         raise TrainingError(f"{run} cannot be written ({error.strerror}): choose another --out.") from error
     say("read", 0, 1, f"decoding images of {version.name}")
-    data, vocabulary, val, notes = load_data(version, config)
+    data, vocabulary, val, notes = load_data(version, config, start.vocabulary if start else None)
     terms = "" if vocabulary is None else f", {len(vocabulary)} terms"
     say("read", 1, 1, f"{len(data)} captioned images, {len(data.caption_image)} captions{terms}")
     for note in notes:
         say("read", 1, 1, note)
     with memory_errors("training"):
-        model = new_model(config, vocabulary).to(where)
+        model = new_model(config, vocabulary)
+        if start:
+            model.start_from(start.model)
+        model.to(where)
         stored = store_features(model, data, val, config, version.path.parent / ".work" / "features", say)
         trainer = Trainer(data, vocabulary, val, config, where, stored, model)
         encoders = encoder_hashes(model)
@@ -833,6 +863,7 @@ def _train(
         "epochs": trainer.loop.epochs_done,
         "parameters": parameters,
         "notes": notes,
+        **({"trunks": trunks} if trunks else {}),
     }
     if rank() > 0:
         return result
@@ -857,10 +888,22 @@ def finished_run(run: Path, origin: dict[str, Any]) -> dict[str, Any] | None:
     if (run / LOOP_STATE).exists() or not (run / CHECKPOINT).exists():
         return None
     checkpoint = load_checkpoint(run, torch.device("cpu"))
-    if {"dataset": checkpoint.dataset, "config": config_dict(checkpoint.config)} != origin:
-        what = "another configuration" if checkpoint.dataset == origin["dataset"] else "other data"
+    held = {
+        "dataset": checkpoint.dataset,
+        "config": config_dict(checkpoint.config),
+        "trunks": checkpoint.result.get("trunks", {}),
+    }
+    if held != origin:
+        what = differing(held, origin)
         raise TrainingError(f"{run} holds a finished training with {what}: remove it, or choose another --out.")
     return checkpoint.result
+
+
+def differing(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """What sets two origins apart, for a sentence."""
+    if a["dataset"] != b["dataset"]:
+        return "other data"
+    return "another configuration" if a["config"] != b["config"] else "other trunks"
 
 
 def restore(trainer: Trainer, run: Path, origin: dict[str, Any]) -> None:
@@ -874,8 +917,7 @@ def restore(trainer: Trainer, run: Path, origin: dict[str, Any]) -> None:
     if state["origin"].get("encoders", {}) != origin["encoders"]:
         raise TrainingError(f"{run / LOOP_STATE} was trained over other pretrained weights: put them back, or {advice}")
     if state["origin"] != origin:
-        what = "another configuration" if state["origin"]["dataset"] == origin["dataset"] else "other data"
-        raise TrainingError(f"{run / LOOP_STATE} was trained with {what}: {advice}")
+        raise TrainingError(f"{run / LOOP_STATE} was trained with {differing(state['origin'], origin)}: {advice}")
     loop = trainer.loop
     loop.epochs_done = state["epochs_done"]
     loop.metrics, loop.best = json.loads(state["metrics"]), state["best"]

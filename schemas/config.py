@@ -204,6 +204,12 @@ class TrainConfig:
     text_length: int = field(
         default=512, metadata=_note("bge-m3+eva-clip: tokens of a text, the rest is cut off", low=2)
     )
+    trunks: str = field(
+        default="",
+        metadata=_note(
+            "compact: folder of a run to start from, in place of stage 0: its trunks, vocabulary, experts and gate"
+        ),
+    )
     experts: Literal["platforms", "unified"] = field(
         default="platforms",
         metadata=_note("platforms: one expert per platform | unified: one for all, trained as long (ablation)"),
@@ -249,6 +255,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.end_to_end and self.encoder != "compact":
             raise ConfigError("train.end_to_end", "is for the compact encoders: pretrained trunks stay frozen.")
+        if self.trunks and self.encoder != "compact":
+            raise ConfigError("train.trunks", "is for the compact encoders: others have text_model and image_model.")
 
 
 @dataclass(frozen=True)

@@ -115,5 +115,15 @@ def test_the_table_for_a_person(dataset: Path, tmp_path: Path, capsys: pytest.Ca
     table = capsys.readouterr().out
     assert "12 queries, 12 gallery images" in table
     assert "chance                 25.00" in table
+    assert main(["evaluate", str(tmp_path), str(dataset), "--robustness"]) == 0
+    assert capsys.readouterr().out.startswith(table)
+    assert main(["evaluate", str(tmp_path), str(dataset), "--robustness", "--json"]) == 0
+    worse = json.loads(capsys.readouterr().out)["robustness"]
+    assert {"clean", "blur", "jpeg", "mean"} <= worse.keys()
+    again = tmp_path / "again"
+    config.write_text(json.dumps({"train": {**config_dict(TINY), "stage1_epochs": 1, "stage2_epochs": 0}}))
+    trained = ["train", str(dataset), "--out", str(again), "--config", str(config), "--trunks", str(tmp_path)]
+    assert main(trained) == 0
+    assert len((again / "metrics.jsonl").read_text().splitlines()) == 1
     assert main(["search", str(tmp_path), str(dataset), "a blue roof", "--top", "2"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 3  # training speaks to stderr alone

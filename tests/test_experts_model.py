@@ -9,6 +9,8 @@ from experts.routers import route
 from schemas.config import TrainConfig, build
 from schemas.records import PLATFORMS
 
+KINDS = ("platforms", "unified")
+
 
 def test_the_fused_inner_product_is_the_gated_sum_of_cosines() -> None:
     torch.manual_seed(0)
@@ -63,3 +65,23 @@ def test_an_untrained_mixture_scores_as_its_first_expert() -> None:
     text, image = model.text_trunk(Bags.of([[1, 2], [3]])), torch.randn(5, model.image_trunk.width)
     fused = model.fused_text(text) @ model.fused_image(image).T
     torch.testing.assert_close(fused, model.expert(0).text(text) @ model.expert(0).image(image).T)
+
+
+def test_a_mixture_starts_from_the_experts_of_another_or_from_their_mean() -> None:
+    torch.manual_seed(0)
+    three, one = (CompactMixture(12, build(TrainConfig, {"width": 16, "experts": kind})) for kind in KINDS)
+    for parameter in (*three.parameters(), *one.parameters()):
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    pairs = {kind: CompactMixture(12, build(TrainConfig, {"width": 16, "experts": kind})) for kind in KINDS}
+    pairs["platforms"].start_from(three)
+    for name, value in pairs["platforms"].state_dict().items():
+        assert torch.equal(value, three.state_dict()[name])
+    pairs["platforms"].start_from(one)
+    pairs["unified"].start_from(three)
+    for name, value in one.expert(0).state_dict().items():
+        assert all(torch.equal(value, pairs["platforms"].expert(k).state_dict()[name]) for k in range(3))
+        mean = sum(three.expert(k).state_dict()[name] for k in range(3)) / 3
+        torch.testing.assert_close(pairs["unified"].expert(0).state_dict()[name], mean)
+    assert torch.equal(pairs["unified"].text_trunk.embedding, three.text_trunk.embedding)
+    with pytest.raises(RuntimeError):
+        pairs["unified"].start_from(CompactMixture(13, TrainConfig(width=16)))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_experts_examples import tiny_rows, write_dataset, write_tiny
 
-from data.shards import open_version
+from data.shards import open_version, sha256_file
 from experts import trainer
 from experts.checkpoint import load_checkpoint
 from experts.embed import text_bags, text_features
 from experts.trainer import draw_texts, jitter, one_cycle, short_query, train
 from schemas.config import TextMix, TrainConfig
-from schemas.errors import TrainingError
+from schemas.errors import ConfigError, TrainingError
 from schemas.records import PLATFORMS
 
 TINY = TrainConfig(
@@ -298,6 +299,52 @@ def test_from_stage_one_on_trunks_learn_only_end_to_end(dataset: Path) -> None:
         changed = {name.partition(".")[0] for name in after if not torch.equal(after[name], before[name])}
         assert {"experts", "gate", "log_scale"} <= changed
         assert ({"text_trunk", "image_trunk"} <= changed) == end_to_end
+
+
+def test_with_trunks_of_another_run_stage_zero_is_left_out_and_nothing_of_the_trunks_changes(
+    run: Path, tmp_path: Path
+) -> None:
+    images, captions = tiny_rows({"train": 8, "val": 3})
+    for row in captions:
+        row["final"] = f"{row['final']} Hitherto unheard words."
+    here = write_dataset(tmp_path / "here", images, captions)
+    config = dataclasses.replace(TINY, trunks=str(run))
+    result = train(here, tmp_path / "run", config, progress=quiet)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["epoch"]) for line in lines] == [(s, e) for s in (1, 2) for e in (1, 2)]
+    start, end = load_checkpoint(run, CPU), load_checkpoint(tmp_path / "run", CPU)
+    assert end.vocabulary == start.vocabulary
+    before, after = start.model.state_dict(), end.model.state_dict()
+    changed = {name.partition(".")[0] for name in after if not torch.equal(after[name], before[name])}
+    assert changed == {"experts", "gate", "log_scale"}
+    origin = {"run": str(run), "sha256": sha256_file(run / "checkpoint.pt"), "dataset": start.dataset}
+    assert result["trunks"] == end.result["trunks"] == origin
+    assert origin["sha256"] in (tmp_path / "run" / "README.md").read_text()
+
+    def stop(stage: str, done: int, total: int, message: str) -> None:
+        if stage != "read" and done == 3:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(here, tmp_path / "resumed", config, progress=stop)
+    train(here, tmp_path / "resumed", config, resume=True, progress=quiet)
+    assert_same_weights(tmp_path / "run", tmp_path / "resumed")
+
+
+def test_trunks_that_were_replaced_or_do_not_fit_are_refused(dataset: Path, run: Path, tmp_path: Path) -> None:
+    trunks = shutil.copytree(run, tmp_path / "trunks")
+    config = dataclasses.replace(TINY, stage1_epochs=1, stage2_epochs=0, trunks=str(trunks))
+    train(dataset, tmp_path / "run", config, progress=quiet)
+    shutil.rmtree(trunks)
+    train(dataset, trunks, dataclasses.replace(TINY, seed=1, stage1_epochs=0, stage2_epochs=0), progress=quiet)
+    with pytest.raises(TrainingError, match="finished training with other trunks"):
+        train(dataset, tmp_path / "run", config, resume=True, progress=quiet)
+    with pytest.raises(TrainingError, match=r"train\.image_size 16, not 32"):
+        train(dataset, tmp_path / "other", dataclasses.replace(config, image_size=32), progress=quiet)
+    with pytest.raises(TrainingError, match=r"no checkpoint\.pt in"):
+        train(dataset, tmp_path / "other", dataclasses.replace(config, trunks=str(dataset)), progress=quiet)
+    with pytest.raises(ConfigError, match=r"train\.trunks"):
+        TrainConfig(encoder="bge-m3+eva-clip", trunks=str(trunks))
 
 
 def test_a_short_query_is_a_run_of_sentences_of_the_caption() -> None:
