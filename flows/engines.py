@@ -11,11 +11,12 @@ import pickle
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
+from urllib.parse import urlsplit
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -25,14 +26,20 @@ from prefect.utilities.annotations import quote
 
 from flows.jobs import ShardJob
 from flows.plan import Planned, step_version
-from flows.steps import ShardResult, build_shard
-from flows.workers import workers
+from flows.results import ShardResult
+from flows.workers import make, workers
 from schemas.errors import GeorefineError, UsageError
 from schemas.records import Split
 
 Runner = Literal["threads", "processes", "dask", "ray"]
 CLUSTERS = ("dask", "ray")
 WORKERS = os.cpu_count() or 1
+KNOCK_SECONDS = 10.0
+HINTS = {
+    "dask": "is it a Dask scheduler, of the same version as here?",
+    "ray": "is it a Ray head, of the same version as here, and are RAY_AUTH_MODE and RAY_AUTH_TOKEN set as it wants? "
+    "From a machine that is no node of it, use ray://HEAD:10001.",
+}
 Submit = Callable[[Planned], PrefectFuture[ShardResult]]
 T = TypeVar("T")
 
@@ -65,6 +72,7 @@ def check(runner: str, cluster: str | None) -> None:
 
     Raises:
         UsageError: the runner is unknown, its package is missing, or it takes no cluster.
+        GeorefineError: nobody answers at the cluster's address.
     """
     if runner not in get_args(Runner):
         raise UsageError(f"--runner {runner} is unknown: use one of {', '.join(get_args(Runner))}.")
@@ -72,6 +80,26 @@ def check(runner: str, cluster: str | None) -> None:
         raise UsageError(f"--cluster is for --runner dask or ray, not for {runner}.")
     if runner in CLUSTERS and not find_spec(f"prefect_{runner}"):
         raise UsageError(f"--runner {runner} needs the package prefect-{runner}: pip install 'georefine[{runner}]'.")
+    if cluster:
+        _knock(runner, cluster)
+
+
+def _knock(runner: str, address: str) -> None:
+    """Find out at once whether anybody listens at an address: the engines' own clients try for half a minute."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:  # a port that is no number
+        host, port = None, None
+    if not host or not port or (runner == "dask") != bool(parts.scheme and parts.scheme != "ray"):
+        example = "tcp://head:8786" if runner == "dask" else "head:6379, or ray://head:10001 from outside the cluster"
+        raise UsageError(f"--cluster {address} is no address for --runner {runner}: give one such as {example}.")
+    try:
+        socket.create_connection((host, port), KNOCK_SECONDS).close()
+    except OSError as error:
+        raise GeorefineError(
+            f"Nobody answers at {address} ({error.strerror or error}): start the {runner} cluster, or mend --cluster."
+        ) from error
 
 
 def opaque(value: T) -> T:
@@ -92,7 +120,7 @@ def _submit(tasks: TaskRunner[Any], shard: Planned) -> PrefectFuture[ShardResult
 
 @task(name="shard", task_run_name="{name}", cache_policy=NO_CACHE)
 def _shard(name: str, job: ShardJob, key: str, pool: ProcessPoolExecutor | None) -> ShardResult:
-    return pool.submit(build_shard, job, key).result() if pool else build_shard(job, key)
+    return pool.submit(make, job, key).result() if pool else make(job, key)
 
 
 @task(name="shard", task_run_name="{name}", cache_policy=NO_CACHE)
@@ -114,27 +142,24 @@ def _shard_elsewhere(name: str, split: Split, job: bytes, key: str, code: str) -
                 f"The worker on {socket.gethostname()} does not see {folder}: all machines of the cluster need the "
                 "source and the data set under the same paths."
             )
-    return build_shard(unpacked, key)
+    return make(unpacked, key)
 
 
 @contextmanager
 def _cluster(runner: Runner, address: str | None, number: int) -> Iterator[TaskRunner[Any]]:
     """The cluster's task runner, connected."""
     tasks = _dask(address, number) if runner == "dask" else _ray(address, number)
-    try:
-        tasks.__enter__()
-        if runner == "dask":
-            tasks.client  # noqa: B018  (Dask connects when it is first asked for)
-    except (OSError, RuntimeError) as error:
-        tasks.__exit__(None, None, None)
-        raise GeorefineError(
-            f"The {runner} cluster {address or 'on this machine'} cannot be used "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}): is it running?"
-        ) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(tasks)
+            if runner == "dask":
+                tasks.client  # noqa: B018  (Dask connects when it is first asked for)
+        except Exception as error:  # each engine has errors of its own
+            raise GeorefineError(
+                f"The {runner} cluster {address or 'on this machine'} cannot be used "
+                f"({str(error).splitlines()[0].rstrip('.') if str(error) else type(error).__name__}): {HINTS[runner]}"
+            ) from error
         yield tasks
-    finally:
-        tasks.__exit__(None, None, None)
 
 
 def _dask(address: str | None, number: int) -> Any:
@@ -148,7 +173,9 @@ def _dask(address: str | None, number: int) -> Any:
 
 def _ray(address: str | None, number: int) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # else it warns every second on our terminal
     runner = import_module("prefect_ray.task_runners").RayTaskRunner
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address:
-        return runner(address=address, init_kwargs={"log_to_driver": False})
-    return runner(init_kwargs={"num_cpus": number, "include_dashboard": False, "log_to_driver": False})
+        return runner(address=address, init_kwargs=quiet)
+    return runner(init_kwargs=quiet | {"num_cpus": number, "include_dashboard": False})

@@ -143,6 +143,11 @@ def decided(
     return [replace(job, decisions=tuple(given[n])) for n, job in enumerate(jobs)], tuple(unknown)
 
 
+def variants(config: Config, split: Split, platform: Platform) -> range:
+    """Numbers of the augmented copies that an image of this split and platform gets."""
+    return range(config.augment.variants if split == "train" and platform == "satellite" else 0)
+
+
 def copy_id(image_id: str, variant: int) -> str:
     """Id of the augmented copy number `variant` of an image."""
     return f"{image_id}~aug{variant}"

@@ -17,9 +17,8 @@ from typing import Any
 
 from data.hashes import Hashes
 from data.shards import atomic_write
-from flows.jobs import ShardJob
-from flows.steps import ShardResult, stored_result, was_finished
-from flows.wording import variants
+from flows.jobs import ShardJob, variants
+from flows.results import ShardResult, stored_result, was_finished
 from schemas.config import config_dict
 from schemas.records import Split
 
@@ -27,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Whatever may change a shard's bytes while its input stays the same: our own code and word lists, and these libraries.
 CODE = (
     "flows/jobs.py",
+    "flows/results.py",
     "flows/steps.py",
     "data/images.py",
     "data/shards.py",

@@ -28,8 +28,7 @@ from flows.engines import WORKERS, Runner, check, engine, opaque
 from flows.jobs import ShardJob, deal, decided
 from flows.plan import Plan, Planned, lines, plan, remember, step_version
 from flows.progress import report
-from flows.refining import answered, with_answers
-from flows.steps import ShardResult
+from flows.results import ShardResult
 from flows.totals import (
     decision_notes,
     total_accounts,
@@ -58,6 +57,8 @@ def _read(source: str, config: Config, spill: Spill) -> Source:
 def _refine(
     jobs: list[ShardJob], model: Model, config: Config, work: Path, only_stored: bool
 ) -> tuple[list[ShardJob], dict[str, Any]]:
+    from flows.refining import answered
+
     return answered(jobs, model, config, work, step_version("train"), report, only_stored=only_stored)
 
 
@@ -252,6 +253,8 @@ def _planned(
     jobs, unknown = decided(jobs, standing_decisions(dataset / REVIEWS), spill)
     refining: dict[str, Any] = {}
     if settings.refine.refiner == "vllm":
+        from flows.refining import with_answers
+
         model = model_of(settings.refine, settings.server.urls)
         jobs, _ = with_answers(jobs, model, dataset / WORK, hashes, step_version("train"))
         check_space(dataset, plan(jobs, hashes, dataset / WORK).space())  # not after hours of asking
@@ -272,6 +275,8 @@ def plan_rebuild(source: str, out: str, config: dict[str, Any] | None = None, *,
         jobs, _ = decided(jobs, standing_decisions(dataset / REVIEWS), spill)
         unanswered: list[str] = []
         if settings.refine.refiner == "vllm":
+            from flows.refining import with_answers
+
             model = model_of(settings.refine, settings.server.urls)
             jobs, unanswered = with_answers(jobs, model, dataset / WORK, hashes, step_version("train"))
         return [*lines(plan(jobs, hashes, dataset / WORK)), *unanswered]

@@ -1,7 +1,9 @@
 """The steps of a rebuild as plain functions over typed records: no Prefect here, so that any process can run them.
 
 build_shard(job, key) -> ShardResult      one shard: check, deduplicate, augment, strip, refine, gate, write
-stored_result(job, key) -> ShardResult    the same from an earlier run; keys are made in flows/plan.py
+
+What makes shards imports OpenCV, spaCy and albumentations, which takes seconds; what is known of shards that were made
+is in flows/results.py. Keys are made in flows/plan.py.
 """
 
 import hashlib
@@ -9,7 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,51 +19,32 @@ from typing import Any, TypeVar
 import pyarrow.parquet as pq
 
 from augment.satellite import augment_tile
-from data.hashes import FileHash, Hashes, mark_of
+from data.hashes import FileHash, mark_of
 from data.images import inspect
-from data.shards import WrittenFile, atomic_write, read_bytes, write_rows
-from data.spill import Rows, Spill
-from flows.jobs import ShardJob, copy_id
+from data.shards import WrittenFile, write_rows
+from data.spill import Rows
+from flows.jobs import ShardJob, copy_id, variants
 from flows.refining import read_answers
-from flows.wording import ORIGINAL, Wordings, caption_wordings, region_wordings, variants
+from flows.results import ShardResult, check_accounts, keep_result, result_folder
+from flows.wording import ORIGINAL, Wordings, caption_wordings, region_wordings
 from refine.refinement import keep_captions, refine_stripped
 from review.decisions import apply
-from schemas.errors import AccountingError, SourceError
+from schemas.errors import SourceError
 from schemas.manifest import Account, Shard
 from schemas.records import (
     TABLES,
     Box,
     GateResult,
-    Platform,
     Refined,
     Reject,
     SourceCaption,
     SourceImage,
     SourceRegion,
-    Split,
     Stripped,
     Table,
 )
 
 R = TypeVar("R", SourceCaption, SourceRegion)
-
-RESULT = "result.json"  # written last: its presence means that the shard is complete
-
-
-@dataclass(frozen=True)
-class ShardResult:
-    """What a shard holds. `files`: table -> Shard whose path is relative to `folder`; tables without rows have none."""
-
-    name: str
-    split: Split
-    platform: Platform
-    folder: str
-    reused: bool
-    files: dict[Table, Shard]
-    accounts: dict[Table, Account]
-    counts: dict[str, Any]
-    gates: dict[str, dict[str, int]]
-    notes: tuple[str, ...]
 
 
 @dataclass
@@ -394,16 +377,6 @@ def _accounts(job: ShardJob, rows: Rows, made: _Made) -> dict[Table, Account]:
     return accounts
 
 
-def check_accounts(accounts: Mapping[Table, Account], where: str) -> None:
-    """Raise AccountingError unless rows read equal rows written plus rows rejected in every table."""
-    for table, account in accounts.items():
-        if not account.balanced:
-            raise AccountingError(
-                f"{where}: {account.read} {table} were read, but {account.written} written and {account.rejected} "
-                "rejected: nothing was published; please report this."
-            )
-
-
 def _counts(made: _Made) -> dict[str, Any]:
     return {
         "buildings": sorted({image.building_id for image in made.images}),
@@ -424,61 +397,6 @@ def _gates(made: _Made) -> dict[str, dict[str, int]]:
     return dict(sorted(tally.items()))
 
 
-def _folder(job: ShardJob, key: str) -> Path:
-    return Path(job.work) / "shards" / key
-
-
-def stored_result(job: ShardJob, key: str, hashes: Hashes) -> ShardResult | None:
-    """The result of an earlier run under the same key, if every file of it is undamaged."""
-    folder = _folder(job, key)
-    try:
-        text = (folder / RESULT).read_text(encoding="utf-8")
-        values = json.loads(text)
-        files = {table: Shard(**shard) for table, shard in values["files"].items()}
-        if values.pop("sha256") != _checksum(values):
-            return None
-        if any(hashes.of(folder / f"{table}.parquet") != shard.sha256 for table, shard in files.items()):
-            return None
-        return ShardResult(
-            name=job.name,
-            split=job.split,
-            platform=job.platform,
-            folder=str(folder),
-            reused=True,
-            files={table: replace(shard, path=f"{table}/{job.name}") for table, shard in files.items()},
-            accounts={table: Account(**account) for table, account in values["accounts"].items()},
-            counts=values["counts"],
-            gates=values["gates"],
-            notes=tuple(values["notes"]),
-        )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-
-
-def rejects_of(result: ShardResult, spill: Spill) -> Iterator[Reject]:
-    """The rows that a shard refused, with where they stand in the source.
-
-    Raises:
-        DatasetError: the result cannot be read any more.
-    """
-    for row in json.loads(read_bytes(Path(result.folder) / RESULT))["rejects"]:
-        reject = Reject(**row)
-        if reject.table == "images":
-            yield reject
-        else:
-            source, number = spill.record(reject.table, reject.source, reject.row)
-            yield replace(reject, source=source, row=number)
-
-
-def was_finished(job: ShardJob, key: str) -> bool:
-    """Whether an earlier run finished the shard; if `stored_result` gives None then, its files were damaged since."""
-    return (_folder(job, key) / RESULT).exists()
-
-
-def _checksum(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
 def build_shard(job: ShardJob, key: str) -> ShardResult:
     """Make one shard and keep its result under its key.
 
@@ -495,7 +413,7 @@ def build_shard(job: ShardJob, key: str) -> ShardResult:
 def make_shard(job: ShardJob, rows: Rows, key: str) -> ShardResult:
     """Make the shard of these rows; see build_shard."""
     made = _Made()
-    folder = _folder(job, key)
+    folder = result_folder(job, key)
     written: dict[Table, WrittenFile] = {}
     images = _image_rows(job, rows, made)
     if first := next(images, None):
@@ -520,10 +438,5 @@ def make_shard(job: ShardJob, rows: Rows, key: str) -> ShardResult:
         gates=_gates(made),
         notes=tuple(made.notes),
     )
-    kept = {
-        key: value
-        for key, value in asdict(result).items()
-        if key not in ("name", "split", "platform", "folder", "reused")
-    } | {"rejects": [asdict(reject) for reject in made.rejects]}
-    atomic_write(folder / RESULT, json.dumps({**kept, "sha256": _checksum(kept)}, sort_keys=True).encode())
+    keep_result(result, made.rejects)
     return result

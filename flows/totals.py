@@ -7,7 +7,7 @@ from typing import Any
 
 from data.readers import Source
 from data.shards import WrittenFile, write_rows
-from flows.steps import ShardResult, check_accounts, rejects_of
+from flows.results import ShardResult, check_accounts, rejects_of
 from schemas.manifest import Account
 from schemas.records import TABLES, Table
 

@@ -5,19 +5,15 @@ different wording once.
 """
 
 from augment.satellite import draw
+from flows.jobs import variants
 from refine.orientation import strip_many
 from refine.remap import remap
 from schemas.config import Config
-from schemas.records import Platform, SourceCaption, SourceRegion, Split, Stripped
+from schemas.records import Platform, SourceCaption, SourceRegion, Stripped
 from schemas.symmetry import Symmetry
 
 ORIGINAL = None
 Wordings = dict[tuple[str, int | None], Stripped]  # (caption or region id, variant or ORIGINAL) -> its words
-
-
-def variants(config: Config, split: Split, platform: Platform) -> range:
-    """Numbers of the augmented copies that an image of this split and platform gets."""
-    return range(config.augment.variants if split == "train" and platform == "satellite" else 0)
 
 
 def caption_wordings(captions: tuple[SourceCaption, ...], platform: Platform, config: Config) -> Wordings:

@@ -1,26 +1,30 @@
 """The processes that make shards beside a rebuild, where `--runner processes`.
 
     with workers(2) as pool:
-        pool.submit(build_shard, job, key)
+        pool.submit(make, job, key)
 
-They import this file and flows/steps.py, and so no Prefect, which takes seconds and a hundred MiB of each.
+They import this file and flows/steps.py, and so neither Prefect nor torch, which take seconds and 300 MiB of each.
 """
 
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+
+from flows.jobs import ShardJob
+from flows.results import ShardResult
 
 
 @contextmanager
 def workers(number: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of so many processes, started at once; what waits in it is dropped at the end."""
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(number, mp_context=context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(number, mp_context=context, initializer=_begin)
     try:
         with _without_interrupts():
             for _ in range(number):
@@ -28,6 +32,19 @@ def workers(number: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def make(job: ShardJob, key: str) -> ShardResult:
+    """One shard: flows.steps.build_shard, imported by whoever makes one and not by whoever plans."""
+    from flows.steps import build_shard
+
+    return build_shard(job, key)
+
+
+def _begin() -> None:
+    # albumentations and spaCy import torch where they find it, and use nothing of it here.
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -30,6 +31,8 @@ PATIENT = os.environ | {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "300s",  # the client to the scheduler, a worker and its nanny to both
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "300s",
     "PREFECT_API_REQUEST_TIMEOUT": "300",
+    "RAY_AUTH_MODE": "token",  # as newer versions do by themselves, with a token in the home folder
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
 }
 # Every engine in a process of its own, as the command runs it: clusters leave threads, sockets and signal handlers.
 REBUILD = """
@@ -163,7 +166,7 @@ def ray_head() -> Iterator[dict[str, str]]:
         free.close()
         log = Path(folder) / "log"
         command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--port", "0"]
-        command += ["--node-ip-address", "127.0.0.1", "--ray-client-server-port", str(clients), "--num-cpus", "1"]
+        command += ["--ray-client-server-port", str(clients), "--num-cpus", "1"]
         command += ["--include-dashboard", "false", "--disable-usage-stats", "--object-store-memory", "80000000"]
         with log.open("wb") as stream:
             head = subprocess.Popen(
@@ -215,11 +218,31 @@ def test_a_worker_that_sees_other_folders_makes_nothing(tmp_path: Path) -> None:
     [
         ("spark", None, "unknown: use one of threads, processes, dask, ray"),
         ("threads", "tcp://head:8786", "--cluster is for"),
+        ("dask", "head:8786", "no address for --runner dask: give one such as tcp://head:8786"),
+        ("dask", "tcp://head", "no address for --runner dask"),
+        ("ray", "auto", "no address for --runner ray: give one such as head:6379, or ray://"),
+        ("ray", "tcp://head:6379", "no address for --runner ray"),
+        ("ray", "head:many", "no address for --runner ray"),
     ],
 )
-def test_wrong_use_is_told_before_any_work(runner: str, cluster: str | None, said: str) -> None:
+def test_wrong_use_is_told_before_any_work(
+    runner: str, cluster: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.engines.find_spec", lambda name: True)
     with pytest.raises(UsageError, match=said):
         check(runner, cluster)
+
+
+@pytest.mark.parametrize(("runner", "address"), [("dask", "tcp://127.0.0.1:{}"), ("ray", "127.0.0.1:{}")])
+def test_an_address_where_nobody_listens_is_told_at_once(
+    runner: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.engines.find_spec", lambda name: True)
+    with socket.socket() as bound:  # bound, but not listening
+        bound.bind(("127.0.0.1", 0))
+        with pytest.raises(GeorefineError, match=r"Nobody answers at .* start the") as error:
+            check(runner, address.format(bound.getsockname()[1]))
+    assert error.value.exit_code == 1
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

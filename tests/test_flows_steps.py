@@ -17,7 +17,8 @@ from data.spill import SPILL, Spill, spilled
 from flows import plan
 from flows.jobs import ShardJob, deal, decided
 from flows.plan import plan_shard
-from flows.steps import ShardResult, build_shard, check_accounts
+from flows.results import ShardResult, check_accounts
+from flows.steps import build_shard
 from flows.totals import total_accounts, write_rejects
 from review.decisions import Decision, Kind, source_hash
 from schemas.config import AugmentConfig, Config, OrientationConfig, PartitionConfig
