@@ -45,6 +45,7 @@ from refine.thesaurus import (
     is_animal,
     is_kind_of,
     is_person,
+    is_said,
     linked,
     may_be_of_kind,
     mostly,
@@ -82,9 +83,15 @@ ORDER = re.compile(
     r"|shorten|stick to)\s+(?!by\b|along\b|past\b|after\b|an?\b))",
     re.IGNORECASE,
 )
+# Adverbs that may stand before the verb of an order, and verbs whose base form is a participle as well.
+BEFORE_ORDERS = words_of("only always just simply also then now first")
+SAME_PARTICIPLE = words_of("set cut put split shut spread hit let cast cost read burst bet rid run come become overrun")
+# Whoever says these speaks to somebody.
+TALKING = re.compile(r"\b(?:you|your|yours|yourself|me|my|mine|we|our|ours|let's|let us|let me)\b", re.IGNORECASE)
+WRITER = re.compile(r"(?<!letter )(?<!\ban )\bI\b(?!-)")
 MARKUP = re.compile(
-    r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#\d{1,6});|`|\*|\]\(|^\s*(?:[-+•>]|#{1,6}|\d{1,2}[.)])\s"
-    r"|\n|\r|\\n|__|(?<!\w)_\w|~~|\||https?:|www\.|\{|\}",
+    r"</?[a-zA-Z!/ ][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|^\s*(?:[-+•]|\(?[a-z0-9]{1,2}[.)])\s|\]\(|__|(?<!\w)_\w|\\\w"
+    r"|--+|https?:|www\.|[<>`*#|{}\[\]\\^~=$@•\n\r\t]|(?<!\w)&\w",
     re.MULTILINE,
 )
 ONE_ANOTHER = words_of("another second other both opposite former latter")
@@ -186,6 +193,8 @@ WET = re.compile(r"\b(?:full of|filled with|flooded with) water\b")
 DRY = re.compile(r"\b(?:dry|waterless|drained)\b")
 FULL = re.compile(r"\b(?:full of|crowded|packed|crammed|busy|filled with)\b")
 WRITTEN = frozenset({"object:sign", "object:lettering", "object:banner", "object:clock", "object:logo"})
+LONGEST_LABEL = 8
+PICTURES = words_of("image images picture pictures photo photograph view views scene scenes tile tiles visible seen")
 CLAUSE = re.compile(
     r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas|where|with)\s+|,\s+(?=(?:a|an|the|one|two|three|another|more)\s)"
 )
@@ -386,6 +395,64 @@ def _by_lettering(case: Case) -> bool:
     return all(any(c in WRITTEN for stem in stems(word) for _, c in lexicon().senses.get(stem, ())) for word in cited)
 
 
+def _addressed(source: Reading, reading: Reading) -> Iterator[re.Match[str]]:
+    """Words for the writer and the reader that the source does not use."""
+    for pattern in (TALKING, WRITER):
+        if not pattern.search(source.text):
+            yield from pattern.finditer(reading.text)
+
+
+def _of_texts(source: Reading, reading: Reading) -> Iterator[str]:
+    """Nouns of speech and writing, where nothing written stands in the scene: caption, sentence, wording."""
+    if source.objects & WRITTEN:
+        return
+    named = {reading.tokens[at] for at in reading.parsed.noun_at}
+    for word in reading.content:
+        if not is_said(word) or plain(word) or word in named or _listed(word) or not mostly(word, "n"):
+            continue
+        if not _meant(source, word):
+            yield word
+
+
+def _ordered(reading: Reading) -> Iterator[str]:
+    """The first words of a sentence that starts with the base form of a verb: "Speak of roofs only"."""
+    for at, _ in _sentences(reading):
+        while at + 1 < len(reading.tokens) and reading.tokens[at] in BEFORE_ORDERS:
+            at += 1
+        word, after = reading.tokens[at], reading.tokens[at + 1 : at + 2]
+        other = at in reading.parsed.noun_at or word in SAME_PARTICIPLE or word in english().function
+        if other or uses(word, "a") or not after or not after[0].isalpha():
+            continue
+        if word in bases(word, "v") and mostly(word, "v"):
+            yield f"{word} {after[0]}"
+
+
+def _sentences(reading: Reading) -> Iterator[tuple[int, int]]:
+    """First token and end of every sentence."""
+    at = 0
+    for _, tokens in groupby(reading.sentences):
+        end = at + len(list(tokens))
+        yield at, end
+        at = end
+
+
+def _saying_nothing(case: Case, reading: Reading) -> Iterator[str]:
+    """Sentences without a thing, a colour, a material or any other word of the source; labels before a colon too."""
+    own = case.source.content_stems
+    facts = set(reading.parsed.nouns).union(m.at for m in reading.mentions if m.kind != "quality")
+    facts.update(m.at for m in reading.of("quality") if m.heads - {"generic"})
+    colon = next((at for at, token in enumerate(reading.tokens[:LONGEST_LABEL]) if token == ":"), 0)
+    for at, end in ((0, colon), *_sentences(reading)):
+        words = [token for token in reading.tokens[at:end] if token[0].isalnum()]
+        if not words or facts.intersection(range(at, end)):
+            continue
+        said = (w for w in words if w not in PICTURES and w not in english().function)
+        if any(own.intersection(stems(word)) for word in said):
+            continue
+        if sum(map(known, words)) >= ENGLISH_SHARE * len(words):
+            yield " ".join(words[:6])
+
+
 def _meta(case: Case) -> str:
     patterns = (lexicon().meta, lexicon().refusals)
     source = {match.group().lower() for pattern in patterns for match in pattern.finditer(case.source.text)}
@@ -399,8 +466,9 @@ def _meta(case: Case) -> str:
     found = [words for words in found if words.lower() != "according to" or not _by_lettering(case)]
     found += [m.group() for reading in case.fresh if (m := LABEL.match(reading.text))]
     found += [m.group(1) for reading in case.fresh for m in ORDER.finditer(reading.text)]
-    if re.search(r"\bI\b", case.caption.text) and not re.search(r"\bI\b", case.source.text):
-        found.append("I")
+    found += [m.group() for reading in case.fresh for m in _addressed(case.source, reading)]
+    found += [word for reading in case.fresh for word in _of_texts(case.source, reading)]
+    found += [words for reading in case.fresh for words in (*_ordered(reading), *_saying_nothing(case, reading))]
     if found:
         return f"talks about itself: {_list(found)}"
     if _shouts(" ".join(r.text for r in case.texts)) and not _shouts(case.source.text):
@@ -409,7 +477,8 @@ def _meta(case: Case) -> str:
 
 
 def _markup(case: Case) -> str:
-    found = [repr(m.group()) for reading in case.texts for m in MARKUP.finditer(reading.text)]
+    own = set("$@#=~").intersection(case.source.text)  # a price on a board
+    found = [repr(m.group()) for reading in case.texts for m in MARKUP.finditer(reading.text) if m.group() not in own]
     return f"markup: {_list(found)}" if found else ""
 
 

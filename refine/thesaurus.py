@@ -31,6 +31,7 @@ _STEPS = 14  # no chain of hypernyms is longer
 _PART, _GLOSS = 5, 6  # columns
 _LIVING = frozenset({5, 20})
 _ANIMAL, _PERSON = 5, 18
+_SPEECH = 10
 _PEOPLE = frozenset({_ANIMAL, _PERSON})
 # A kind with no more kinds below it is narrow: its kinds are words for nearly the same thing.
 _NARROW = 8
@@ -267,6 +268,12 @@ def _broad() -> frozenset[str]:
 def is_person(word: str) -> bool:
     """Whether the commonest meaning of a noun is a person."""
     return any(_file(sense) == _PERSON for sense in senses(word, "n")[:1])
+
+
+@lru_cache(maxsize=50_000)
+def is_said(word: str) -> bool:
+    """Whether the commonest meaning of a noun belongs to speech and writing: sentence, caption, request."""
+    return any(_file(sense) == _SPEECH for sense in senses(word, "n")[:1])
 
 
 @lru_cache(maxsize=50_000)

@@ -121,6 +121,11 @@ class Reading:
         return tuple(dict.fromkeys(found))
 
     @cached_property
+    def content_stems(self) -> frozenset[str]:
+        """The stems of the words that carry meaning."""
+        return frozenset(stem for word in self.content for stem in stems(word))
+
+    @cached_property
     def joined(self) -> frozenset[str]:
         """Words side by side written as one, and the words themselves: rollercoaster of "roller coaster"."""
         plain_ones = [token for token in self.tokens if token[0].isalpha()]
