@@ -126,6 +126,15 @@ class Reading:
         return frozenset(stem for word in self.content for stem in stems(word))
 
     @cached_property
+    def concepts_at(self) -> dict[int, tuple[str, ...]]:
+        """Token -> the concepts of the words that start there."""
+        found: dict[int, tuple[str, ...]] = {at: tuple(concepts) for at, concepts in self.parsed.nouns.items()}
+        for mention in self.mentions:
+            if mention.concept not in found.get(mention.at, ()):
+                found[mention.at] = (*found.get(mention.at, ()), mention.concept)
+        return found
+
+    @cached_property
     def joined(self) -> frozenset[str]:
         """Words side by side written as one, and the words themselves: rollercoaster of "roller coaster"."""
         plain_ones = [token for token in self.tokens if token[0].isalpha()]
