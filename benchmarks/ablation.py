@@ -2,10 +2,10 @@
 
 Run: python benchmarks/ablation.py --out DIR [--seeds 3] [--buildings 912] [--rows NAME ...]
 
-Every row is a data set (source and rebuild configuration) and a training configuration; every training is a process of
-its own, with one seed for weights, batches and jitter. The world is the same for all: `--world` is its seed. What is
-finished in DIR is not done again, so a stopped run goes on. Scores are those of `evaluate` on the test split, percent;
-"paired" is the difference to the row above it in the paper's order, or to the full system, seed by seed.
+Every row is a data set (source and rebuild configuration), trunks (stage 0, which rows share) and a configuration for
+stages 1 and 2 over them; every training is a process of its own, with one seed for weights, batches and jitter. The
+world is the same for all: `--world` is its seed. What is finished in DIR is not done again, so a stopped run goes on.
+Scores are those of `evaluate` on the test split, percent; "paired" is the difference to the row named, seed by seed.
 Prints a Markdown table, then one JSON line.
 """
 
@@ -45,19 +45,28 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Trunks:
+    """A stage 0: its data set, and what it changes of the default configuration."""
+
+    data: str
+    train: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the table.
 
     Attributes:
+        trunks: in TRUNKS.
+        train: of stages 1 and 2.
         against: the row that it is compared with, seed by seed; empty: none.
-        other_trunks: whether its trunks never saw this world: seed s takes those of a run on another world.
     """
 
     title: str
     data: str
+    trunks: str
     train: dict[str, Any]
     against: str
-    other_trunks: bool = False
 
 
 PLAIN = {"orientation": {"satellite": "keep"}, "augment": {"variants": 0}}
@@ -68,23 +77,38 @@ DATA = {
     "drop": Data({"orientation": {"satellite": "keep"}}, drop_sentences=True),
     "remap": Data({"orientation": {"satellite": "remap"}}),
     "keep": Data({"orientation": {"satellite": "keep"}}),
+    "other": Data(),
 }
 RAW = {"texts": {"final": 0.0, "raw": 1.0}}
-OTHER = 4  # the trunks of seed s come from the world whose seed is this + s further
-TRUNK_ONLY = {"stage1_epochs": 0, "stage2_epochs": 0}
+ONE = {"experts": "unified"}
+STAGE_0 = {"stage1_epochs": 0, "stage2_epochs": 0}
+OTHER = 4  # the other world's seed is so much further
+TRUNKS = {
+    "unified-plain": Trunks("plain", {**ONE, **RAW}),
+    "unified": Trunks("full", ONE),
+    "full": Trunks("full"),
+    "no-augmentation": Trunks("no-augmentation"),
+    "drop": Trunks("drop"),
+    "remap": Trunks("remap"),
+    "keep": Trunks("keep"),
+    "other": Trunks("other"),
+}
 ROWS = {
-    "unified": Row("unified, no preprocessing", "plain", {"experts": "unified", **RAW}, ""),
-    "text-alignment": Row("+ text alignment", "full", {"experts": "unified"}, "unified"),
-    "static-experts": Row("+ static experts", "full", {"router": "uniform"}, "text-alignment"),
-    "full": Row("+ dynamic gate (the full system)", "full", {}, "static-experts"),
-    "no-hard-negatives": Row("full, without hard negatives", "full", {"stage1_epochs": 7, "stage2_epochs": 0}, "full"),
-    "no-augmentation": Row("full, without satellite augmentation", "no-augmentation", {}, "full"),
-    "drop": Row("full, sentences dropped instead of stripped", "drop", {}, "full"),
-    "remap": Row("full, orientation remapped instead of stripped", "remap", {}, "full"),
-    "keep": Row("full, augmented tiles stripped, original tiles kept", "keep", {}, "full"),
-    "other-unified": Row("trunks of other worlds: unified", "full", {"experts": "unified"}, "", True),
-    "other-static": Row("trunks of other worlds: static experts", "full", {"router": "uniform"}, "other-unified", True),
-    "other-full": Row("trunks of other worlds: dynamic gate", "full", {}, "other-static", True),
+    "unified": Row("unified, no preprocessing", "plain", "unified-plain", {**ONE, **RAW}, ""),
+    "text-alignment": Row("+ text alignment", "full", "unified", ONE, "unified"),
+    "within-platforms": Row("+ trunks contrasted within platforms", "full", "full", ONE, "text-alignment"),
+    "static-experts": Row("+ static experts", "full", "full", {"router": "uniform"}, "within-platforms"),
+    "full": Row("+ dynamic gate (the full system)", "full", "full", {}, "static-experts"),
+    "no-hard-negatives": Row(
+        "full, without hard negatives", "full", "full", {"stage1_epochs": 7, "stage2_epochs": 0}, "full"
+    ),
+    "no-augmentation": Row("full, without satellite augmentation", "no-augmentation", "no-augmentation", {}, "full"),
+    "drop": Row("full, sentences dropped instead of stripped", "drop", "drop", {}, "full"),
+    "remap": Row("full, orientation remapped instead of stripped", "remap", "remap", {}, "full"),
+    "keep": Row("full, augmented tiles stripped, original tiles kept", "keep", "keep", {}, "full"),
+    "other-unified": Row("trunks of another world: unified", "full", "other", ONE, "within-platforms"),
+    "other-static": Row("trunks of another world: static", "full", "other", {"router": "uniform"}, "other-unified"),
+    "other-full": Row("trunks of another world: dynamic", "full", "other", {}, "other-static"),
 }
 
 
@@ -126,60 +150,51 @@ class Place:
     world: int
 
 
-def build(name: str, out: Path, world: Path) -> Path:
+def sample(place: Place, name: str) -> Path:
+    """The sample world, or the other one, made if it is not there."""
+    world = place.out / name
+    if not (world / "campus.json").exists():
+        place.out.mkdir(parents=True, exist_ok=True)
+        seed = place.world + (OTHER if name == "world-other" else 0)
+        run("georefine", "sample", world, "--buildings", str(place.buildings), "--seed", str(seed))
+    return world
+
+
+def build(name: str, place: Place) -> Path:
     """The data set of that name, made if it is not there."""
-    data, dataset = DATA[name], out / "data" / name
+    data, dataset = DATA[name], place.out / "data" / name
     if (dataset / "latest").exists():
         return dataset
-    source = world
+    source = world = sample(place, "world-other" if name == "other" else "world")
     if data.drop_sentences:
-        source = out / f"world-{name}"
+        source = place.out / f"world-{name}"
         shutil.rmtree(source, ignore_errors=True)
         left, removed = dropped_source(world, source)
         print(f"{name}: {left} satellite captions left, {removed} were only directional sentences", flush=True)
-    config = out / f"{name}.json"
+    config = place.out / f"{name}.json"
     config.write_text(json.dumps(data.config))
     run("georefine", "rebuild", source, "--out", dataset, "--config", config)
     return dataset
 
 
-def sample(place: Place, name: str, further: int = 0) -> Path:
-    """A sample world of the place, made if it is not there; `further` is added to its seed."""
-    world = place.out / name
-    if not (world / "campus.json").exists():
-        place.out.mkdir(parents=True, exist_ok=True)
-        size = ("--buildings", str(place.buildings), "--seed", str(place.world + further))
-        run("georefine", "sample", world, *size)
-    return world
-
-
-def train(name: str, seed: int, dataset: Path, config: dict[str, Any], out: Path) -> Path:
+def train(name: str, seed: int, data: str, config: dict[str, Any], place: Place) -> Path:
     """The run of that name and seed, trained if it is not there."""
-    folder = out / "runs" / f"{name}-{seed}"
+    folder = place.out / "runs" / f"{name}-{seed}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    file = out / f"train-{name}-{seed}.json"
+    file = place.out / f"train-{name}-{seed}.json"
     file.write_text(json.dumps({"train": config}))
-    run("experts", "train", dataset, "--out", folder, "--config", file, "--seed", str(seed), "--resume")
+    run("experts", "train", build(data, place), "--out", folder, "--config", file, "--seed", str(seed), "--resume")
     return folder
 
 
-def other_trunks(seed: int, place: Place) -> Path:
-    """A run of stage 0 alone, on a world of its own."""
-    dataset = place.out / "data" / f"other-{seed}"
-    if not (dataset / "latest").exists():
-        run("georefine", "rebuild", sample(place, f"world-other-{seed}", OTHER + seed), "--out", dataset)
-    return train("other-trunks", seed, dataset, TRUNK_ONLY, place.out)
-
-
-def score(name: str, seed: int, dataset: Path, place: Place) -> dict[str, Any]:
+def score(name: str, seed: int, place: Place) -> dict[str, Any]:
     """Train a row with a seed, unless that was done; what `evaluate --json` says of it."""
     scores = place.out / "runs" / f"{name}-{seed}" / "scores.json"
     if not scores.exists():
-        config = dict(ROWS[name].train)
-        if ROWS[name].other_trunks:
-            config["trunks"] = str(other_trunks(seed, place).resolve())
-        folder = train(name, seed, dataset, config, place.out)
-        scores.write_text(run("experts", "evaluate", folder, dataset, "--json"))
+        row, trunks = ROWS[name], TRUNKS[ROWS[name].trunks]
+        start = train(f"trunks-{row.trunks}", seed, trunks.data, {**trunks.train, **STAGE_0}, place)
+        folder = train(name, seed, row.data, {**row.train, "trunks": str(start.resolve())}, place)
+        scores.write_text(run("experts", "evaluate", folder, build(row.data, place), "--json"))
     found: dict[str, Any] = json.loads(scores.read_text())
     return found
 
@@ -219,12 +234,10 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="NAME", help="rows to run")
     options = parser.parse_args()
     place = Place(options.out, options.buildings, options.world)
-    world = sample(place, "world")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in options.rows}
     for seed in range(options.seeds):  # seed by seed: a stopped run has whole rows to compare
         for name in options.rows:
-            dataset = build(ROWS[name].data, options.out, world)
-            found[name].append(score(name, seed, dataset, place))
+            found[name].append(score(name, seed, place))
             recall = found[name][-1]["t2i"]
             print(f"  seed {seed} {name:<20} R@1 {recall['r1']:5.2f}  Score {recall['score']:5.2f}", flush=True)
     print(

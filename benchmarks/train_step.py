@@ -28,7 +28,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from experts.device import precision
 from experts.encoders import Bags, Texts
 from experts.examples import Captions, Images
-from experts.losses import info_nce
 from experts.trainer import WORD_LOSS, Trainer, ValSet, batches, jitter, make_train_set
 from schemas.config import TrainConfig
 from schemas.records import PLATFORMS
@@ -94,11 +93,8 @@ def loss_of(trainer: Trainer, batch: Ready) -> Tensor:
         first, feature = model.expert(0), model.image_trunk(batch.images)
         text, image = first.text(model.text_trunk(batch.texts)), first.image(feature)
         words = model.visual_words(feature)
-    buildings = trainer.buildings[batch.rows.to(trainer.device)]
-    parts = text.float().split(len(batch.rows))
-    each = [info_nce(part, image.float(), buildings, first.scale()) for part in parts]
     predicted = F.cross_entropy(words.float() @ model.text_trunk.embedding.T, batch.words)
-    return torch.stack(each).mean() + WORD_LOSS * predicted
+    return trainer.trunk_contrast(batch.rows, text.float(), image.float()) + WORD_LOSS * predicted
 
 
 def bare(trainer: Trainer, stage: int, ready: list[Ready]) -> None:

@@ -10,18 +10,23 @@ def same_building(rows: Tensor, columns: Tensor) -> Tensor:
     return rows.unsqueeze(1) == columns.unsqueeze(0)
 
 
-def info_nce(texts: Tensor, images: Tensor, buildings: Tensor, scale: Tensor) -> Tensor:
+def info_nce(
+    texts: Tensor, images: Tensor, buildings: Tensor, scale: Tensor, platforms: Tensor | None = None
+) -> Tensor:
     """Symmetric InfoNCE (van den Oord et al. 2018; CLIP) over a batch of pairs; other pairs of one building are masked.
 
     Args:
         texts, images: float [B, D]; pair i is (texts[i], images[i]).
         buildings: int64 [B].
         scale: scalar, the inverse temperature.
+        platforms: int64 [B]; if given, pairs of different platforms are masked too.
 
     Returns:
         Scalar loss, >= 0; 0 where no pair has a negative.
     """
     logits = _masked(scale * texts @ images.T, buildings)
+    if platforms is not None:
+        logits = logits.masked_fill(platforms.unsqueeze(1) != platforms.unsqueeze(0), float("-inf"))
     own = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 

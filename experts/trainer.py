@@ -458,20 +458,33 @@ class Trainer:
     def trunk_loss(self, rows: Tensor, texts: Bags | Texts, generator: torch.Generator) -> Tensor:
         """Stage 0: both trunks and the first expert, all platforms in one batch.
 
-        Beside the contrast with several texts each, an image predicts the words of all its captions (word_loss).
+        Beside trunk_contrast with several texts each, an image predicts the words of all its captions (word_loss).
 
         Args:
             rows: int64 [B], of images; texts: B texts, then B more, up to TEXTS_PER_IMAGE of each image.
         """
-        model, at = self.compact, rows.to(self.device)
+        model = self.compact
         first = model.expert(0)
         x = jitter(self.pixels(rows), self.data.platforms[rows], generator)
         with precision(self.device):
             feature = model.image_trunk(x)
             text, image = first.text(model.text_trunk(texts)), first.image(feature)
-        image, scale = image.float(), first.scale()
-        each = [info_nce(one, image, self.buildings[at], scale) for one in text.float().split(len(rows))]
-        return torch.stack(each).mean() + self.word_loss(rows, feature)
+        return self.trunk_contrast(rows, text.float(), image.float()) + self.word_loss(rows, feature)
+
+    def trunk_contrast(self, rows: Tensor, text: Tensor, image: Tensor) -> Tensor:
+        """Half of it against all images of the batch, half against those of the text's platform alone.
+
+        What another platform shows is too easily told from the text's own image, so that little is learned from it. A
+        unified model, which stands for training that knows of no platforms, has the first half only.
+
+        Args:
+            rows: int64 [B], of images; text: float [T B, D], T of each image; image: float [B, D].
+        """
+        at, scale = rows.to(self.device), self.compact.expert(0).scale()
+        buildings = self.buildings[at]
+        against = [None] if self.model.unified else [None, self.platforms[at]]
+        each = [info_nce(one, image, buildings, scale, of) for one in text.reshape(-1, *image.shape) for of in against]
+        return torch.stack(each).mean()
 
     def word_loss(self, rows: Tensor, feature: Tensor) -> Tensor:
         """Cross-entropy of the words of all captions of images, predicted through the text trunk's own embeddings.

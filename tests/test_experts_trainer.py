@@ -13,13 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from test_experts_examples import tiny_rows, write_dataset, write_tiny
+from torch.nn import functional as F
 
 from data.shards import open_version, sha256_file
 from experts import trainer
 from experts.checkpoint import load_checkpoint
 from experts.embed import text_bags, text_features
+from experts.losses import info_nce
 from experts.trainer import draw_texts, jitter, one_cycle, short_query, train
-from schemas.config import TextMix, TrainConfig
+from schemas.config import TextMix, TrainConfig, build, config_dict
 from schemas.errors import ConfigError, TrainingError
 from schemas.records import PLATFORMS
 
@@ -286,6 +288,25 @@ def test_the_gate_learns_which_platform_a_text_was_written_for(tmp_path: Path) -
         own[weight] = float(gates.diagonal().min())
     assert own[0.3] > 0.6
     assert own[0.0] < own[0.3] - 0.2
+
+
+def test_trunks_learn_within_platforms_too_unless_the_model_is_unified(dataset: Path) -> None:
+    data, vocabulary, val, _ = trainer.load_data(open_version(dataset), TINY)
+    rows = torch.arange(12)
+    generator = torch.Generator().manual_seed(0)
+    text, image = (F.normalize(torch.randn(12, 16, generator=generator), dim=1) for _ in range(2))
+    found = {}
+    for experts in ("unified", "platforms"):
+        config = build(TrainConfig, config_dict(TINY) | {"experts": experts})
+        loop = trainer.Trainer(data, vocabulary, val, config, CPU)
+        found[experts] = loop.trunk_contrast(rows, text.repeat(3, 1), image).item()
+    scale = torch.tensor(1 / TINY.temperature)
+    buildings, platforms = data.buildings[:12], data.platforms[:12]
+    pooled = float(info_nce(text, image, buildings, scale))
+    within = float(info_nce(text, image, buildings, scale, platforms))
+    assert found["unified"] == pytest.approx(pooled, rel=1e-5)
+    assert found["platforms"] == pytest.approx((pooled + within) / 2, rel=1e-5)
+    assert within < pooled
 
 
 def test_from_stage_one_on_trunks_learn_only_end_to_end(dataset: Path) -> None:
