@@ -158,6 +158,15 @@ HEIGHTS = words_of("above below over under beneath upper lower top base foot roo
 HALF = re.compile(r"\b(?:one|a) half\b|\bhalf of\b", re.IGNORECASE)
 IN_SUN = re.compile(r"\bin (?:\w+ )?(?:sun|sunlight|sunshine)\b")
 LIT = words_of("sun sunny sunlit sunlight sunshine light lit bright glow gleam")
+DARK, PALE = words_of("dark deep darker"), words_of("pale light lighter paler soft")
+DARK_SHADES = frozenset(
+    f"colour:{shade}"
+    for shade in ("charcoal", "navy", "maroon", "chocolate", "forest green", "plum", "indigo", "olive")
+)
+PALE_SHADES = frozenset(
+    f"colour:{shade}"
+    for shade in ("sky blue", "mint", "lilac", "pink", "beige", "tan", "cream", "silver", "salmon", "straw")
+)
 SUMMITS = words_of("summit peak crest apex tip crown hilltop")
 ACROSS = words_of("across beyond opposite past behind other over")
 STOREYS = words_of("storey story floor storeys stories floors level levels")
@@ -175,7 +184,7 @@ PLACE = re.compile(
 # Ways to say the same depth; they place a thing in the image in some sentences only.
 DEPTH = (
     words_of("front before foreground"),
-    words_of("behind background back beyond past further farther distance distant"),
+    words_of("behind background back beyond past further farther distance distant rear"),
     words_of("climb climbs climbing rise rises rising ascend ascends ascending uphill"),
     words_of("descend descends descending drop drops dropping fall falls falling downhill"),
 )
@@ -879,7 +888,7 @@ def _attributes(case: Case, kind: str) -> str:
                 implied = implied or any(m.concept in case.supported for m in mentions)
                 if not implied or _replaced(case, reading, mentions[0]):
                     wrong.append(f"{word} is new")
-            elif _narrowed(mentions, matching) or (
+            elif (not case.source.stems.intersection(stems(word)) and _narrowed(case.source, mentions, matching)) or (
                 kind == "colour" and _other_shade(case.source, reading, mentions[0])
             ):
                 wrong.append(f"{word} is new")
@@ -929,12 +938,27 @@ def _grown_green(source: Reading, mention: Mention) -> bool:
     return any(head == "object:roof" or related(head, "object:vegetation") for head in mention.heads)
 
 
-def _narrowed(mentions: list[Mention], matching: list[Mention]) -> bool:
-    """Whether a value is more exact than any the source has, and not said of the same thing: granite for stone."""
+def _narrowed(source: Reading, mentions: list[Mention], matching: list[Mention]) -> bool:
+    """Whether a value is more exact than any the source has: granite for stone, navy for blue.
+
+    A colour that lies between two others may stand for both side by side (lime for yellow-green), and one that is the
+    dark or pale kind of another for that one and its tone (charcoal for dark grey).
+    """
     exact = {m.concept for m in mentions}
     if any(s.concept in exact or exact & broader(s.concept) for s in matching):
         return False
-    return not any(_heads_meet(m.heads | m.loose, s.heads | s.loose) for m in mentions for s in matching)
+    if any({one, other} <= broader(concept) for one, other in _shades(source).values() for concept in exact):
+        return False
+    toned = {(word, m.concept) for m in matching for word in source.tokens[max(0, m.at - 2) : m.at]}
+    return not any((word, wider) in toned for concept in exact for word, wider in _tones_of(concept))
+
+
+def _tones_of(concept: str) -> Iterator[tuple[str, str]]:
+    """What else a shade is called, as (tone, colour); yellow stone is called sandstone."""
+    if concept == "material:sandstone":
+        yield from (("yellow", "material:stone"), ("honey", "material:stone"), ("tan", "material:stone"))
+    tones = DARK if concept in DARK_SHADES else PALE if concept in PALE_SHADES else ()
+    yield from ((tone, wider) for tone in tones for wider in broader(concept))
 
 
 def _shades_twice(reading: Reading, mentions: list[Mention], sources: list[Mention]) -> bool:
@@ -1028,7 +1052,12 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
 def _only_one(source: Reading, caption: Reading) -> Iterator[str]:
     """Things of which a caption has one, where the source counts several of that word and never names one."""
     plurals = {base for token in caption.tokens for base in bases(token, "n") if base != token}
-    for thing in instances(caption.text):
+    told = instances(caption.text)
+    for thing in told:
+        if any(
+            other is not thing and any(related(a, b) for a in other.concepts for b in thing.concepts) for other in told
+        ):
+            continue  # "a block and a building" are two
         base = caption.tokens[caption.parsed.ends.get(thing.at, thing.at + 1) - 1]
         said = caption.tokens[max(0, thing.first - 1) : thing.at + 1]
         if said[0] not in {"a", "an"} or "-" in said[-2:] or "number" in thing.traits or base in plurals:
@@ -1403,7 +1432,7 @@ def _negated(reading: Reading, mention: Mention) -> bool:
     low = max((at for at in range(mention.at) if reading.tokens[at] in {",", ".", ";", ":", "but"}), default=-1)
     for at in range(mention.at - 1, low, -1):
         counted = reading.tokens[at + 1] in {"a", "one", "any", "even"}
-        if reading.tokens[at] in {"not", "never", "hardly"} and not counted:
+        if reading.tokens[at] in {"not", "never", "hardly", "without"} and not counted:
             return mention.at - at <= 2
         if reading.tokens[at] in {"no", "none", "neither", "not"}:
             noun = next((m for m in reading.of("object") if at < m.at < mention.at), None)
@@ -1517,7 +1546,11 @@ def _kept(case: Case, facts: list[tuple[str, list[Mention]]]) -> set[int]:
             kept.add(i)
             used.add(j)
     for i, (word, mentions) in enumerate(facts):
-        if i not in kept and mentions[0].kind == "object" and not any(set(stems(word)) & set(stems(w)) for w, _ in stated):
+        if (
+            i not in kept
+            and mentions[0].kind == "object"
+            and not any(set(stems(word)) & set(stems(w)) for w, _ in stated)
+        ):
             kept |= {i} if _meant(case.caption, word) else set()
     return kept | {i for i in range(len(facts)) if any(_repeats(facts, own, i, j) for j in kept)}
 

@@ -26,6 +26,8 @@ ENDINGS = {
 # Lexicographer files of things that an image shows: animals, artefacts, bodies of things, people, plants, substances.
 # Substances, food and phenomena are seen only as part of something; a word of another file names no thing.
 _SEEN = frozenset({5, 6, 13, 17, 18, 20})
+# Files with some words for what an image shows: signals, fires, weather, substances.
+_SHOWN = _SEEN | {10, 11, 19, 27}
 _SHAPE = 25
 _STEPS = 14  # no chain of hypernyms is longer
 _PART, _GLOSS = 5, 6  # columns
@@ -144,7 +146,8 @@ def is_seen(word: str) -> bool:
 def names_thing(word: str) -> bool:
     """Whether a noun names a thing of its own that an image shows: a bench or a swan, but no mere slit or hue."""
     found = senses(word, "n")
-    return is_seen(word) and not any(_file(sense) == _SHAPE or above(sense) & _parts() for sense in found)
+    shown = is_seen(word) or any(_file(sense) in _SHOWN for sense in found[:1])
+    return shown and not any(_file(sense) == _SHAPE or above(sense) & _parts() for sense in found)
 
 
 @cache

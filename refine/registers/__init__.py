@@ -68,10 +68,14 @@ class Lexicon:
 
 @dataclass(frozen=True)
 class English:
-    """Plain words: `function` words, and `plain` verbs, adjectives and relational nouns that state no scene fact."""
+    """Plain words: `function` words, and `plain` verbs, adjectives and relational nouns that state no scene fact.
+
+    `verbs` are those that are plain as verbs only: "a guard" is somebody.
+    """
 
     function: frozenset[str]
     plain: frozenset[str]
+    verbs: frozenset[str]
 
 
 def _raw(name: str) -> dict[str, Any]:
@@ -170,8 +174,10 @@ def lexicon() -> Lexicon:
 def english() -> English:
     """The plain English words, read once."""
     raw = _raw("english")
-    plain = " ".join(raw[key] for key in ("verbs", "adjectives", "nouns")).replace("-", " ").split()
-    return English(function=frozenset(raw["function"].split()), plain=frozenset(plain))
+    verbs, others = (
+        frozenset(text.replace("-", " ").split()) for text in (raw["verbs"], f"{raw['adjectives']} {raw['nouns']}")
+    )
+    return English(function=frozenset(raw["function"].split()), plain=verbs | others, verbs=verbs - others)
 
 
 @cache

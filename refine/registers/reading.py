@@ -72,7 +72,9 @@ PREPOSITIONS = words_of(
 )
 PARTICLES = words_of("back out up down away forward back together apart over")
 LONGEST_CLAUSE = 60  # tokens to either side; what has no end costs no more
-_COPULAS = words_of("is are was were looks appears seems being")
+_COPULAS = words_of(
+    "is are was were looks appears seems being stands stand lies lie sits sit remains remain stays stay"
+)
 _LINKS = words_of("and or but which that who")
 BE = words_of("is are was were be being been has have looks look appears appear and or but which that who")
 
@@ -297,9 +299,12 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     after = tokens[at + 1] if at + 1 < len(tokens) else "."
     if before == "," and uses(word, "v") and after in PREPOSITIONS and word[-1] != "s":
         return True  # "buildings, still shells, tower beside"
-    if after == "of" or uses(word, "v") < 2 or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
+    seldom = uses(word, "v") < (1 if after in ARTICLES else 2)
+    if after == "of" or seldom or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
         return False
     own = _senses(before)
+    if _qualities(before) and not own:
+        return False  # flat roofs
     of_matter = at > 1 and tokens[at - 2] == "of"  # "a parapet of brick slopes down"
     kinds = {"object", "material"} if of_matter else {"object"}
     named = any(kind in kinds for kind, _ in own) if own else names_thing(before)
@@ -348,6 +353,8 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue
             if words[0] in {"plane", "planes"} and not surfaces.isdisjoint(tokens):
                 continue  # of a roof
+            if words[1:size] == ["light"] and _coloured(tokens, ends[1]):
+                continue  # "its roof light grey"
             if size == 1 and words[0] == "tile" and at and tokens[at - 1] in {"the", "this", "whole"}:
                 continue  # the satellite image
             if size == 1 and words[0] in {"shade", "shades"} and _of_colour(tokens, at):
@@ -372,6 +379,11 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
         else:
             at += 1
     return found
+
+
+def _coloured(tokens: tuple[str, ...], at: int) -> bool:
+    """Whether the token is the name of a colour."""
+    return at < len(tokens) and any(kind == "colour" for kind, _ in _senses(tokens[at]))
 
 
 def _of_colour(tokens: tuple[str, ...], at: int) -> bool:
@@ -824,7 +836,7 @@ def _things(
             at in covered
             or not token[0].isalpha()
             or len(token) < 3
-            or plain(token)
+            or (plain(token) and not (token in english().verbs and _surely_noun(tokens, at)))
             or token in NUMBERS
             or token in lexicon().denied
             or _senses(token)  # passed over on purpose: no noun here
@@ -845,17 +857,32 @@ def _things(
             continue
         base = next(iter(bases(token, "n")), token)
         if is_word(token):
-            if names_thing(token) and mostly(token, "n") and (token != base or opens):
+            noun = mostly(token, "n") or _surely_noun(tokens, at)
+            if names_thing(token) and noun and (token != base or opens):
                 things.append((at, base))
             continue
         if token.endswith(("ly", "ing", "ed", "ish", "like", "ous", "ful", "less", "est")):
             continue
-        closes = not after[0].isalnum() or after in PREPOSITIONS or after in BE or (after[-1] == "s" and plain(after))
+        closes = _closes(after) or (after[-1] == "s" and plain(after))
         if token[-1] == "s" and at - 1 in covered and after in DETERMINERS | PREPOSITIONS:
             continue  # a verb behind its subject
         if opener not in DEFINITE and closes:
             strangers.append(token)
     return things, strangers
+
+
+def _closes(word: str) -> bool:
+    """Whether a noun phrase has ended before that word."""
+    return not word[0].isalnum() or word in PREPOSITIONS or word in BE or mostly(word, "r")
+
+
+def _surely_noun(tokens: tuple[str, ...], at: int) -> bool:
+    """Whether a word that is a verb as well can only be the noun of "a" or "an": "a guard at the door"."""
+    after = tokens[at + 1] if at + 1 < len(tokens) else "."
+    start = at - 1
+    while start > 0 and (_coloured(tokens, start) or _qualities(tokens[start])):
+        start -= 1
+    return start >= 0 and tokens[start] in {"a", "an"} and after not in {"of", "-"} and _closes(after)
 
 
 def _inside(word: str) -> bool:
