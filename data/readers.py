@@ -116,6 +116,7 @@ class _Reading:
     ignored: dict[str, str] = field(default_factory=dict)
     read: Counter[Table] = field(default_factory=Counter)
     folders: Counter[str] = field(default_factory=Counter)  # train/drone, or a flat building -> accepted images
+    refused: list[str] = field(default_factory=list)  # a sentence for each annotation file of which nothing was taken
 
     def refuse(self, table: Table, source: str, row: int, why: _RowError) -> None:
         self.spill.add_reject(Reject(table, printable(source, 1000), row, why.field, why.reason, why.detail))
@@ -307,6 +308,10 @@ def _read_annotations(reading: _Reading, name: str) -> None:
         if official or why.reason not in ("not_a_list", "no_list_of_records"):
             reading.read["captions"] += 1
             reading.refuse("captions", name, 0, why)
+            reading.refused.append(
+                f"{printable(name)} is no readable annotation file ({why.reason}: {why.detail}): no caption and no "
+                "region of it was taken; mend it and rebuild."
+            )
         else:
             reading.ignored[printable(name, 1000)] = "JSON, but no list of records with image and caption"
 
@@ -535,7 +540,7 @@ def _finish(reading: _Reading) -> Source:
     spill.refuse_duplicates("regions", "sentences", SHOWN)
     spill.commit()
     buildings = spill.buildings()
-    notes = [*differences(reading.folders, spill.counts, reading.config), *gaps(buildings)]
+    notes = [*reading.refused, *differences(reading.folders, spill.counts, reading.config), *gaps(buildings)]
     without, images = spill.without_captions()
     if without:
         notes.append(f"{without:,} of {images:,} images have no caption; they are kept.")

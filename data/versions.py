@@ -72,7 +72,9 @@ def lock(dataset: Path) -> Iterator[None]:
             "again."
         ) from error
     except OSError as error:
-        raise DatasetError(f"{dataset} cannot be written ({error.strerror}): choose another folder.") from error
+        raise DatasetError(
+            f"{error.filename or dataset} cannot be written ({error.strerror}): mend it, or choose another folder."
+        ) from error
     try:
         with suppress(OSError):  # a courtesy to whoever comes second
             os.ftruncate(descriptor, 0)

@@ -156,10 +156,15 @@ def _cluster(runner: Runner, address: str | None, number: int) -> Iterator[TaskR
                 tasks.client  # noqa: B018  (Dask connects when it is first asked for)
         except Exception as error:  # each engine has errors of its own
             raise GeorefineError(
-                f"The {runner} cluster {address or 'on this machine'} cannot be used "
-                f"({str(error).splitlines()[0].rstrip('.') if str(error) else type(error).__name__}): {HINTS[runner]}"
+                f"The {runner} cluster {address or 'on this machine'} cannot be used ({_gist(error)}): {HINTS[runner]}"
             ) from error
         yield tasks
+
+
+def _gist(error: Exception) -> str:
+    """What went wrong, in one line; Ray's errors hold tracebacks of the other side, whose last line says it."""
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return (said[-1] if said[0].endswith(":") else said[0]).rstrip(".")
 
 
 def _dask(address: str | None, number: int) -> Any:

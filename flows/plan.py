@@ -42,6 +42,7 @@ CODE_OF_TRAIN = (  # val and test pass through unchanged, so nothing here concer
     "schemas/symmetry.py",
 )
 DATA = (".py", ".yaml", ".tsv", ".gz", ".txt")
+OWN = "georefine"
 LIBRARIES = ("albumentations", "numpy", "opencv-python-headless", "pillow", "pyarrow", "spacy")
 PLAN = "plan.json"
 TEXT_GROWTH = 4  # bytes in a shard for a character of the source: raw, stripped, refined, final, replies, compressed
@@ -97,16 +98,19 @@ class Plan:
 
 
 @cache
-def step_version(split: Split) -> str:
-    """Hash of the code, the word lists and the library versions that a shard's bytes depend on, hexadecimal."""
+def code_read(split: Split) -> dict[str, str]:
+    """What makes a shard: the hash of our own code and word lists, hexadecimal, and the versions of libraries."""
     digest = hashlib.sha256()
     for name in (*CODE, *(CODE_OF_TRAIN if split == "train" else ())):
         paths = [ROOT / name] if name.endswith(".py") else sorted((ROOT / name).rglob("*.*"))
         for path in (p for p in paths if p.suffix in DATA):
             digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    for library in LIBRARIES:
-        digest.update(f"{library} {importlib.metadata.version(library)}\0".encode())
-    return digest.hexdigest()
+    return {OWN: digest.hexdigest()} | {library: importlib.metadata.version(library) for library in LIBRARIES}
+
+
+def step_version(split: Split) -> str:
+    """Hash of the code, the word lists and the library versions that a shard's bytes depend on, hexadecimal."""
+    return _hash(code_read(split))
 
 
 def config_read(job: ShardJob) -> dict[str, Any]:
@@ -145,7 +149,8 @@ def plan_shard(job: ShardJob, hashes: Hashes, before: Mapping[str, Any]) -> Plan
     """The key of one shard, whether its result is stored undamaged, and if not, why it has to be made.
 
     Args:
-        before: what `remember` wrote of this shard's last run: {"parts": {...}, "config": {...}}, or nothing.
+        before: what `remember` wrote of this shard's last run: {"parts": {...}, "config": {...}, "code": {...}}, or
+            nothing.
     """
     parts = key_parts(job)
     key = _key(job, parts)
@@ -173,12 +178,21 @@ def _reason(job: ShardJob, parts: Mapping[str, str], before: Mapping[str, Any]) 
         return "new"
     changed = [kind for kind, digest in parts.items() if before["parts"].get(kind) != digest]
     said = {
-        "code": "georefine or a library is another version",
+        "code": _other_code(before.get("code"), code_read(job.split)),
         "config": f"configuration: {_difference(before['config'], config_read(job))}",
         "replies": "the model's replies",
         "decisions": "decisions of reviewers",
     }
     return "; ".join(said.get(kind, kind) for kind in changed) or "its stored result is missing"
+
+
+def _other_code(old: object, new: Mapping[str, str]) -> str:
+    if not isinstance(old, dict):
+        return "georefine or a library is another version"
+    changed = [name for name in new if old.get(name) != new[name]]
+    return "another version of " + ", ".join(
+        name if name == OWN else f"{name} ({old.get(name)} -> {new[name]})" for name in changed
+    )
 
 
 def _difference(old: object, new: object, key: str = "") -> str:
@@ -197,7 +211,14 @@ def plan(jobs: Sequence[ShardJob], hashes: Hashes, work: Path) -> Plan:
 
 def remember(planned: Plan, work: Path) -> None:
     """Keep the keys of a finished rebuild, so that the next plan can say what changed."""
-    kept = {shard.job.name: {"parts": shard.parts, "config": config_read(shard.job)} for shard in planned.shards}
+    kept = {
+        shard.job.name: {
+            "parts": shard.parts,
+            "config": config_read(shard.job),
+            "code": code_read(shard.job.split),
+        }
+        for shard in planned.shards
+    }
     atomic_write(work / PLAN, json.dumps(kept, sort_keys=True).encode("utf-8", "surrogatepass"))
 
 
@@ -218,4 +239,5 @@ def lines(planned: Plan) -> list[str]:
         for platform, n in planned.counts().items()
     ]
     made = [f"  make {shard.job.name}: {shard.reason}" for shard in planned.shards if not shard.stored]
-    return [*table, *made, *(f"  drop {name}" for name in planned.dropped)]
+    space = [f"  needs about {planned.space() / 1e6:,.0f} MB of free disk"] if made else []
+    return [*table, *made, *space, *(f"  drop {name}" for name in planned.dropped)]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, UsageError
 from schemas.records import PLATFORMS, Platform
 
 T = typing.TypeVar("T")
@@ -355,26 +355,40 @@ def load_config(path: Path | None) -> Config:
     """Read a YAML configuration file (JSON is YAML); None gives the defaults.
 
     Raises:
-        ConfigError: the file cannot be read, is no mapping, or a key in it is wrong.
+        UsageError: the file cannot be read, or is no mapping.
+        ConfigError: a key in it is wrong.
     """
     if path is None:
         return Config()
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("--config", f"{path} cannot be read: {error}.") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"The configuration {path} cannot be read ({why}): mend it, or leave out --config.") from error
     try:
         values = json.loads(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         try:
             import yaml
         except ImportError as error:
-            raise ConfigError("--config", f"{path} is no JSON, and reading YAML needs the package pyyaml.") from error
+            raise UsageError(f"{path} is no JSON, and reading YAML needs pyyaml: pip install pyyaml.") from error
         try:
             values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError("--config", f"{path} is not valid YAML: {str(error).replace(chr(10), ' ')}.") from error
+        except (yaml.YAMLError, RecursionError) as error:
+            raise UsageError(f"The configuration {path} is not valid YAML ({_where(error)}): mend it.") from error
+    if values is not None and not isinstance(values, dict):
+        raise UsageError(
+            f"The configuration {path} holds a {type(values).__name__}, not keys with values: `georefine config` "
+            "prints one to start from."
+        )
     return build(Config, values)
+
+
+def _where(error: Exception) -> str:
+    """What is wrong with a YAML text, and where, in a few words."""
+    said = " ".join(str(getattr(error, "problem", None) or error).split())
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {said}" if mark else said
 
 
 def config_dict(config: object) -> dict[str, Any]:

@@ -226,6 +226,8 @@ def test_an_annotation_file_that_cannot_be_read_is_one_reject_and_the_rest_goes_
     source = world(tmp_path, content)
     assert reasons(source) == [("", reason)]
     assert [caption.raw for caption in source.captions] == ["fine"]
+    assert source.notes[0].startswith(f"train.json is no readable annotation file ({reason}: ")
+    assert "\n" not in source.notes[0]
 
 
 def test_byte_order_mark_nested_lists_and_files_within_train(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ PATIENT = os.environ | {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "300s",  # the client to the scheduler, a worker and its nanny to both
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "300s",
     "PREFECT_API_REQUEST_TIMEOUT": "300",
+    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "300",
     "RAY_AUTH_MODE": "token",  # as newer versions do by themselves, with a token in the home folder
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
 }

@@ -125,7 +125,14 @@ def test_changed_code_and_damage_are_named(source: Path, tmp_path: Path, monkeyp
     assert damaged.stored is not None
     (Path(damaged.stored.folder) / "images.parquet").write_bytes(b"")
     assert reasons(planned(source, work)) == {damaged.job.name: "its stored result is damaged"}
-    monkeypatch.setattr(module, "step_version", lambda split: "other")
+    code = module.code_read("train")
+    monkeypatch.setattr(module, "code_read", lambda split: code | {"georefine": "other", "pillow": "99"})
+    said = f"another version of georefine, pillow ({code['pillow']} -> 99)"
+    assert set(reasons(planned(source, work)).values()) == {said}
+    assert lines(planned(source, work))[-1] == "  needs about 67 MB of free disk"
+    last = json.loads((work / "plan.json").read_text(encoding="utf-8"))
+    old = {name: {key: shard[key] for key in ("parts", "config")} for name, shard in last.items()}
+    (work / "plan.json").write_text(json.dumps(old), encoding="utf-8")
     assert set(reasons(planned(source, work)).values()) == {"georefine or a library is another version"}
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.config import Config, build, commented, config_dict, load_config
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -86,18 +86,31 @@ def test_any_document_is_a_configuration_or_a_named_error(values: object) -> Non
         assert str(error).startswith("Configuration key")
 
 
-@pytest.mark.parametrize(("name", "text"), [("a.yaml", "augment: [unclosed"), ("a.json", '{"seed": }')])
-def test_unreadable_file_is_one_sentence(tmp_path: Path, name: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.yaml", "augment: [unclosed", r"is not valid YAML \(line 1, column 19: expected ',' or '\]'"),
+        ("a.json", '{"seed": ]}', r"is not valid YAML \(line 1, column 10"),
+        ("a.yaml", "- seed", "holds a list, not keys with values"),
+        ("a.yaml", "[" * 100_000, "is not valid YAML"),
+        ("a.yaml", "seed: \x00", "is not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_one_sentence(tmp_path: Path, name: str, text: str, said: str) -> None:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UsageError, match=said) as error:
         load_config(path)
+    assert str(error.value).startswith(f"The configuration {path} ")
     assert "\n" not in str(error.value)
 
 
-def test_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.yaml cannot be read \(No such file or directory\): mend it"):
         load_config(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"# caf\xe9\nseed: 1")
+    with pytest.raises(UsageError, match="it is not UTF-8"):
+        load_config(tmp_path / "latin.yaml")
 
 
 def test_json_is_read_too(tmp_path: Path) -> None:
