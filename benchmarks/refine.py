@@ -3,11 +3,19 @@
 Run: python benchmarks/refine.py                      starts a vLLM server with the tiny rewriting model
      python benchmarks/refine.py --url http://127.0.0.1:8000 --datatrove PYTHON --curator PYTHON --distilabel PYTHON
 
-The bare client is asyncio streams that send ready-made bytes: no gates, no store, no retries. Runs are interleaved, and
-no run profits from another's prefix cache: each shuffles the sentences of the same captions in its own way. Everyone
-sends each caption once (`attempts: 1`). A peer's PYTHON is the interpreter of an environment that has it
-(datatrove 0.10.1 with aiofiles, httpx and aiosqlite; bespokelabs-curator 0.1.31; distilabel 1.5.3 with requests).
-Prints a table, then one JSON line.
+The bare client is asyncio streams that send ready-made bytes: no gates, no store, no retries. Everyone sends each
+caption once (`attempts: 1`), as the same JSON (distilabel adds fields at their defaults), and has at most --in-flight
+requests under way. All clients run once in every round, the order turned from round to round, and no run profits from
+another's prefix cache: each shuffles the sentences of the same captions in its own way.
+
+Inside of the clock, for all but the bare client: making requests from what is asked, sending, reading, keeping every
+reply in a new store, and the end of the work. Outside: starting interpreters, imports, the captions, and, for
+georefine, whose process lives through all runs, the word lists of its gates. georefine judges in processes beside its
+own, at low priority: their processor time stands in a column of its own. distilabel waits for all of a batch before it
+sends the next, as its pipelines do; its store is left out.
+
+A peer's PYTHON is the interpreter of an environment that has it (datatrove 0.10.1 with aiofiles, httpx and aiosqlite;
+bespokelabs-curator 0.1.31; distilabel 1.5.3 with requests). Prints a table, then one JSON line.
 """
 
 import argparse
@@ -17,6 +25,7 @@ import json
 import math
 import random
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -45,16 +54,40 @@ WORLD_SEED = 12
 
 @dataclass(frozen=True)
 class Run:
-    """What one client did: wall and processor seconds for so many captions, and the share that came to an end."""
+    """What one client did.
+
+    Attributes:
+        seconds: wall time for all captions.
+        cpu: processor seconds of the process that sends.
+        beside: processor seconds of the processes that it started.
+        finished: replies that came to an end.
+    """
 
     captions: int
     seconds: float
     cpu: float
+    beside: float
     finished: int
 
     @property
     def rate(self) -> float:
         return self.captions / self.seconds
+
+
+class Clock:
+    """Wall and processor seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    def run(self, captions: int, finished: int) -> Run:
+        wall, cpu, beside = (now - then for now, then in zip(self._now(), self._start, strict=True))
+        return Run(captions, wall, cpu, beside, finished)
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return time.perf_counter(), time.process_time(), children.ru_utime + children.ru_stime
 
 
 class PeerError(Exception):
@@ -122,9 +155,8 @@ def bare(url: str, model: Model, config: RefineConfig, in_flight: int) -> Client
 
     def run(asks: Sequence[Ask]) -> Run:
         bodies = [body(model.name, ask.platform, ask.stripped.text, config) for ask in asks]
-        start, cpu = time.perf_counter(), time.process_time()
-        finished = asyncio.run(work(bodies))
-        return Run(len(asks), time.perf_counter() - start, time.process_time() - cpu, finished)
+        clock = Clock()
+        return clock.run(len(asks), asyncio.run(work(bodies)))
 
     return run
 
@@ -135,7 +167,7 @@ def ours(url: str, model: Model, config: RefineConfig, in_flight: int, tallies: 
     def run(asks: Sequence[Ask]) -> Run:
         with tempfile.TemporaryDirectory() as folder:
             tallies.append(Tally())
-            start, cpu = time.perf_counter(), time.process_time()
+            clock = Clock()
             rows = refine_all(
                 asks,
                 model=model,
@@ -146,8 +178,7 @@ def ours(url: str, model: Model, config: RefineConfig, in_flight: int, tallies: 
                 report=lambda *_: None,
                 tally=tallies[-1],
             )
-            finished = sum(row.reply.endswith("}") for _, row in rows)
-            return Run(len(asks), time.perf_counter() - start, time.process_time() - cpu, finished)
+            return clock.run(len(asks), sum(row.reply.endswith("}") for _, row in rows))
 
     return run
 
@@ -173,7 +204,7 @@ def peer(name: str, python: str, url: str, model: Model, config: RefineConfig, i
             if done.returncode or not lines:
                 raise PeerError((done.stderr.strip().splitlines() or ["no word"])[-1])
             said = json.loads(lines[-1])
-            return Run(len(asks), said["seconds"], said["cpu"], said["finished"])
+            return Run(len(asks), said["seconds"], said["cpu"], 0.0, said["finished"])
 
     return run
 
@@ -205,45 +236,67 @@ def measure(options: argparse.Namespace, url: str, model: Model) -> None:
         if number < 2:  # word lists are read, the platforms' prompts get into the prefix cache
             client(salted(asks, -1 - number)[:: max(1, len(asks) // 60)])
     tallies.clear()
-    runs: dict[str, list[Run]] = {name: [] for name in clients}
+    runs: dict[str, dict[int, Run]] = {name: {} for name in clients}
     salt = 0
-    for pair in range(options.pairs):
-        names = list(clients)[:2] if pair % 2 else list(clients)[1::-1]
-        names += list(clients)[2:] if pair < options.peer_rounds else []
-        for name in names:
+    for number in range(options.pairs):
+        for name in in_turn(list(clients) if number < options.peer_rounds else list(clients)[:2], number):
             salt += 1
             try:
-                runs[name].append(clients[name](salted(asks, salt)))
+                done = runs[name][number] = clients[name](salted(asks, salt))
             except (PeerError, subprocess.TimeoutExpired) as error:
                 print(f"{name}: failed: {error}")
                 continue
-            done = runs[name][-1]
-            print(f"  {pair + 1} {name:<14}{done.rate:>7.1f} captions/s {done.cpu:>6.2f} s CPU", flush=True)
+            print(
+                f"  {number + 1} {name:<14}{done.rate:>7.1f} captions/s {done.cpu:>6.2f} + {done.beside:.2f} s CPU",
+                flush=True,
+            )
     show(options, model, runs, tallies)
 
 
-def show(options: argparse.Namespace, model: Model, runs: dict[str, list[Run]], tallies: Sequence[Tally]) -> None:
-    ratios = [a.rate / b.rate for a, b in zip(runs["georefine"], runs["bare sockets"], strict=True)]
-    low, high, coverage = interval(ratios)
+def in_turn(names: Sequence[str], number: int) -> list[str]:
+    """The names in the order of one round: each comes first, and before and after each other, about as often."""
+    first = number // 2 % len(names)
+    turned = [*names[first:], *names[:first]]
+    return turned[::-1] if number % 2 else turned
+
+
+def show(options: argparse.Namespace, model: Model, runs: dict[str, dict[int, Run]], tallies: Sequence[Tally]) -> None:
     accepted = sum(t.accepted for t in tallies) / sum(t.captions for t in tallies)
     title = f"{options.captions} captions, {options.in_flight} in flight"
-    print(f"{title:<34}{'captions/s':>12}{'CPU s/400':>11}{'finished':>10}{'runs':>6}")
+    print(f"{title:<34}{'captions/s':>12}{'CPU s/400':>11}{'beside':>8}{'finished':>10}{'runs':>6}")
     table = {}
     for name, done in runs.items():
         if not done:
             continue
-        rate = statistics.median(run.rate for run in done)
-        cpu = statistics.median(run.cpu / run.captions * 400 for run in done)
-        finished = sum(run.finished for run in done) / sum(run.captions for run in done)
-        table[name] = {"captions_per_second": round(rate, 2), "cpu_seconds_per_400": round(cpu, 2), "runs": len(done)}
-        print(f"{name:<34}{rate:>12.1f}{cpu:>11.2f}{finished:>10.0%}{len(done):>6}")
-    median = statistics.median(ratios)
-    print(
-        f"georefine / bare sockets: median {median:.3f} of {len(ratios)} interleaved pairs, "
-        f"{coverage:.0%} interval {low:.3f} .. {high:.3f}; {accepted:.0%} of {model.name}'s replies accepted"
-    )
-    found = {"median": round(median, 4), "low": round(low, 4), "high": round(high, 4), "coverage": round(coverage, 4)}
-    print(json.dumps({"benchmark": "refine", "clients": table, "ratio": found, "accepted": round(accepted, 4)}))
+        rate = statistics.median(run.rate for run in done.values())
+        cpu, beside = (
+            statistics.median(getattr(run, which) / run.captions * 400 for run in done.values())
+            for which in ("cpu", "beside")
+        )
+        finished = sum(run.finished for run in done.values()) / sum(run.captions for run in done.values())
+        table[name] = {
+            "captions_per_second": round(rate, 2),
+            "cpu_seconds_per_400": round(cpu, 2),
+            "cpu_seconds_beside": round(beside, 2),
+            "runs": len(done),
+        }
+        print(f"{name:<34}{rate:>12.1f}{cpu:>11.2f}{beside:>8.2f}{finished:>10.0%}{len(done):>6}")
+    ratios = {}
+    for name, done in runs.items():
+        pairs = [runs["georefine"][n].rate / run.rate for n, run in done.items() if n in runs["georefine"]]
+        if name == "georefine" or not pairs:
+            continue
+        low, high, coverage = interval(pairs)
+        median = statistics.median(pairs)
+        print(
+            f"georefine / {name}: median {median:.3f} of {len(pairs)} rounds, "
+            f"{coverage:.0%} interval {low:.3f} .. {high:.3f}"
+        )
+        ratios[name] = {
+            "median": round(median, 4), "low": round(low, 4), "high": round(high, 4), "coverage": round(coverage, 4)
+        }  # fmt: skip
+    print(f"{accepted:.0%} of {model.name}'s replies accepted")
+    print(json.dumps({"benchmark": "refine", "clients": table, "ratios": ratios, "accepted": round(accepted, 4)}))
 
 
 def main() -> None:
@@ -252,13 +305,15 @@ def main() -> None:
     parser.add_argument("--model", default="", help="folder of the model to serve; default: the tiny rewriting model")
     parser.add_argument("--vllm-python", default="", help="interpreter that has vLLM; default: .venv-vllm")
     parser.add_argument("--captions", type=int, default=400)
-    parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--peer-rounds", type=int, default=3, help="pairs after which the peers run too")
+    parser.add_argument("--pairs", type=int, default=7, help="rounds")
+    parser.add_argument("--peer-rounds", type=int, help="rounds in which the peers run too; default: all")
     parser.add_argument("--in-flight", type=int, default=16)
     parser.add_argument("--max-tokens", type=int, default=512)
     for name in ("datatrove", "curator", "distilabel"):
         parser.add_argument(f"--{name}", metavar="PYTHON", default="", help=f"interpreter that has {name}")
     options = parser.parse_args()
+    if options.peer_rounds is None:
+        options.peer_rounds = options.pairs
     server = ServerConfig(
         urls=(options.url,) if options.url else (), python=options.vllm_python, in_flight=options.in_flight
     )

@@ -32,7 +32,8 @@ from refine.server import (
     running,
     vllm_python,
 )
-from refine.vllm import Ask, Asker, Gates, Outcome, Tally, refine_one
+from refine.vllm import Ask, Asker, GatesOf, Outcome, Tally, refine_one
+from refine.workers import here
 from schemas.config import RefineConfig, ServerConfig
 from schemas.errors import ConfigError, RefinerError
 
@@ -60,20 +61,27 @@ class BatchTally:
     unknown: int = 0
 
 
-class _Wants(Asker):
-    """Answers from the store, and remembers the first request that it lacks."""
+class _LackingError(Exception):
+    """The store knows nothing of a request."""
+
+    def __init__(self, key: str, request: bytes) -> None:
+        super().__init__(key)
+        self.key = key
+        self.request = request
+
+
+class _Stored(Asker):
+    """Answers from the store alone; the first request that it lacks is an error."""
 
     def __init__(self, store: ReplyStore, revision: str) -> None:
-        super().__init__(store, None, revision, Tally())
-        self.wanted: tuple[str, bytes] | None = None
+        super().__init__(store, None, revision, Tally(), here)
 
-    async def outcome(self, request: bytes, gates_of: Callable[[Answer], Gates]) -> Outcome | None:
+    async def outcome(self, request: bytes, gates_of: GatesOf) -> Outcome | None:
         key = reply_key(request, self.revision)
         stored = self.store.get(key)
         if stored is None or stored.finish == "failed":
-            self.wanted = key, request
-            return None
-        return Outcome(stored, gates_of(stored))
+            raise _LackingError(key, request)
+        return Outcome(stored, await gates_of(stored))
 
 
 def wanted(
@@ -82,18 +90,15 @@ def wanted(
     """Key and body of the next request of every caption that has one, each request once, in the order of the asks."""
     seen: set[bytes] = set()
     for ask in asks:
-        asker = _Wants(store, model.revision)
-        with contextlib.suppress(StopIteration):  # it never waits for anything, so it needs no event loop
-            refine_one(asker, ask, model, config).send(None)
-        if asker.wanted is None or bytes.fromhex(asker.wanted[0]) in seen:
+        try:  # it never waits for anything, so it needs no event loop
+            refine_one(_Stored(store, model.revision), ask, model, config).send(None)
+        except StopIteration:
             continue
-        key, request = asker.wanted
+        except _LackingError as lacking:
+            key, request = lacking.key, lacking.request
+        if bytes.fromhex(key) in seen:
+            continue
         seen.add(bytes.fromhex(key))
-        try:
-            request.decode()
-        except UnicodeDecodeError:  # one such line would end the runner
-            store.put(key, request, Answer("the caption holds half of a surrogate pair, which is no text", "rejected"))
-            continue
         yield key, request
 
 

@@ -7,6 +7,7 @@ none (left as a verb, right angle, top floor, South Hall) lose their letter befo
 sentence is repaired afterwards is none of this module's business: see `orientation.py`.
 """
 
+import os
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -614,6 +615,8 @@ def _sentence(text: str, ground: bool) -> _Sentence:
 
 # spaCy's vocabulary and the sentences kept here are for one thread at a time.
 _TURN = threading.RLock()
+# A process that is forked in the middle of a thread's turn would wait for its own for ever.
+os.register_at_fork(before=_TURN.acquire, after_in_parent=_TURN.release, after_in_child=_TURN.release)
 
 
 def read(raw: str, ground: bool | None = None) -> tuple[Tokens, list[Mention]]:

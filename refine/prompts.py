@@ -53,6 +53,13 @@ def canonical(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
+def sendable(text: str) -> str:
+    """The text as UTF-8 can carry it: surrogate pairs put together, half of one replaced by U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 @cache
 def template(platform: Platform) -> Template:
     """The template of a platform, read once."""
@@ -118,8 +125,7 @@ def chat(
     }
     if temperature > 0:
         request["seed"] = seed
-    # A lone surrogate is no UTF-8: the server refuses the request, and the caption falls back.
-    return canonical(request).encode("utf-8", "surrogatepass")
+    return sendable(canonical(request)).encode()
 
 
 def body(
@@ -135,7 +141,7 @@ def body(
     """The request for one caption, as it is sent.
 
     Args:
-        caption: the stripped caption, which the request contains verbatim.
+        caption: the stripped caption, which the request contains verbatim (lone surrogates aside: `sendable`).
         attempt: 0 for the first; later ones sample, each with a seed of its own.
         refused: why earlier replies were refused.
         image: the encoded image, shown beside the caption.

@@ -12,7 +12,7 @@ import json
 import re
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ INSERT INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE 
     completion_tokens = excluded.completion_tokens, retries = excluded.retries, refused = excluded.refused
 WHERE replies.finish = 'failed'
 """
+REFUSE = "UPDATE replies SET refused = ? WHERE key = ?"
 GET = "SELECT reply, finish, prompt_tokens, completion_tokens, retries, refused FROM replies WHERE key = ?"
 
 
@@ -151,6 +152,11 @@ class ReplyStore:
             if self._db.execute(PUT, row).rowcount == 1:
                 return answer
         return self.get(key) or answer
+
+    def refuse(self, key: str, reasons: Sequence[str]) -> None:
+        """Note beside an answer why the gates refused it."""
+        with self._explained():
+            self._db.execute(REFUSE, (json.dumps(reasons), key))
 
     def request(self, key: str) -> bytes | None:
         """The request's body as it was sent, pictures shortened; None if it was never sent."""

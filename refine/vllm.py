@@ -5,6 +5,9 @@
 
 What comes of a caption depends on the caption, the configuration and the stored replies alone: the same store gives
 the same `Refined`, whoever sent the requests, when, and in which order.
+
+The event loop sends, reads and stores; gates and rules are called in processes beside it (refine.workers), so that no
+request waits for a judgement. A reply is stored when it comes, before it is judged.
 """
 
 import asyncio
@@ -15,28 +18,43 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from refine import judge
 from refine.client import Client, ServersGoneError
 from refine.gates import check, passed
-from refine.prompts import body, prompt_version, reasons, reply_key
+from refine.prompts import body, prompt_version, reasons, reply_key, sendable
 from refine.refinement import refine_stripped
 from refine.replies import Answer, ReplyStore
 from refine.server import Model
+from refine.workers import Run, Workers, judges
 from schemas.config import RefineConfig, ServerConfig
 from schemas.errors import RefinerError
-from schemas.records import GateResult, Platform, Refined, Stripped
+from schemas.records import PLATFORMS, GateResult, Platform, Refined, Stripped
 
 Report = Callable[[str, int, int, str], None]  # step, done, total (0: not known), detail
 Gates = tuple[GateResult, ...]
+GatesOf = Callable[[Answer], Awaitable[Gates]]
 
-WINDOW = 3  # captions held, per request that may be under way: some wait, some are being judged
+WINDOW = 2  # captions held, per request that may be under way: as many wait to be sent
+BACKLOG = 256  # and those whose replies wait to be judged: beside a busy server the judges fall behind for seconds
 REPORT_SECONDS = 0.5
 RATE_REPORTS = 40  # the rates shown are those of the last so many reports
+WARM = Stripped("A building stands next to a road.")
 LOOK_AHEAD = 1024  # lines read beyond the first that has no answer yet
 
 
@@ -93,22 +111,23 @@ class Outcome:
 
 
 class Asker:
-    """Answers to requests: from the store, from a request under way, or from a server."""
+    """Answers to requests: from the store, from a request under way, or from a server. `run` is who judges them."""
 
-    def __init__(self, store: ReplyStore, client: Client | None, revision: str, tally: Tally) -> None:
+    def __init__(self, store: ReplyStore, client: Client | None, revision: str, tally: Tally, run: Run) -> None:
         self.store = store
         self.client = client
         self.revision = revision
         self.tally = tally
+        self.run = run
         self._under_way: dict[str, asyncio.Future[Outcome]] = {}
 
-    async def outcome(self, request: bytes, gates_of: Callable[[Answer], Gates]) -> Outcome | None:
+    async def outcome(self, request: bytes, gates_of: GatesOf) -> Outcome | None:
         """What came of a request; None when there is no client and the store does not know it."""
         key = reply_key(request, self.revision)
         stored = self.store.get(key)
         if stored is not None and (self.client is None or stored.finish != "failed"):
             self.tally.stored += 1
-            return Outcome(stored, gates_of(stored))
+            return Outcome(stored, await self._judged(key, stored, gates_of))
         if self.client is None:
             return None
         if key in self._under_way:
@@ -122,38 +141,43 @@ class Asker:
             del self._under_way[key]
         return outcome
 
-    async def _ask(self, client: Client, key: str, request: bytes, gates_of: Callable[[Answer], Gates]) -> Outcome:
+    async def _ask(self, client: Client, key: str, request: bytes, gates_of: GatesOf) -> Outcome:
         answer = await client.ask(request)
-        await asyncio.sleep(0)  # the next request leaves before this reply is judged
         self.tally.retries += len(answer.retries)
         self.tally.prompt_tokens += answer.prompt_tokens
         self.tally.completion_tokens += answer.completion_tokens
-        gates = gates_of(answer)
-        kept = self.store.put(key, request, replace(answer, refused=reasons(gates)))
-        return Outcome(kept, gates if kept.text == answer.text else gates_of(kept))
+        kept = self.store.put(key, request, answer)
+        return Outcome(kept, await self._judged(key, kept, gates_of))
+
+    async def _judged(self, key: str, answer: Answer, gates_of: GatesOf) -> Gates:
+        """What the gates say of a stored answer; why they refuse it stands beside it from then on."""
+        gates = await gates_of(answer)
+        if not answer.refused and (why := reasons(gates)):
+            self.store.refuse(key, why)
+        return gates
 
 
-def _gates(platform: Platform, source: str, answer: Answer) -> Gates:
+async def _gates(run: Run, platform: Platform, source: str, answer: Answer) -> Gates:
     """What the gates say of an answer."""
     if not answer.is_reply:
         return (GateResult("answered", False, answer.text),)
     if answer.finish != "stop":
         return (GateResult("finished", False, f"the reply did not end, it was stopped by '{answer.finish}'"),)
-    return check(platform, source, answer.text)
+    return await run(check, platform, source, answer.text)
 
 
 async def refine_one(asker: Asker, ask: Ask, model: Model, config: RefineConfig) -> Refined:
     """One caption: attempts until a reply passes, then the rules."""
-    source = ask.stripped.text
-    if not source.strip():
+    if not ask.stripped.text.strip():
         return refine_stripped(ask.stripped, ask.platform)
+    source = sendable(ask.stripped.text)  # what the model reads is what its reply is judged by
     gates: Gates = ()
     key = reply = ""
     for attempt in range(config.attempts):
         request = body(
             model.name, ask.platform, source, config, attempt=attempt, refused=reasons(gates), image=ask.image
         )
-        outcome = await asker.outcome(request, lambda answer: _gates(ask.platform, source, answer))
+        outcome = await asker.outcome(request, partial(_gates, asker.run, ask.platform, source))
         if outcome is None or not outcome.answer.is_reply:
             key = key or reply_key(request, model.revision)
             gates += outcome.gates if outcome else (GateResult("answered", False, "only stored replies were wanted"),)
@@ -179,14 +203,18 @@ async def refine_one(asker: Asker, ask: Ask, model: Model, config: RefineConfig)
         said = json.loads(reply)
         caption = said["caption"].strip()
         return replace(row, refined=caption, final=caption, queries=tuple(q.strip() for q in said["queries"]))
-    rules = refine_stripped(ask.stripped, ask.platform)
+    rules = await asker.run(refine_stripped, ask.stripped, ask.platform)
     return replace(row, status="fallback", refined=rules.refined, final=rules.final, queries=rules.queries)
 
 
 async def _verdict(asker: Asker, model: Model, source: str, reply: str, config: RefineConfig) -> GateResult:
     """What the model itself says of a reply that the other gates let pass."""
     request = judge.body(model.name, source, reply, config)
-    outcome = await asker.outcome(request, lambda answer: (judge.gate(answer),))
+
+    async def gates_of(answer: Answer) -> Gates:
+        return (judge.gate(answer),)
+
+    outcome = await asker.outcome(request, gates_of)
     return outcome.gates[0] if outcome else GateResult("judge", False, "only stored replies were wanted")
 
 
@@ -196,10 +224,13 @@ async def _opened(
 ) -> AsyncIterator[Callable[[Ask], Coroutine[Any, Any, Refined]]]:
     """Yields the function that refines one caption; without URLs it sends nothing."""
     async with contextlib.AsyncExitStack() as stack:
+        for platform in PLATFORMS:  # read the word lists once, for all workers
+            refine_stripped(WARM, platform)
+        run = await stack.enter_async_context(Workers(judges()))
         replies = stack.enter_context(ReplyStore(store))
         client = await stack.enter_async_context(Client(urls, server)) if urls else None
         before = await client.metrics() if client else {}
-        asker = Asker(replies, client, model.revision, tally)
+        asker = Asker(replies, client, model.revision, tally, run)
         try:
             yield lambda ask: refine_one(asker, ask, model, config)
         except ServersGoneError as error:
@@ -346,7 +377,7 @@ def refine_all(
     urls = () if only_stored else tuple(urls)
     if not urls and not only_stored:
         raise RefinerError("No vLLM server is named: give --vllm-url, or let georefine start one.")
-    window = WINDOW * server.in_flight * max(1, len(urls))
+    window = WINDOW * server.in_flight * max(1, len(urls)) + BACKLOG
     seen = deque([(time.monotonic(), 0, 0)], maxlen=RATE_REPORTS)
     for ask, row in _Pump(asks, _opened(model, config, server, urls, store, tally), window):
         tally.count(row)

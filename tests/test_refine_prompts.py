@@ -99,8 +99,18 @@ def test_the_key_covers_every_byte_and_the_revision() -> None:
     assert reply_key(request, "r") == hashlib.sha256(request + b"\0r").hexdigest()
 
 
-def test_a_caption_that_is_no_text_makes_a_request_all_the_same() -> None:
-    assert b"\xed\xa0\x80" in body("m", "drone", "A \ud800 roof.", CONFIG)
+@pytest.mark.parametrize(
+    ("caption", "said"),
+    [
+        ("A \ud800 roof.", "A \ufffd roof."),
+        ("\udc00\ud800", "\ufffd\ufffd"),
+        ("A \ud83c\udfe0.", "A \U0001f3e0."),
+        ("A façade.", "A façade."),
+    ],
+)
+def test_a_caption_that_is_no_text_makes_a_request_all_the_same(caption: str, said: str) -> None:
+    request = sent(body("m", "drone", caption, CONFIG))
+    assert request["messages"][-1]["content"] == f"Platform: drone\nCaption: {said}"
 
 
 def test_the_prompt_version_names_platform_version_and_content() -> None:
