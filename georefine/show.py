@@ -34,16 +34,29 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=120)
 
 
+def _cells(counts: Mapping[str, Any]) -> Iterable[tuple[str, str, Mapping[str, Any]]]:
+    return (
+        (split, platform, counts[split][platform])
+        for split in SPLITS
+        for platform in PLATFORMS
+        if platform in counts.get(split, {})
+    )
+
+
 def counts_table(counts: Mapping[str, Any]) -> Table:
     """Rows per split and platform."""
-    used = [s for s in STATUSES if any(s in cell["statuses"] for cells in counts.values() for cell in cells.values())]
-    table = _table("What is in it", "split", "platform", "buildings", "images", "augmented", "captions", *used)
-    for split in SPLITS:
-        for platform in PLATFORMS:
-            if cell := counts.get(split, {}).get(platform):
-                numbers = [cell[key] for key in ("buildings", "images", "augmented", "captions")]
-                numbers += [cell["statuses"].get(status, 0) for status in used]
-                table.add_row(split, platform, *map(str, numbers))
+    table = _table("What is in it", "split", "platform", "buildings", "images", "augmented", "captions")
+    for split, platform, cell in _cells(counts):
+        table.add_row(split, platform, *(str(cell[key]) for key in ("buildings", "images", "augmented", "captions")))
+    return table
+
+
+def statuses_table(counts: Mapping[str, Any]) -> Table:
+    """Captions per split, platform and status; a table of its own, for one of both does not fit into 80 columns."""
+    used = [status for status in STATUSES if any(status in cell["statuses"] for _, _, cell in _cells(counts))]
+    table = _table("What became of the captions", "split", "platform", *used)
+    for split, platform, cell in _cells(counts):
+        table.add_row(split, platform, *(str(cell["statuses"].get(status, 0)) for status in used))
     return table
 
 
@@ -87,7 +100,8 @@ def scores_table(scores: Mapping[str, Any], extra: Mapping[str, Mapping[str, flo
 def show_rebuild(result: Mapping[str, Any]) -> None:
     """Tables of a rebuild."""
     console = _console()
-    console.print(counts_table(result["counts"]), accounts_table(result["accounts"]), sep="\n")
+    counts = result["counts"]
+    console.print(counts_table(counts), statuses_table(counts), accounts_table(result["accounts"]), sep="\n")
     for path, why in result["ignored"].items():
         console.print(f"not data: {escape(ascii(path)[1:-1])} ({escape(why)})", style="dim", highlight=False)
     for note in result["notes"]:
@@ -166,6 +180,7 @@ def show_demo(report: Mapping[str, Any]) -> None:
     rebuild = report["rebuild"]
     console.print(
         counts_table(rebuild["counts"]),
+        statuses_table(rebuild["counts"]),
         accounts_table(rebuild["accounts"]),
         gates_table(rebuild["gates"]),
         *([refining_line(rebuild["refining"]), ""] if rebuild["refining"] else []),
