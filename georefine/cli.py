@@ -384,12 +384,15 @@ def train(
     config: ConfigFile = None,
     device: Annotated[Device, typer.Option(help="Where training runs.")] = Device.cpu,
     seed: Annotated[int | None, typer.Option(min=0, help="Of weights and batches; default: as configured.")] = None,
+    trunks: Annotated[
+        Path | None, typer.Option("--trunks", metavar="RUN", help="Start from this run's trunks, in place of stage 0.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")] = False,
 ) -> None:
     """Train the mixture of platform experts on a data set and score it on the unseen buildings."""
     from schemas.config import config_dict
 
-    settings = _config(config, train={"seed": seed})
+    settings = _config(config, train={"seed": seed, "trunks": str(trunks.resolve()) if trunks else None})
     from flows.train import train as run_train
 
     with _flow():

@@ -11,7 +11,7 @@ from schemas.records import PLATFORMS, SPLITS, STATUSES
 def test_counts_of_full_size_with_every_status_fit_into_80_columns() -> None:
     numbers = {"buildings": 951, "images": 51_355, "augmented": 2_103, "captions": 154_065}
     cell = {**numbers, "statuses": dict.fromkeys(STATUSES, 154_065)}
-    counts = {split: {platform: cell for platform in PLATFORMS} for split in SPLITS}
+    counts = {split: dict.fromkeys(PLATFORMS, cell) for split in SPLITS}
     shown = io.StringIO()
     Console(file=shown, width=80).print(counts_table(counts), statuses_table(counts), sep="\n")
     text = shown.getvalue()
