@@ -94,7 +94,8 @@ TALKING = re.compile(r"\b(?:you|your|yours|yourself|me|my|mine|we|our|ours|let's
 WRITER = re.compile(r"(?<!letter )(?<!\ban )\bI\b(?!-)")
 MARKUP = re.compile(
     r"</?[a-zA-Z!/ ][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|^\s*(?:[-+•]|\(?[a-z0-9]{1,2}[.)])\s|\]\(|__|(?<!\w)_\w|\\\w"
-    r"|--+|https?:|www\.|[<>`*#|{}\[\]\\^~=$@•\n\r\t]|(?<!\w)&\w",
+    r"|--+|https?:|www\.|[<>`*#|{}\[\]\\^~=$@•\n\r\t]|(?<!\w)&\w"
+    r"|[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffd]",  # half a character cannot be stored
     re.MULTILINE,
 )
 ONE_ANOTHER = words_of("another second other both opposite former latter")
@@ -181,6 +182,14 @@ PLACE = re.compile(
     r"left|right|leftmost|rightmost|upper|lower|top|bottom|uppermost|topmost|lefthand|righthand|"
     r"(?:north|south)?(?:east|west)?(?:ern|ward|wards|erly|ernmost)?|(?:anti|counter)?clockwise|above|below"
 )
+_MEASURE = r"(levels?|heights?|sizes?|colou?rs?|shapes?|lengths?|widths?|forms?|styles?|kinds?|tones?|ages?|depths?)"
+MEASURED_ALIKE = re.compile(rf" (?:(?:the|one) same|same|one|equal|identical|uniform|equally) {_MEASURE}(?= )")
+MEASURED_APART = re.compile(
+    rf" (?:different|differing|various|varying|varied|unequal|several|many|unlike|two|three|mixed) {_MEASURE}(?= )"
+)
+UNLIKE = re.compile(r" (?:no two|not|never|none|neither|nor|hardly) ")
+SHARING = words_of("both all each every")
+CLOSELY = words_of("just right immediately directly shortly straight close closely")
 # Ways to say the same depth; they place a thing in the image in some sentences only.
 DEPTH = (
     words_of("front before foreground"),
@@ -244,6 +253,7 @@ AMID = re.compile(
     r"\b(?:middle|midst|heart|cent(?:re|er)) of (?!(?:the|this) (?:image|picture|scene|photo|view|tile|frame)\b)"
     r"|\b(?:at|in) (?:its|their) (?:heart|middle|cent(?:re|er)|core|midst)\b"
 )
+AMID_TWO = re.compile(r"\b(?:middle|midst|heart|cent(?:re|er)) of (?:the |these |its )?two\b")
 # What everything below it may be said to be under.
 OVER_ALL = frozenset(
     {"object:roof", "object:arch", "object:sky", "object:cloud", "object:dome", "object:gable", "object:snow"}
@@ -341,7 +351,7 @@ def _orientation(case: Case) -> str:
             depths = [same for same in DEPTH if words & same]
             grounded = all(same & source_words for same in depths) and all(
                 case.source.stems.intersection(stems(w))
-                for w in words - DETERMINERS - PREPOSITIONS - EXTENT - frozenset().union(*DEPTH)
+                for w in words - DETERMINERS - PREPOSITIONS - EXTENT - CLOSELY - frozenset().union(*DEPTH)
             )
             allowed = places <= before and (places or grounded)
             if found.lower() not in source and not allowed and not _of_object(case, sentence, found):
@@ -428,7 +438,8 @@ def _of_texts(source: Reading, reading: Reading) -> Iterator[str]:
 
 def _ordered(reading: Reading) -> Iterator[str]:
     """The first words of a sentence that starts with the base form of a verb: "Speak of roofs only"."""
-    for at, _ in _sentences(reading):
+    for first, _ in _sentences(reading):
+        at = first
         while at + 1 < len(reading.tokens) and reading.tokens[at] in BEFORE_ORDERS:
             at += 1
         word, after = reading.tokens[at], reading.tokens[at + 1 : at + 2]
@@ -799,7 +810,18 @@ def _said_alike(case: Case, reading: Reading, mention: Mention, matching: list[M
     theirs = [m for m in reading.of(mention.kind) if _heads_meet(m.heads | m.loose, owners)]
     mine = any(_same_thing(head, own) for head in mention.heads for own in _things_of(source))
     lost = any(_same_thing(owner, own) for owner in owners for own in _things_of(reading))
+    growing = mention.concept == "colour:green" and any(related(h, "object:vegetation") for h in mention.heads)
+    if mine and mention.kind == "colour" and not growing and _named_alike(source, reading, mention):
+        return False
     return not (mine and lost and not any(related(m.concept, mention.concept) for m in theirs))
+
+
+def _named_alike(source: Reading, reading: Reading, mention: Mention) -> bool:
+    """Whether the source has the very noun that an attribute stands before."""
+    word = _owner(reading, mention)
+    return bool(word) and any(
+        word in bases(source.tokens[source.parsed.ends[at] - 1], "n") for at in source.parsed.nouns
+    )
 
 
 def _far(source: Reading, mention: Mention, said: Mention) -> bool:
@@ -854,8 +876,7 @@ def _may_be_one(one: frozenset[str], other: frozenset[str]) -> bool:
         a == b
         or (related(a, building) and b in parts)
         or (related(b, building) and a in parts)
-        or linked(_name(a), _name(b))
-        or linked(_name(b), _name(a))
+        or (not {a, b} & parts and (linked(_name(a), _name(b)) or linked(_name(b), _name(a))))
         or same_head(_name(a), _name(b))
         for a in one
         for b in other
@@ -1169,6 +1190,10 @@ def _follows(case: Case, mention: Mention) -> bool:
     heads = mention.heads - {"generic"}
     if not heads:
         return mention.concept == "2" and bool(ONE_ANOTHER & set(case.source.tokens)) and not _single(case, mention)
+    if mention.concept == "2" and any(
+        _on_each_side(case.source, m) for m in case.source.of("object") if m.concept in heads
+    ):
+        return True
     if {"each", "every", "per"} & set(case.source.tokens) and any(
         s.concept == mention.concept for s in case.source.of("number")
     ):
@@ -1198,6 +1223,16 @@ def _follows(case: Case, mention: Mention) -> bool:
     if mention.concept != "2" or not named:
         return False
     return len(named) > 1 or any(_another(case.source, at) for at in named)
+
+
+def _on_each_side(source: Reading, mention: Mention) -> bool:
+    """Whether the source has one of the thing on either side: "a wing on each side" makes two wings."""
+    after = " ".join(source.tokens[mention.end : mention.end + 5])
+    alone = {"a", "an", "one"} & set(source.tokens[max(0, mention.at - 3) : mention.at])
+    return (
+        bool(alone)
+        and re.match(r"(?:\w+ )?(?:on|at|to) (?:either|each|both) (?:side|end|flank|edge)s?\b", after) is not None
+    )
 
 
 def _single(case: Case, mention: Mention) -> bool:
@@ -1315,6 +1350,8 @@ def _contradiction(case: Case) -> str:
             if _negated(reading, mention) and EXCEPTING.search(reading.words) and EXCEPTING.search(source.words):
                 continue  # only one is not
             turned = [s for s in met if _negated(source, s) != _negated(reading, mention)]
+            met = _of_that_word(source, met, reading, mention)
+            turned = [s for s in turned if s in met]
             if any(s.concept == mention.concept for s in met if s not in turned) or any(
                 _opposed(s.concept, axis, side) for s in turned
             ):
@@ -1334,6 +1371,8 @@ def _contradiction(case: Case) -> str:
         wrong += _antonyms(source, reading)
         wrong += _degree(source, reading)
         wrong += _reshaped(source, reading)
+        wrong += _levelled(source, reading)
+        wrong += _shared(source, reading)
         if re.search(r"\bsame (?:side|bank|one|edge|end)\b", reading.text) and "same" not in source.tokens:
             wrong += ["on the same side"] if source.stems & {"opposite", "across", "other"} else []
         for word, noun in CROWDED.findall(reading.words):
@@ -1385,6 +1424,70 @@ def _reshaped(source: Reading, reading: Reading) -> Iterator[str]:
         also = also or any(m.concept == "roof:0" for m in curved.of("quality"))
         if bent and level and not also:
             yield "another form of roof"
+
+
+def _of_that_word(source: Reading, met: list[Mention], reading: Reading, mention: Mention) -> list[Mention]:
+    """The source's qualities of the thing that goes by the reply's very word, where others go by another word.
+
+    "The block is rectangular" and "a horseshoe-shaped building": of the block only the first counts.
+    """
+    word = _owner(reading, mention)
+    if mention.concept.partition(":")[0] in RELATIVE:
+        return met  # a big one beside a bigger one
+    own = [s for s in met if word and _owner(source, s) == word]
+    named = {_owner(source, s) for s in met}
+    return own if own and all(named) and len({s.concept for s in met}) > 1 else met
+
+
+def _owner(reading: Reading, mention: Mention) -> str:
+    """The noun, in the singular, that a quality is said of; "" when that is not certain."""
+    w = reading.parsed
+    at = next(
+        (n for n in range(mention.end, mention.end + 6) if n in w.nouns and set(w.nouns[n]) & mention.heads), None
+    )
+    if not mention.firm or at is None:
+        at = next((n for n in range(mention.at - 1, -1, -1) if n in w.nouns and set(w.nouns[n]) & mention.heads), None)
+        at = at if at is not None and reading.sentences[at] == reading.sentences[mention.at] else None
+    if at is None:
+        return ""
+    word = w.tokens[w.ends[at] - 1]
+    return next(iter(bases(word, "n")), word)
+
+
+def _levelled(source: Reading, reading: Reading) -> Iterator[str]:
+    """Measures that are the same in one text and differ in the other: "at one level" for "at different levels"."""
+    for alike, apart in ((source, reading), (reading, source)):
+        if UNLIKE.search(alike.words):
+            continue
+        same = {base for word in MEASURED_ALIKE.findall(alike.words) for base in bases(word, "n")}
+        other = {base for word in MEASURED_APART.findall(apart.words) for base in bases(word, "n")}
+        also = {base for word in MEASURED_APART.findall(alike.words) for base in bases(word, "n")}
+        also |= {base for word in MEASURED_ALIKE.findall(apart.words) for base in bases(word, "n")}
+        yield from (f"the same {base}" for base in sorted((same & other) - also))
+
+
+def _shared(source: Reading, reading: Reading) -> Iterator[str]:
+    """What a text says of both or all that the source says of one of them: "both ponds are blue"."""
+    for mention in reading.mentions:
+        if mention.kind not in ("colour", "material", "quality") or not mention.heads - {"generic"}:
+            continue
+        if mention.concept.startswith("sameness:"):
+            continue
+        before = reading.tokens[max(0, mention.at - 6) : mention.at]
+        if not SHARING & set(before) or {",", ";", ".", "but"} & set(before[-3:]):
+            continue
+        own = [m for m in source.of(mention.kind) if related(m.concept, mention.concept)]
+        own = [m for m in own if _heads_meet(mention.heads, m.heads | m.loose)]
+        shared = any(word in SHARING and after not in SIDES for word, after in pairwise(source.tokens))
+        if own and all(_of_one(source, m) for m in own) and not shared:
+            yield f"{reading.tokens[mention.at]} of all, and not of one"
+
+
+def _of_one(source: Reading, mention: Mention) -> bool:
+    """Whether an attribute is said of "one" or "the other" of several things."""
+    before = source.tokens[max(0, mention.at - 3) : mention.at]
+    clause = before[max((n for n, w in enumerate(before) if w in {",", ".", ";", "and", "but"}), default=-1) + 1 :]
+    return bool({"one", "other", "latter", "former", "second", "first", "another"} & set(clause))
 
 
 def _may_be_same(source: Reading, own: Mention, reading: Reading, said: Mention) -> bool:
@@ -1653,7 +1756,7 @@ def _units(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], fr
         )
         classes = frozenset(c for t in words for s in stems(t) for c in lexicon().relations.get(s, ()))
         classes |= {"around"} if AMID.search(part) else set()
-        classes |= {"between"} if TWO_SIDES.search(part) else set()
+        classes |= {"between"} if TWO_SIDES.search(part) or AMID_TWO.search(part) else set()
         own = frozenset(concept for _, concept in reading.named)
         units.append((own | (previous if back.search(part) else frozenset()), classes))
         previous = own

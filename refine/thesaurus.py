@@ -26,8 +26,8 @@ ENDINGS = {
 # Lexicographer files of things that an image shows: animals, artefacts, bodies of things, people, plants, substances.
 # Substances, food and phenomena are seen only as part of something; a word of another file names no thing.
 _SEEN = frozenset({5, 6, 13, 17, 18, 20})
-# Files with some words for what an image shows: signals, fires, weather, substances.
-_SHOWN = _SEEN | {10, 11, 19, 27}
+# Files with some words for what an image shows: fires, weather, substances.
+_SHOWN = _SEEN | {11, 19, 27}
 _SHAPE = 25
 _STEPS = 14  # no chain of hypernyms is longer
 _PART, _GLOSS = 5, 6  # columns

@@ -312,3 +312,88 @@ def test_degrees_and_what_stands_apart(caption: str, query: str, gate: str) -> N
 def test_what_the_mixed_sets_taught(source: str, caption: str, gate: str) -> None:
     found = failed("drone", source, reply(caption, [caption.partition(". ")[0].rstrip(".") + "."]))
     assert (gate in found) if gate else not found
+
+
+SAID_OF_NO_SCENE = [
+    "Directions have been left out.",
+    "The given sentence has been paraphrased.",
+    "Nothing was invented.",
+    "Hopefully this suits your taste.",
+    "Be concise and factual.",
+    "Captions should not contain directions.",
+    "The purpose of the hall is unknown.",
+    "Chances are that the hall is public.",
+    "An error occurred.",
+]
+
+
+@pytest.mark.parametrize("sentence", SAID_OF_NO_SCENE)
+def test_a_sentence_that_tells_of_no_scene_is_refused(sentence: str) -> None:
+    assert failed("drone", SOURCE, reply(CAPTION + " " + sentence)) & {"meta", "hedging"}
+    assert failed("drone", SOURCE, reply(queries=[*QUERIES[:2], sentence])) & {"meta", "hedging"}
+
+
+@pytest.mark.parametrize(
+    ("platform", "view"),
+    [
+        ("satellite", "viewed from the side"),
+        ("drone", "at head height"),
+        ("drone", "seen from orbit"),
+        ("ground", "captured from high overhead"),
+        ("ground", "seen from a great height"),
+    ],
+)
+def test_a_view_from_another_place_is_refused(platform: Platform, view: str) -> None:
+    source = "A grey hall stands beside a lawn."
+    caption = f"A grey hall, {view}, stands beside a lawn."
+    assert failed(platform, source, {"caption": caption, "queries": ["A hall stands beside a lawn."]}) == {"register"}
+
+
+TOWN = (
+    "Blue-grey roofs alternate with white flat parts on the oblong hall in the middle. Across the street a huge "
+    "mottled white roof fills one corner, and a few red spots mark the street. A square block with a green roof stands "
+    "apart. Cars are parked on a lot, a brick house with a wing on each side faces two ponds at different levels, one "
+    "blue and the other grey."
+)
+
+
+@pytest.mark.parametrize(
+    ("says", "gate"),
+    [
+        ("Red spots are scattered over the blue-grey roofs.", "queries"),
+        ("A square block is attached to the hall.", "contradiction"),
+        ("Red cars are parked on a lot.", "colour"),
+        ("Both ponds are blue.", "contradiction"),
+        ("The ponds lie at the same level.", "contradiction"),
+        ("Navy-grey roofs cover the hall.", "colour"),
+        ("A guard stands beside the house.", "object"),
+        ("The street is of basalt.", "object"),
+        ("The brick house has two wings.", ""),
+        ("A pair of ponds lie at various levels.", ""),
+        ("A few red spots are scattered over the street.", ""),
+        ("The block stands by itself.", ""),
+    ],
+)
+def test_what_sets_by_somebody_else_taught(says: str, gate: str) -> None:
+    found = failed("drone", TOWN, {"caption": TOWN, "queries": [says]})
+    assert (gate in found) if gate else not found
+
+
+def test_a_caption_without_the_main_object_is_refused_though_its_words_occur() -> None:
+    rest = (
+        "Across the street a huge mottled white roof fills one corner, and red spots mark the street. A square block "
+        "with a green roof stands apart. Cars are parked on a lot, and a brick house with wings faces two ponds."
+    )
+    assert "coverage" in failed("drone", TOWN, {"caption": rest, "queries": ["Cars are parked on a lot."]})
+    short = (
+        "White flat parts alternate with blue-grey roofs on an oblong hall; a mottled roof fills a corner by a street."
+    )
+    assert "main object" not in str(check("drone", TOWN, {"caption": short, "queries": ["Cars are parked on a lot."]}))
+
+
+def test_lone_surrogates_are_judged_and_never_raise() -> None:
+    source = SOURCE + " \ud83d"
+    assert check("drone", source, reply())
+    assert not passed(check("drone", SOURCE, reply(CAPTION.replace("river", "riv\ud800er"))))
+    line = json.dumps({"platform": "drone", "source": source, "reply": reply(CAPTION + " \udfff")})
+    assert [json.loads(answer)["passed"] for answer in check_lines([line])] == [False]

@@ -49,6 +49,8 @@ _PRONOUNS = words_of("it its them they their which that whose these those both")
 _SENTENCE = re.compile(r"(?<=[.!?;])\s*")
 _CLAUSE = re.compile(r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas)\s+")
 _RINGS = words_of("ring circle belt collar")
+# Stretches that lie on one thing: of these a reply may say on which.
+_MARKS = words_of("spot dot speck patch stripe band strip mark marking fleck splash smudge blotch")
 _LONGEST = 20  # tokens of a noun phrase
 # Stretches of an image: two words for them may mean one.
 _STRETCHES = words_of(
@@ -424,8 +426,9 @@ def _clauses(text: str) -> tuple[tuple[_Spot, ...], ...]:
         reading = read(part)
         w = reading.parsed
         spots = []
-        for at in sorted(w.nouns):
-            if not w.is_object(at):
+        for at, _ in enumerate(reading.tokens):
+            named = _named(reading, at)
+            if not named:
                 continue
             opener = at - 1
             while opener >= 0 and (
@@ -435,7 +438,7 @@ def _clauses(text: str) -> tuple[tuple[_Spot, ...], ...]:
             word = reading.tokens[opener] if opener >= 0 else ""
             if word in {"to", "by"} and reading.tokens[opener - 1].endswith("ed"):
                 word = "on"  # chained to, carried by
-            spots.append(_Spot(tuple(w.nouns[at]), word if word in PREPOSITIONS | _BESIDE else ""))
+            spots.append(_Spot(named, word if word in PREPOSITIONS | _BESIDE else ""))
         if found and _PRONOUNS & set(reading.tokens):
             spots += [_Spot(spot.concepts, "") for spot in (*found[-1][:1], *found[-1][-1:])]
         found.append(tuple(spots))
@@ -449,16 +452,24 @@ def unrested(source: str, reply: str) -> Iterator[str]:
         amid = (
             word == "in" and reading.tokens[at + 1 : at + 4 : 2] in {("the", "of")} and reading.tokens[at + 2] in _AMID
         )
-        if not (word in _ON or word == "in" or (word == "to" and at and reading.tokens[at - 1].endswith("ed"))):
+        strewn = word in {"to", "over"} and at and reading.tokens[at - 1].endswith("ed")  # scattered over
+        if not (word in _ON or word == "in" or strewn):
             continue
         one, other = _before(reading, at, nearest=True), _first(reading, at + (4 if amid else 1))
-        if not one or not other or "word:" in one[0] + other[0]:
+        if not one or not other or other[0].startswith("word:"):
+            continue
+        mark = one[0].partition(":")[2] if one[0].startswith("word:") else ""
+        if mark and (mark not in _MARKS or not any(mark in bases(token, "n") for token in read(source).tokens)):
             continue
         clauses = _clauses(source)
         known = [any(_meet(end, spot.concepts) for clause in clauses for spot in clause) for end in (one, other)]
         if word == "in" and not amid and not _lives(one):
             continue
-        if all(known) and not holds(source, other, one) and not any(_together(c, one, other) for c in clauses):
+        if (
+            all(known)
+            and (mark or not holds(source, other, one))
+            and not any(_together(c, one, other) for c in clauses)
+        ):
             yield f"{one[0].partition(':')[2]} {word} {other[0].partition(':')[2]}"
 
 

@@ -355,6 +355,8 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue  # of a roof
             if words[1:size] == ["light"] and _coloured(tokens, ends[1]):
                 continue  # "its roof light grey"
+            if size == 1 and words[0] in {"case", "cases"} and "in" in tokens[max(0, at - 2) : at]:
+                continue  # in some cases
             if size == 1 and words[0] == "tile" and at and tokens[at - 1] in {"the", "this", "whole"}:
                 continue  # the satellite image
             if size == 1 and words[0] in {"shade", "shades"} and _of_colour(tokens, at):
@@ -660,7 +662,8 @@ def _sure(w: _Words, start: int, end: int, said: tuple[frozenset[str], bool, fro
         return w.token(start - 1) in _COPULAS and len(_starts_in(w, start)) == 1 and bool(heads & loose)
     if w.token(end) == "-" and w.token(end + 1).endswith("ed") and w.token(end + 2) != "-":
         return w.token(start - 1) != "-" and bool(heads & set(w.nouns.get(end + 1, ())))  # green-framed
-    if w.token(start - 1) == "-" or w.token(end) == "-":
+    hyphened = w.token(start - 1) == "-" and "colour" not in w.kinds.get(start - 2, ())  # pinkish-red
+    if hyphened or w.token(end) == "-":
         return False
     at = end
     while at not in w.nouns and at < end + 4:
@@ -882,7 +885,12 @@ def _surely_noun(tokens: tuple[str, ...], at: int) -> bool:
     start = at - 1
     while start > 0 and (_coloured(tokens, start) or _qualities(tokens[start])):
         start -= 1
-    return start >= 0 and tokens[start] in {"a", "an"} and after not in {"of", "-"} and _closes(after)
+    return (
+        start >= 0
+        and tokens[start] in {"a", "an"}
+        and after not in {"of", "-"}
+        and (_closes(after) or (after[-1] == "s" and mostly(after, "v")))
+    )
 
 
 def _inside(word: str) -> bool:
