@@ -1477,7 +1477,7 @@ def _shared(source: Reading, reading: Reading) -> Iterator[str]:
         if not SHARING & set(before) or {",", ";", ".", "but"} & set(before[-3:]):
             continue
         own = [m for m in source.of(mention.kind) if related(m.concept, mention.concept)]
-        own = [m for m in own if _heads_meet(mention.heads, m.heads | m.loose)]
+        own = [m for m in own if _of_one(source, m) or _heads_meet(mention.heads, m.heads | m.loose)]
         shared = any(word in SHARING and after not in SIDES for word, after in pairwise(source.tokens))
         if own and all(_of_one(source, m) for m in own) and not shared:
             yield f"{reading.tokens[mention.at]} of all, and not of one"
