@@ -95,7 +95,7 @@ WRITER = re.compile(r"(?<!letter )(?<!\ban )\bI\b(?!-)")
 MARKUP = re.compile(
     r"</?[a-zA-Z!/ ][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|^\s*(?:[-+•]|\(?[a-z0-9]{1,2}[.)])\s|\]\(|__|(?<!\w)_\w|\\\w"
     r"|--+|https?:|www\.|[<>`*#|{}\[\]\\^~=$@•\n\r\t]|(?<!\w)&\w"
-    r"|[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffd]",  # half a character cannot be stored
+    r"|[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]",  # half a character cannot be stored
     re.MULTILINE,
 )
 ONE_ANOTHER = words_of("another second other both opposite former latter")
@@ -1636,11 +1636,13 @@ def _kept(case: Case, facts: list[tuple[str, list[Mention]]]) -> set[int]:
     stated = [group for kind in FACTS for group in _at_same_word(case.caption, kind)]
     own = [_beside_in(case.source, mentions[0]) for _, mentions in facts]
     said = [_beside_in(case.caption, mentions[0]) for _, mentions in stated]
+    roots = [frozenset(stems(word)) for word, _ in stated]
     pairs = []
     for i, (word, mentions) in enumerate(facts):
-        for j, (other, theirs) in enumerate(stated):
-            same = word == other or bool(set(stems(word)) & set(stems(other)))
-            if same or any(related(a.concept, b.concept) for a in mentions for b in theirs):
+        mine = stems(word)
+        for j, (_, theirs) in enumerate(stated):
+            same = not roots[j].isdisjoint(mine)
+            if same or any(related(a.concept, b.concept) for a in mentions for b in theirs if a.kind == b.kind):
                 pairs.append((-len(own[i] & said[j]) - same, i, j))
     kept: set[int] = set()
     used: set[int] = set()
@@ -1649,11 +1651,7 @@ def _kept(case: Case, facts: list[tuple[str, list[Mention]]]) -> set[int]:
             kept.add(i)
             used.add(j)
     for i, (word, mentions) in enumerate(facts):
-        if (
-            i not in kept
-            and mentions[0].kind == "object"
-            and not any(set(stems(word)) & set(stems(w)) for w, _ in stated)
-        ):
+        if i not in kept and mentions[0].kind == "object" and all(root.isdisjoint(stems(word)) for root in roots):
             kept |= {i} if _meant(case.caption, word) else set()
     return kept | {i for i in range(len(facts)) if any(_repeats(facts, own, i, j) for j in kept)}
 
