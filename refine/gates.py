@@ -88,9 +88,13 @@ ORDER = re.compile(
 )
 # Adverbs that may stand before the verb of an order, and verbs whose base form is a participle as well.
 BEFORE_ORDERS = words_of("only always just simply also then now first")
-SAME_PARTICIPLE = words_of("set cut put split shut spread hit let cast cost read burst bet rid run come become overrun")
+SAME_PARTICIPLE = words_of(
+    "set cut put split shut spread hit let cast cost read burst bet rid run come become overrun thrust"
+)
 # Whoever says these speaks to somebody.
 TALKING = re.compile(r"\b(?:you|your|yours|yourself|me|my|mine|we|our|ours|let's|let us|let me)\b", re.IGNORECASE)
+# Nouns of speech that tell of looks as well: the main subject, a colour theme, a signature colour.
+LOOKS = words_of("subject subjects theme themes signature motif motifs")
 WRITER = re.compile(r"(?<!letter )(?<!\ban )\bI\b(?!-)")
 MARKUP = re.compile(
     r"</?[a-zA-Z!/ ][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|^\s*(?:[-+•]|\(?[a-z0-9]{1,2}[.)])\s|\]\(|__|(?<!\w)_\w|\\\w"
@@ -109,6 +113,14 @@ EXCEPTING = re.compile(
 )
 WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
 NEARLY = words_of("nearly almost virtually practically")
+# What makes "all" an adverb, and what the pronoun "one" does.
+ALL_AROUND = words_of(
+    "around round about over along through across together throughout beside near at in on by under above behind beyond"
+    " alike told"
+)
+SEEING = words_of("see sees look looks find finds discern discerns notice notices spot spots make makes view views")
+COULD = words_of("can could may might would also then")
+BACK_WORDS = words_of("it them this these those which")
 EXTENT = words_of("whole entire full complete")
 FEW = words_of("two three four five six")
 BOTH_SIDES = re.compile(r" (?:both|either|each|two) sides? of the (\w+) ")
@@ -154,6 +166,12 @@ ALL_ROUND = words_of("both either each every all surround enclose ring encircle 
 ONE_SIDE = re.compile(r"\bone (?:of (?:its|the|their) )?(?:\w+ )?(?:side|end|edge|flank|margin)s?\b")
 TWO_SIDES = re.compile(
     r"\btwo (?:of (?:its|the|their) )?(?:\w+ )?(?:sides|ends|edges|flanks)\b|\bother (?:side|end|edge)\b"
+)
+NAMED_SIDE = re.compile(r"\b(?:one|another|the other|a second|a third|an?) (?:side|end|edge|flank|margin)\b")
+# Corners and margins that no thing follows are those of the picture.
+IN_A_CORNER = re.compile(
+    r"\b(?<!its )(?<!their )(?<!whose )(top|bottom|upper|lower|uppermost|lowest) "
+    r"(?:corner|margin|border|quadrant|edge)s?\b(?! of (?!the (?:image|picture|view|photo|frame|scene)))"
 )
 HEIGHTS = words_of("above below over under beneath upper lower top base foot roof crown overhead atop")
 HALF = re.compile(r"\b(?:one|a) half\b|\bhalf of\b", re.IGNORECASE)
@@ -206,6 +224,16 @@ WHOLLY = re.compile(
 )
 ALL_OF_IT = words_of(
     "completely fully entirely wholly totally whole all every full entire everything both just throughout"
+)
+OCCUPIED = re.compile(r"\b(?:occupied|filled|packed|crowded|crammed|full)\b(?! by\b)")
+# A standpoint is one where something is seen from it.
+FROM_PLACE = re.compile(
+    r"from (?:the|a|an) (?:street|ground|pavement|sidewalk|kerb|curb|car|window|balcony|crossing)\b", re.IGNORECASE
+)
+VIEWING = re.compile(
+    r"\b(?:view\w*|seen|sees?|looks?|looking|shot|shown|photo\w*|picture\w*|captured|taken|images?|watched|visible"
+    r"|observed|glimpsed|scene|perspective|angle)\b",
+    re.IGNORECASE,
 )
 EMPTY = re.compile(r"\b(?:(?:almost|nearly|half|mostly) )?(?:empty|vacant|deserted|unoccupied)\b(?! of)")
 DESERTED = re.compile(r"\b(?:deserted|empty of people|nobody|no one)\b")
@@ -367,6 +395,8 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
 
     "The far side of the street" is no more than "across the street".
     """
+    if any(m.group(1) in WORDS.findall(found.lower()) for m in IN_A_CORNER.finditer(sentence.lower())):
+        return False
     if re.search(r"\bfar (?:side|end)\b", found):
         return bool(ACROSS & set(case.source.tokens))
     if re.search(r"\bin front\b", found) and case.platform != "satellite":
@@ -432,11 +462,33 @@ def _of_texts(source: Reading, reading: Reading) -> Iterator[str]:
     for word in reading.content:
         if not is_said(word) or plain(word) or word in named or _listed(word) or not mostly(word, "n"):
             continue
-        if not _meant(source, word):
+        if not _meant(source, word) and not _of_looks(reading, word):
             yield word
 
 
-def _ordered(reading: Reading) -> Iterator[str]:
+def _of_looks(reading: Reading, word: str) -> bool:
+    """Whether a word of texts tells of looks: an adjective before a noun ("minuscule stairs"), "the main subject"."""
+    spots = [at for at, token in enumerate(reading.tokens) if token == word]
+    if word in LOOKS:
+        return all(not reading.tokens[at + 1 : at + 2] or reading.tokens[at + 1] not in {":", "line"} for at in spots)
+    ahead = ([t for t in reading.tokens[at + 1 : at + 4] if t not in {"-", ","}] for at in spots)
+    return uses(word, "a") > 0 and all(any(_is_stretch(t) for t in words) for words in ahead)
+
+
+def _is_stretch(word: str) -> bool:
+    """Whether a word names a thing of a scene or a stretch or shape of it."""
+    return is_generic(word) or any(
+        kind == "object" for stem in stems(word) for kind, _ in lexicon().senses.get(stem, ())
+    )
+
+
+def _painted(source: Reading, reading: Reading, at: int) -> bool:
+    """Whether the word is lettering that the source has, in the same capitals: "KEEP is painted on the road"."""
+    word = reading.originals[at] if at < len(reading.originals) else ""
+    return len(word) > 1 and word.isupper() and word in source.originals
+
+
+def _ordered(source: Reading, reading: Reading) -> Iterator[str]:
     """The first words of a sentence that starts with the base form of a verb: "Speak of roofs only"."""
     for first, _ in _sentences(reading):
         at = first
@@ -444,7 +496,14 @@ def _ordered(reading: Reading) -> Iterator[str]:
             at += 1
         word, after = reading.tokens[at], reading.tokens[at + 1 : at + 2]
         other = at in reading.parsed.noun_at or word in SAME_PARTICIPLE or word in english().function
-        if other or uses(word, "a") or not after or not after[0].isalpha():
+        if (
+            other
+            or _painted(source, reading, at)
+            or uses(word, "a")
+            or not after
+            or not after[0].isalpha()
+            or after[0] in BE | {"of"}
+        ):
             continue
         if word in bases(word, "v") and mostly(word, "v"):
             yield f"{word} {after[0]}"
@@ -488,10 +547,17 @@ def _meta(case: Case) -> str:
     ]
     found = [words for words in found if words.lower() != "according to" or not _by_lettering(case)]
     found += [m.group() for reading in case.fresh if (m := LABEL.match(reading.text))]
-    found += [m.group(1) for reading in case.fresh for m in ORDER.finditer(reading.text)]
+    found += [
+        m.group(1)
+        for reading in case.fresh
+        for m in ORDER.finditer(reading.text)
+        if not (m.group(1).split()[0].isupper() and m.group(1).split()[0] in case.source.originals)
+    ]
     found += [m.group() for reading in case.fresh for m in _addressed(case.source, reading)]
     found += [word for reading in case.fresh for word in _of_texts(case.source, reading)]
-    found += [words for reading in case.fresh for words in (*_ordered(reading), *_saying_nothing(case, reading))]
+    found += [
+        words for reading in case.fresh for words in (*_ordered(case.source, reading), *_saying_nothing(case, reading))
+    ]
     if found:
         return f"talks about itself: {_list(found)}"
     if _shouts(" ".join(r.text for r in case.texts)) and not _shouts(case.source.text):
@@ -1032,7 +1098,7 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
     for at, word in enumerate(reading.tokens):
         rest = reading.tokens[at + 1 : at + 4]
         shared = (word == "one" and WHOLE & set(rest)) or (word == "each" and "other" in rest) or rest[:1] == ("but",)
-        if word in {"whole", "entire"} and HALVES & set(rest[:1]):
+        if (word in {"whole", "entire"} and HALVES & set(rest[:1])) or _no_quantity(reading, at):
             continue
         of_them = word in WHOLE | {"none"} and rest[:1] == ("of",) and bool(THEM & set(rest[1:2]))
         if of_them and SOME_OF_THEM.search(source.words) and not ALL_OF_THEM.search(source.words):
@@ -1068,6 +1134,25 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
         yield from (f"{one}-{base}" for base in compounds if re.search(rf"\b{other}[- ]?{base}", source.text.lower()))
     letters = {w for w in reading.originals if len(w) == 1 and "B" <= w <= "Z" and w != "I"}
     yield from sorted(letters - {w.upper() for w in source.originals if len(w) == 1})
+
+
+def _no_quantity(reading: Reading, at: int) -> bool:
+    """Whether a word that may tell how many is an adverb, a pronoun or half of another word.
+
+    All around, all white, one sees, the most prominent, half hidden, in all.
+    """
+    word, after = reading.tokens[at], reading.tokens[at + 1] if at + 1 < len(reading.tokens) else "."
+    before = reading.tokens[at - 1] if at else ""
+    if word == "all":
+        around = after in ALL_AROUND or after == "-" or (before == "in" and not _is_stretch(after))
+        return around or any(kind == "colour" for kind, _ in lexicon().senses.get(after, ()))
+    if word == "one":
+        return after in SEEING or (after in COULD and bool(SEEING & set(reading.tokens[at + 2 : at + 4])))
+    if word == "most":
+        return before in {"the", "its", "their"} | BE or (
+            uses(after, "a") > 0 and before == "" and not _is_stretch(after)
+        )
+    return word in {"half", "partly"} and (after == "-" or (after.endswith("ed") and before not in ARTICLES))
 
 
 def _only_one(source: Reading, caption: Reading) -> Iterator[str]:
@@ -1188,6 +1273,8 @@ def _enumerates(reading: Reading, mention: Mention) -> bool:
 def _follows(case: Case, mention: Mention) -> bool:
     """Whether a count follows from the source: 'two X' from 'one X … another', X named twice, or as a sum of counts."""
     heads = mention.heads - {"generic"}
+    if _named_sides(case, mention):
+        return True
     if not heads:
         return mention.concept == "2" and bool(ONE_ANOTHER & set(case.source.tokens)) and not _single(case, mention)
     if mention.concept == "2" and any(
@@ -1223,6 +1310,20 @@ def _follows(case: Case, mention: Mention) -> bool:
     if mention.concept != "2" or not named:
         return False
     return len(named) > 1 or any(_another(case.source, at) for at in named)
+
+
+def _named_sides(case: Case, mention: Mention) -> bool:
+    """Whether a count of sides is that of the sides which one sentence of the source names: one side, the other."""
+    reading = next((r for r in case.texts if mention in r.mentions), case.caption)
+    if not SIDES & set(reading.tokens[mention.end : mention.end + 2]):
+        return False
+    named = max((m for m in reading.of("object") if m.at < mention.at), key=lambda m: m.at, default=None)
+    for sentence in SENTENCE.split(case.source.text):
+        told = NAMED_SIDE.findall(sentence.lower())
+        has = named is None or any(related(c, named.concept) for c in read(sentence).objects)
+        if has and len(told) > 1 and mention.concept == str(len(told)):
+            return True
+    return False
 
 
 def _on_each_side(source: Reading, mention: Mention) -> bool:
@@ -1352,6 +1453,8 @@ def _contradiction(case: Case) -> str:
             turned = [s for s in met if _negated(source, s) != _negated(reading, mention)]
             met = _of_that_word(source, met, reading, mention)
             turned = [s for s in turned if s in met]
+            if any(s.concept == mention.concept and "one" in s.heads for s in source.of("quality")):
+                continue  # "two round windows and two square ones": which kind has it is open
             if any(s.concept == mention.concept for s in met if s not in turned) or any(
                 _opposed(s.concept, axis, side) for s in turned
             ):
@@ -1390,10 +1493,20 @@ def _contradiction(case: Case) -> str:
             wrong.append("water for dry")
         if EMPTY.search(reading.words) and not EMPTY.search(source.words) and FULL.search(source.words):
             wrong.append("empty for full")
+        if OCCUPIED.search(reading.words) and not EMPTY.search(reading.words) and _unfilled(source, reading):
+            wrong.append("full for empty")
         clear = [m for m in reading.of("quality") if m.concept == "weather:0" and "object:sky" in m.heads]
         if clear and "object:cloud" in asserted and not source.stems & {"clear", "cloudless", "sunny"}:
             wrong.append("clear sky")
     return f"against the source: {_list(wrong)}" if wrong else ""
+
+
+def _unfilled(source: Reading, reading: Reading) -> bool:
+    """Whether the source says of what a reply calls full that it is empty, and calls nothing full."""
+    own, said = EMPTY.search(source.words), OCCUPIED.search(reading.words)
+    if own is None or said is None or OCCUPIED.search(source.words) or source.stems & {"fill", "crowd", "busy"}:
+        return False
+    return bool(_round(source, own) & _round(reading, said))
 
 
 def _degree(source: Reading, reading: Reading) -> Iterator[str]:
@@ -1464,6 +1577,15 @@ def _levelled(source: Reading, reading: Reading) -> Iterator[str]:
         also = {base for word in MEASURED_APART.findall(alike.words) for base in bases(word, "n")}
         also |= {base for word in MEASURED_ALIKE.findall(apart.words) for base in bases(word, "n")}
         yield from (f"the same {base}" for base in sorted((same & other) - also))
+    same = {base for word in MEASURED_ALIKE.findall(reading.words) for base in bases(word, "n")}
+    if same and not MEASURED_ALIKE.search(source.words):
+        yield from (f"the same {base}" for base in sorted(same) if _in_shares(source, base))
+
+
+def _in_shares(source: Reading, measure: str) -> bool:
+    """Whether the source gives a measure of one thing as a share of another's: "the length is two thirds of …"."""
+    found = re.search(r" (?:thirds?|half|quarters?|fifths?|twice|times) (?:of |as |the )", source.words)
+    return found is not None and measure in source.tokens and not {"both", "same", "equal"} & set(source.tokens)
 
 
 def _shared(source: Reading, reading: Reading) -> Iterator[str]:
@@ -1895,6 +2017,8 @@ def _rests(source: Reading, concept: str, token: str) -> Iterator[bool]:
         for at in range(mention.end, min(mention.end + 6, len(source.tokens))):
             if source.tokens[at] in {",", ".", ";", "and", "while", "but"}:
                 break
+            if set(source.tokens[at + 1 : at + 2]) & BACK_WORDS:
+                break  # on it: whatever was named before
             follows = {t for t in source.tokens[at + 1 : at + 5] if t[0].isalpha()} - DETERMINERS
             if source.tokens[at] in FASTENED and follows and token in FASTENED:
                 yield True
@@ -1929,6 +2053,14 @@ def _said_from_above(case: Case, phrase: str) -> bool:
     return len(words) > 1 and words <= case.source.stems and not unseen_words(case.platform, case.source.text)
 
 
+def _is_view(text: str, found: re.Match[str]) -> bool:
+    """Whether words for a place tell where one looks from: "seen from the street", but not "set back from it"."""
+    if not FROM_PLACE.match(found.group()):
+        return True
+    before = SENTENCE.split(text[: found.start()])[-1]
+    return not before.strip() or VIEWING.search(before[-60:]) is not None
+
+
 def _register(case: Case) -> str:
     where = register(case.platform)
     found: list[str] = []
@@ -1939,7 +2071,7 @@ def _register(case: Case) -> str:
             for word in unseen_words(case.platform, reading.text)
             if word.lower() not in shown and not _said_from_above(case, word)
         ]
-        found += [m.group() for m in where.foreign_views.finditer(reading.text)]
+        found += [m.group() for m in where.foreign_views.finditer(reading.text) if _is_view(reading.text, m)]
     return f"not seen from {case.platform}: {_list(found)}" if found else ""
 
 

@@ -397,3 +397,50 @@ def test_lone_surrogates_are_judged_and_never_raise() -> None:
     assert not passed(check("drone", SOURCE, reply(CAPTION.replace("river", "riv\ud800er"))))
     line = json.dumps({"platform": "drone", "source": source, "reply": reply(CAPTION + " \udfff")})
     assert [json.loads(answer)["passed"] for answer in check_lines([line])] == [False]
+
+
+PLACES = (
+    "Two streets are named: a black street runs along one side of a hall, and a road bounds it on the other side. "
+    "Six white skylights and tiny stairs mark the hall; the word KEEP is painted on the road, on which a few cars are "
+    "driving. Woods surround two windows with round arches and two tall rectangular ones. A car park is mostly empty, "
+    "and one plane is two thirds of the length of the other. A dome stands behind a slab. A shed with a grey roof "
+    "fills one corner."
+)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "Minuscule stairs mark the hall.",
+        "The main subject is a hall.",
+        "KEEP is painted on the road.",
+        "The hall has a street on two sides.",
+        "All around are woods.",
+        "The hall has half a dozen skylights.",
+        "One sees two windows with round arches.",
+        "The most conspicuous window is tall.",
+        "A few cars drive on a road.",
+        "Two tall windows are rectangular.",
+        "The hall is set back from the street.",
+        "An empty car park lies at one side.",
+    ],
+)
+def test_honest_words_that_look_like_a_fault_are_believed(says: str) -> None:
+    assert failed("drone", PLACES, {"caption": PLACES, "queries": [says]}) == set()
+
+
+@pytest.mark.parametrize(
+    ("says", "gate"),
+    [
+        ("Keep everything about the hall short.", "meta"),
+        ("The hall has a dozen skylights.", "number"),
+        ("The hall has a street on three sides.", "number"),
+        ("The car park is nearly all occupied.", "contradiction"),
+        ("Both planes have the same length.", "contradiction"),
+        ("A shed fills the bottom corner.", "orientation"),
+        ("In this view from a street corner a hall has six skylights.", "register"),
+        ("A dome rises from the grey roof.", "queries"),
+    ],
+)
+def test_faults_close_to_them_are_refused(says: str, gate: str) -> None:
+    assert gate in failed("drone", PLACES, {"caption": PLACES, "queries": [says]})

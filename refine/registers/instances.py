@@ -453,7 +453,8 @@ def unrested(source: str, reply: str) -> Iterator[str]:
             word == "in" and reading.tokens[at + 1 : at + 4 : 2] in {("the", "of")} and reading.tokens[at + 2] in _AMID
         )
         strewn = word in {"to", "over"} and at and reading.tokens[at - 1].endswith("ed")  # scattered over
-        if not (word in _ON or word == "in" or strewn):
+        risen = word == "from" and at and "rise" in bases(reading.tokens[at - 1], "v")
+        if not (word in _ON or word == "in" or strewn or risen):
             continue
         one, other = _before(reading, at, nearest=True), _first(reading, at + (4 if amid else 1))
         if not one or not other or other[0].startswith("word:"):

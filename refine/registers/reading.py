@@ -42,9 +42,9 @@ def words_of(text: str) -> frozenset[str]:
 
 NUMBERS = {
     "single": 1, "two": 2, "pair": 2, "couple": 2, "twin": 2, "double": 2, "both": 2, "three": 3, "triple": 3,
-    "trio": 3, "four": 4, "quartet": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
-    "twelve": 12,
-    "dozen": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18,
+    "duo": 2, "trio": 3, "four": 4, "quartet": 4, "five": 5, "quintet": 5, "six": 6, "sextet": 6,
+    "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "dozen": 12, "thirteen": 13,
+    "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18,
     "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
     "ninety": 90, "hundred": 100, "thousand": 1000,
 }  # fmt: skip
@@ -723,6 +723,8 @@ def _numbers_of(w: _Words) -> Iterable[Mention]:
             value, end = value + ones, end + 2
         elif following == "dozen":
             value, end = value * 12, end + 1
+        elif word == "dozen" and w.tokens[max(0, at - 2) : at] in {("half", "a"), ("a", "half")}:
+            value = 6
         elif following in {"hundred", "thousand"}:
             value, end = value * NUMBERS[following], end + 1
         said = _said_of(w, at, end, "number")
