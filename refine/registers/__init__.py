@@ -205,8 +205,9 @@ def version() -> str:
     """Version of the rules: a readable number and a hash of vocabulary and code, for example 'rules-1-3f2a90c1'."""
     digest = hashlib.sha256()
     room = HERE.parent
-    code = (HERE / "reading.py", HERE / "instances.py", room / "rules.py", room / "gates.py", room / "thesaurus.py")
-    for path in (*(HERE / f"{name}.yaml" for name in ("lexicon", "english", *PLATFORMS)), *code):
+    code = (HERE / "reading.py", HERE / "instances.py", room / "rules.py", room / "thesaurus.py")
+    gates = sorted((room / "gates").glob("*.py"))
+    for path in (*(HERE / f"{name}.yaml" for name in ("lexicon", "english", *PLATFORMS)), *code, *gates):
         digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
     digest.update((room / "lexicons" / "thesaurus.tsv.gz").read_bytes())
     return f"rules-{_raw('lexicon')['version']}-{digest.hexdigest()[:8]}"

@@ -1,0 +1,129 @@
+"""The colour and material gates: no new value, and none said of a thing that the source gives another."""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from refine.gates.bindings import replaced, said_alike
+from refine.gates.case import Case, comma_list, uncoloured
+from refine.gates.things import GROWN, at_same_word, name
+from refine.registers.reading import Mention, Reading, broader, related, stems, words_of
+
+DARK, PALE = words_of("dark deep darker"), words_of("pale light lighter paler soft")
+DARK_SHADES = frozenset(
+    f"colour:{shade}"
+    for shade in ("charcoal", "navy", "maroon", "chocolate", "forest green", "plum", "indigo", "olive")
+)
+PALE_SHADES = frozenset(
+    f"colour:{shade}"
+    for shade in ("sky blue", "mint", "lilac", "pink", "beige", "tan", "cream", "silver", "salmon", "straw")
+)
+
+
+def _attributes(case: Case, kind: str) -> str:
+    wrong = [words for dimension, words in case.swaps if dimension == kind]
+    sources = case.source.of(kind)
+    for reading in case.texts:
+        for word, mentions in at_same_word(reading, kind):
+            matching = [s for m in mentions for s in sources if related(m.concept, s.concept)]
+            exact = [s for s in matching if s.concept == mentions[0].concept]
+            if exact and kind == "colour":  # green is no turquoise where the source has a green
+                matching = [s for s in matching if s in exact or not _in_between(s.concept)]
+            if not matching and _grown_green(case.source, mentions[0]):
+                continue
+            if mentions[0].concept == "colour:multicoloured" and case.source.stems & {
+                "colour",
+                "color",
+                "coloured",
+                "colored",
+            }:
+                continue
+            if matching and kind == "colour" and _shades_twice(reading, mentions, sources):
+                wrong.append(f"{word} is new")
+            elif not matching:
+                said = reading.words_at(mentions[0])
+                implied = uncoloured(case.source, word) and f" {said} " in case.source.words
+                implied = implied or any(m.concept in case.supported for m in mentions)
+                if not implied or replaced(case, reading, mentions[0]):
+                    wrong.append(f"{word} is new")
+            elif (not case.source.stems.intersection(stems(word)) and _narrowed(case.source, mentions, matching)) or (
+                kind == "colour" and _other_shade(case.source, reading, mentions[0])
+            ):
+                wrong.append(f"{word} is new")
+            elif not said_alike(case, reading, mentions[0], matching) or replaced(case, reading, mentions[0]):
+                of = comma_list(sorted(name(h) for h in mentions[0].heads if h != "generic"))
+                wrong.append(f"{word} said of {of}")
+    return "; ".join(dict.fromkeys(wrong))
+
+
+def _shades(reading: Reading) -> dict[frozenset[str], tuple[str, str]]:
+    """The pairs of colours joined by a hyphen: "purple-blue"."""
+    at = {m.at: m.concept for m in reading.of("colour")}
+    return {
+        frozenset({at[n], at[n + 2]}): (at[n], at[n + 2])
+        for n in at
+        if reading.tokens[n + 1 : n + 2] == ("-",) and n + 2 in at
+    }
+
+
+def _other_shade(source: Reading, reading: Reading, mention: Mention) -> bool:
+    """Whether the colour ends a pair that the source has with another end only: purple-red for purple-blue."""
+    first = next((m for m in reading.of("colour") if m.at == mention.at - 2), None)
+    if first is None or reading.tokens[mention.at - 1] != "-":
+        return False
+    named, own = [m for m in source.of("colour") if m.concept == first.concept], _shades(source)
+    pairs = [pair for pair in own if first.concept in pair]
+    return bool(pairs) and len(pairs) == len(named) and frozenset({first.concept, mention.concept}) not in own
+
+
+def _in_between(colour: str) -> bool:
+    """Whether a colour lies between two others: turquoise is blue as much as green."""
+    wider = broader(colour) - {colour}
+    return len(wider) > 1 and not any(related(a, b) for a, b in combinations(sorted(wider), 2))
+
+
+def _grown_green(source: Reading, mention: Mention) -> bool:
+    """Whether green is no more than what the source says of plants: a green roof for a planted one."""
+    if mention.concept != "colour:green" or not source.stems & GROWN:
+        return False
+    return any(head == "object:roof" or related(head, "object:vegetation") for head in mention.heads)
+
+
+def _narrowed(source: Reading, mentions: list[Mention], matching: list[Mention]) -> bool:
+    """Whether a value is more exact than any the source has: granite for stone, navy for blue.
+
+    A colour that lies between two others may stand for both side by side (lime for yellow-green), and one that is the
+    dark or pale kind of another for that one and its tone (charcoal for dark grey).
+    """
+    exact = {m.concept for m in mentions}
+    if any(s.concept in exact or exact & broader(s.concept) for s in matching):
+        return False
+    if any({one, other} <= broader(concept) for one, other in _shades(source).values() for concept in exact):
+        return False
+    toned = {(word, m.concept) for m in matching for word in source.tokens[max(0, m.at - 2) : m.at]}
+    return not any((word, wider) in toned for concept in exact for word, wider in _tones_of(concept))
+
+
+def _tones_of(concept: str) -> Iterator[tuple[str, str]]:
+    """What else a shade is called, as (tone, colour); yellow stone is called sandstone."""
+    if concept == "material:sandstone":
+        yield from (("yellow", "material:stone"), ("honey", "material:stone"), ("tan", "material:stone"))
+    tones = DARK if concept in DARK_SHADES else PALE if concept in PALE_SHADES else ()
+    yield from ((tone, wider) for tone in tones for wider in broader(concept))
+
+
+def _shades_twice(reading: Reading, mentions: list[Mention], sources: list[Mention]) -> bool:
+    """Whether a colour is only the broader name of the one beside it, which the reply repeats: 'turquoise blue'."""
+    exact = {s.concept for s in sources}
+    if any(m.concept in exact for m in mentions):
+        return False
+    beside = [m for m in reading.of("colour") if 0 < abs(m.at - mentions[0].at) <= 2]
+    near = {s.concept for s in sources if any(related(s.concept, m.concept) for m in mentions)}
+    return bool(near) and near <= {m.concept for m in beside}
+
+
+def colours(case: Case) -> str:
+    return _attributes(case, "colour")
+
+
+def materials(case: Case) -> str:
+    return _attributes(case, "material")

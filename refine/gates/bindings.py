@@ -1,0 +1,101 @@
+"""What an attribute is said of: whether a colour, material or number may be said of the thing a reply says it of.
+
+Evidence refuses, not doubt: where the source leaves open whose an attribute is, the reply is believed.
+"""
+
+from refine.gates.case import Case
+from refine.gates.clauses import SENTENCE, units_of
+from refine.gates.things import heads_meet, may_be_one, same_thing, things_of
+from refine.registers.reading import PREPOSITIONS, Mention, Reading, related
+from refine.thesaurus import bases
+
+
+def said_alike(case: Case, reading: Reading, mention: Mention, matching: list[Mention]) -> bool:
+    """Whether the reply may say an attribute, which the source has too, of the thing it says it of.
+
+    Only certain bindings speak against it: the reply's thing has another such attribute in the source and never this
+    one; or the source's thing has another one in the reply; or the source's thing is in the reply without it while
+    another of the source's things has it now.
+    """
+    source = case.source
+    if not mention.sure or any(
+        heads_meet(mention.heads, said.heads | said.loose) and not _far(source, mention, said) for said in matching
+    ):
+        return True
+    if any(may_be_one(mention.heads, said.heads) for said in matching):
+        return not _otherwise(source, mention, exact=True)
+    if _otherwise(source, mention) or (mention.kind == "colour" and all(_far(source, mention, m) for m in matching)):
+        return False
+    if not all(said.sure for said in matching):
+        return True
+    owners = frozenset().union(*(said.heads for said in matching))
+    theirs = [m for m in reading.of(mention.kind) if heads_meet(m.heads | m.loose, owners)]
+    mine = any(same_thing(head, own) for head in mention.heads for own in things_of(source))
+    lost = any(same_thing(owner, own) for owner in owners for own in things_of(reading))
+    growing = mention.concept == "colour:green" and any(related(h, "object:vegetation") for h in mention.heads)
+    if mine and mention.kind == "colour" and not growing and _named_alike(source, reading, mention):
+        return False
+    return not (mine and lost and not any(related(m.concept, mention.concept) for m in theirs))
+
+
+def _named_alike(source: Reading, reading: Reading, mention: Mention) -> bool:
+    """Whether the source has the very noun that an attribute stands before."""
+    word = owner(reading, mention)
+    return bool(word) and any(
+        word in bases(source.tokens[source.parsed.ends[at] - 1], "n") for at in source.parsed.nouns
+    )
+
+
+def _far(source: Reading, mention: Mention, said: Mention) -> bool:
+    """Whether the source says an attribute of a stretch only, and its sentence does not have the reply's thing."""
+    if said.heads - {"generic"} or not said.heads or said.loose or mention.kind == "number":
+        return False
+    units = units_of(source.text, SENTENCE)
+    own = [n for n, unit in enumerate(units) if any(same_thing(h, c) for h in mention.heads for c in unit[0])]
+    return bool(own) and said.sentence not in own and len(units) == source.sentences[-1] + 1
+
+
+def replaced(case: Case, reading: Reading, mention: Mention) -> bool:
+    """Whether the reply repeats a phrase of the source with another value: "four arched openings" for three.
+
+    The phrase is the two words behind the value. Values in a list ("red and white buses") may change places.
+    """
+    phrase = reading.tokens[
+        mention.end : mention.end + (3 if reading.tokens[mention.end : mention.end + 1] == ("-",) else 2)
+    ]
+    if len(phrase) < 2 or phrase[0] in PREPOSITIONS | {"and", "or", ",", "."} or phrase[0] == phrase[-1]:
+        return False
+    if _listed_value(reading, mention):
+        return False
+    slots = [s for s in case.source.of(mention.kind) if case.source.tokens[s.end : s.end + 1] == phrase[:1]]
+    same = [s for s in slots if case.source.tokens[s.end : s.end + len(phrase)] == phrase]
+    fits = slots if phrase[0] != "-" else same
+    return bool(same) and not any(related(s.concept, mention.concept) or _listed_value(case.source, s) for s in fits)
+
+
+def _listed_value(reading: Reading, mention: Mention) -> bool:
+    """Whether another value of that kind stands close by."""
+    return any(m.at != mention.at and abs(m.at - mention.at) <= 3 for m in reading.of(mention.kind))
+
+
+def _otherwise(source: Reading, mention: Mention, *, exact: bool = False) -> bool:
+    """Whether the source certainly gives the thing another attribute of that kind: a red barn for a white one."""
+    others = [m for m in source.of(mention.kind) if not related(m.concept, mention.concept) and m.sure]
+    if exact:
+        return any(mention.heads & other.heads for other in others)
+    return any(related(a, b) for other in others for a in mention.heads for b in other.heads)
+
+
+def owner(reading: Reading, mention: Mention) -> str:
+    """The noun, in the singular, that a quality is said of; "" when that is not certain."""
+    w = reading.parsed
+    at = next(
+        (n for n in range(mention.end, mention.end + 6) if n in w.nouns and set(w.nouns[n]) & mention.heads), None
+    )
+    if not mention.firm or at is None:
+        at = next((n for n in range(mention.at - 1, -1, -1) if n in w.nouns and set(w.nouns[n]) & mention.heads), None)
+        at = at if at is not None and reading.sentences[at] == reading.sentences[mention.at] else None
+    if at is None:
+        return ""
+    word = w.tokens[w.ends[at] - 1]
+    return next(iter(bases(word, "n")), word)

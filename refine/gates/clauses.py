@@ -1,0 +1,60 @@
+"""A text cut into sentences and clauses, and what each of them has: things, and relations between them."""
+
+import re
+from functools import lru_cache
+
+from refine.registers import lexicon
+from refine.registers.reading import ARTICLES, read, stems
+
+TWO_SIDES = re.compile(
+    r"\btwo (?:of (?:its|the|their) )?(?:\w+ )?(?:sides|ends|edges|flanks)\b|\bother (?:side|end|edge)\b"
+)
+SENTENCE = re.compile(r"(?<=[.!?])\s+")
+CLAUSE = re.compile(
+    r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas|where|with)\s+|,\s+(?=(?:a|an|the|one|two|three|another|more)\s)"
+)
+PRONOUN = re.compile(
+    r"\b(?:it|its|them|they|their|which|that|whose|these|those|both|each|"
+    r"one(?! (?:side|end|edge|part|corner|half|margin)))\b",
+    re.IGNORECASE,
+)
+# What ties a sentence to the one before it: no relative pronoun, which stays in its sentence.
+BACK = re.compile(
+    r"\b(?:it|its|them|they|their|these|those|one another|one(?! (?:side|end|edge|part|corner|half|margin)))\b"
+    r"|^\W*(?:that|which|both|each|this|such|all)\b"
+    r"|\b(?:in front|in between|around|behind|beyond|alongside|beside|below|above|opposite|inside|within),",
+    re.IGNORECASE,
+)
+AMID = re.compile(
+    r"\b(?:middle|midst|heart|cent(?:re|er)) of (?!(?:the|this) (?:image|picture|scene|photo|view|tile|frame)\b)"
+    r"|\b(?:at|in) (?:its|their) (?:heart|middle|cent(?:re|er)|core|midst)\b"
+)
+AMID_TWO = re.compile(r"\b(?:middle|midst|heart|cent(?:re|er)) of (?:the |these |its )?two\b")
+
+
+@lru_cache(maxsize=256)
+def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], frozenset[str]]]:
+    """Parts of the source as (objects, relation classes); one with a pronoun is read together with the one before."""
+    units: list[tuple[frozenset[str], frozenset[str]]] = []
+    previous: frozenset[str] = frozenset()
+    back = BACK if parts is SENTENCE else PRONOUN
+    for part in parts.split(source):
+        if not part.strip():
+            continue
+        reading = read(part)
+        nouns = {m.at for m in reading.of("object") if not reading.tokens[m.at].endswith("ed")}
+        words = (
+            token
+            for at, token in enumerate(reading.tokens)
+            if at not in nouns
+            and not (token == "roofed" and at and reading.tokens[at - 1] == "-")
+            and not (token == "across" and (at == 0 or reading.tokens[at - 1] == ","))
+            and not (at and reading.tokens[at - 1] in ARTICLES and not token.endswith(("ing", "ed")))
+        )
+        classes = frozenset(c for t in words for s in stems(t) for c in lexicon().relations.get(s, ()))
+        classes |= {"around"} if AMID.search(part) else set()
+        classes |= {"between"} if TWO_SIDES.search(part) or AMID_TWO.search(part) else set()
+        own = frozenset(concept for _, concept in reading.named)
+        units.append((own | (previous if back.search(part) else frozenset()), classes))
+        previous = own
+    return units

@@ -1,0 +1,355 @@
+"""The contradiction gate: denials, opposites and measures against the source, and relations turned round."""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+
+from refine.gates.bindings import owner
+from refine.gates.case import Case, comma_list
+from refine.gates.numbers import EXCEPTING, SIDES
+from refine.gates.things import heads_meet, name, on_axis, people
+from refine.registers import english
+from refine.registers.instances import reversals, unrested
+from refine.registers.reading import Mention, Reading, plain, related, stems, words_of
+from refine.thesaurus import bases, opposites, uses
+
+# Before a hyphen these take a participle halfway, or back: half-finished is not finished.
+HALVED = words_of("half semi part partly un non not almost nearly")
+IN_SUN = re.compile(r"\bin (?:\w+ )?(?:sun|sunlight|sunshine)\b")
+LIT = words_of("sun sunny sunlit sunlight sunshine light lit bright glow gleam")
+_MEASURE = r"(levels?|heights?|sizes?|colou?rs?|shapes?|lengths?|widths?|forms?|styles?|kinds?|tones?|ages?|depths?)"
+MEASURED_ALIKE = re.compile(rf" (?:(?:the|one) same|same|one|equal|identical|uniform|equally) {_MEASURE}(?= )")
+MEASURED_APART = re.compile(
+    rf" (?:different|differing|various|varying|varied|unequal|several|many|unlike|two|three|mixed) {_MEASURE}(?= )"
+)
+UNLIKE = re.compile(r" (?:no two|not|never|none|neither|nor|hardly) ")
+SHARING = words_of("both all each every")
+CROWDED = re.compile(r"\b(full of|crowded with|packed with|filled with|crammed with|busy with) (?:\w+ )??(\w+s)\b")
+# How far something is so; one word of each kind excludes the other where the text has no further one.
+PARTLY = re.compile(r"\b(?:half|partly|partially|in part|somewhat|barely|hardly)\b(?! of\b)")
+WHOLLY = re.compile(
+    r"\b(?:completely|fully|entirely|wholly|totally|altogether|unobstructed|unobscured|in full view|in plain view)\b"
+)
+ALL_OF_IT = words_of(
+    "completely fully entirely wholly totally whole all every full entire everything both just throughout"
+)
+OCCUPIED = re.compile(r"\b(?:occupied|filled|packed|crowded|crammed|full)\b(?! by\b)")
+EMPTY = re.compile(r"\b(?:(?:almost|nearly|half|mostly) )?(?:empty|vacant|deserted|unoccupied)\b(?! of)")
+DESERTED = re.compile(r"\b(?:deserted|empty of people|nobody|no one)\b")
+PLACED = re.compile(r"\b(inside|outside) (?:of )?(?:the |its |their )?(?:\w+ ed )?(\w+)")
+WET = re.compile(r"\b(?:full of|filled with|flooded with) water\b")
+DRY = re.compile(r"\b(?:dry|waterless|drained)\b")
+FULL = re.compile(r"\b(?:full of|crowded|packed|crammed|busy|filled with)\b")
+# Axes on which "-er" compares with another thing of the scene.
+RELATIVE = words_of("size height width length tone")
+
+
+def contradiction(case: Case) -> str:
+    wrong = [words for dimension, words in case.swaps if dimension not in ("number", "colour", "material")]
+    wrong += reversals(case.source.text, case.caption.text)
+    wrong += unrested(case.source.text, case.caption.text)
+    source = case.source
+    asserted = {m.concept for m in source.of("object")} - source.denied
+    for reading in case.texts:
+        for concept in sorted(reading.denied):
+            against = any(related(concept, a) for a in asserted) and not any(
+                related(concept, d) for d in source.denied | _none_of(source)
+            )
+            invented = not source.denied and concept not in asserted and not _emptied(source, concept)
+            if (against and (concept in source.objects or not _emptied(source, concept))) or invented:
+                wrong.append(f"denies {name(concept)}")
+        claimed = {m.concept for m in reading.of("object")} | {concept for _, concept in reading.things}
+        claimed -= reading.denied | _none_of(reading)
+        wrong += [f"affirms {name(c)}" for c in sorted(claimed & source.denied) if c not in asserted]
+        for mention in reading.of("quality"):
+            axis, _, side = mention.concept.partition(":")
+            heads = mention.heads - {"generic"}
+            if reading.tokens[mention.at].endswith("ly") or axis == "course":
+                heads |= mention.loose
+            if axis == "course" and not heads:
+                heads = _in_sentence(reading, mention)
+            if not heads or "one" in heads:
+                continue
+            if reading.tokens[mention.at].endswith("er") and not mention.firm and not _compared(source, axis, heads):
+                continue
+            met = [
+                s
+                for s in source.of("quality")
+                if _meets(s, heads) or (axis == "course" and _in_sentence(source, s) & heads)
+            ]
+            if _negated(reading, mention) and EXCEPTING.search(reading.words) and EXCEPTING.search(source.words):
+                continue  # only one is not
+            turned = [s for s in met if _negated(source, s) != _negated(reading, mention)]
+            met = _of_that_word(source, met, reading, mention)
+            turned = [s for s in turned if s in met]
+            if any(s.concept == mention.concept and "one" in s.heads for s in source.of("quality")):
+                continue  # "two round windows and two square ones": which kind has it is open
+            if any(s.concept == mention.concept for s in met if s not in turned) or any(
+                _opposed(s.concept, axis, side) for s in turned
+            ):
+                continue
+            met = [s for s in met if _may_be_same(source, s, reading, mention)]
+            if (
+                axis == "motion"
+                and len({m.at for m in source.of("object") if any(related(m.concept, h) for h in heads)}) > 1
+            ):
+                continue  # one boat passes, another is moored
+            if axis in RELATIVE and not _comparative(reading.tokens[mention.at]):
+                met = [s for s in met if not _comparative(source.tokens[s.at])]  # bigger than a small one
+            elif axis in RELATIVE and any(_comparative(source.tokens[s.at]) for s in met):
+                met = [s for s in met if _comparative(source.tokens[s.at])]
+            if any(_opposed(s.concept, axis, side) for s in met) or any(s.concept == mention.concept for s in turned):
+                wrong.append(f"{reading.tokens[mention.at]} {comma_list(sorted(map(name, heads)))}")
+        wrong += _antonyms(source, reading)
+        wrong += _degree(source, reading)
+        wrong += _reshaped(source, reading)
+        wrong += _levelled(source, reading)
+        wrong += _shared(source, reading)
+        if re.search(r"\bsame (?:side|bank|one|edge|end)\b", reading.text) and "same" not in source.tokens:
+            wrong += ["on the same side"] if source.stems & {"opposite", "across", "other"} else []
+        for word, noun in CROWDED.findall(reading.words):
+            if re.search(rf"\b(?:few|no) (?:\w+ )?{re.escape(noun)}\b", source.words):
+                wrong.append(f"{word} {noun}")
+        if DESERTED.search(reading.words) and not source.denied and not EMPTY.search(source.words) and people(source):
+            wrong.append("deserted for people")
+        for place, noun in PLACED.findall(reading.words):
+            theirs = {p for p, n in PLACED.findall(source.words) if n == noun}
+            if theirs and place not in theirs:
+                wrong.append(f"{place} {noun}")
+        if IN_SUN.search(reading.words) and "object:shadow" in asserted and not source.stems & LIT:
+            wrong.append("sun for shadow")
+        if WET.search(reading.words) and DRY.search(source.words) and not DRY.search(reading.words):
+            wrong.append("water for dry")
+        if EMPTY.search(reading.words) and not EMPTY.search(source.words) and FULL.search(source.words):
+            wrong.append("empty for full")
+        if OCCUPIED.search(reading.words) and not EMPTY.search(reading.words) and _unfilled(source, reading):
+            wrong.append("full for empty")
+        clear = [m for m in reading.of("quality") if m.concept == "weather:0" and "object:sky" in m.heads]
+        if clear and "object:cloud" in asserted and not source.stems & {"clear", "cloudless", "sunny"}:
+            wrong.append("clear sky")
+    return f"against the source: {comma_list(wrong)}" if wrong else ""
+
+
+def _unfilled(source: Reading, reading: Reading) -> bool:
+    """Whether the source says of what a reply calls full that it is empty, and calls nothing full."""
+    own, said = EMPTY.search(source.words), OCCUPIED.search(reading.words)
+    if own is None or said is None or OCCUPIED.search(source.words) or source.stems & {"fill", "crowd", "busy"}:
+        return False
+    return bool(_round(source, own) & _round(reading, said))
+
+
+def _degree(source: Reading, reading: Reading) -> Iterator[str]:
+    """Words that say of a thing that it is wholly so where the source says in part, or in part where it says wholly."""
+    for more, less in ((WHOLLY, PARTLY), (PARTLY, WHOLLY)):
+        said = more.search(reading.words)
+        own = less.search(source.words)
+        if not said or not own or more.search(source.words) or less.search(reading.words):
+            continue
+        if more is WHOLLY and ALL_OF_IT & set(source.tokens):
+            continue
+        if _round(source, own) & _round(reading, said):
+            yield f"{said.group()} for {own.group()}"
+
+
+def _round(reading: Reading, match: re.Match[str]) -> set[str]:
+    """The words with a meaning of their own in the neighbourhood of a match in the plain words of a text."""
+    before, after = reading.words[: match.start()].split()[-8:], reading.words[match.end() :].split()[:6]
+    return {stems(word)[-1] for word in (*before, *after) if not plain(word)}
+
+
+def _reshaped(source: Reading, reading: Reading) -> Iterator[str]:
+    """Roofs that are flat in one text and curved in the other; a building may be both."""
+    for flat, curved in ((source, reading), (reading, source)):
+        bent = any(m.concept == "line:1" and m.heads == {"object:roof"} for m in curved.of("quality"))
+        level = any(m.concept == "roof:0" and m.heads == {"object:roof"} for m in flat.of("quality"))
+        also = any(m.concept in ("line:1", "roof:1") for m in flat.of("quality") if m.heads & {"object:roof"})
+        also = also or any(m.concept == "roof:0" for m in curved.of("quality"))
+        if bent and level and not also:
+            yield "another form of roof"
+
+
+def _of_that_word(source: Reading, met: list[Mention], reading: Reading, mention: Mention) -> list[Mention]:
+    """The source's qualities of the thing that goes by the reply's very word, where others go by another word.
+
+    "The block is rectangular" and "a horseshoe-shaped building": of the block only the first counts.
+    """
+    word = owner(reading, mention)
+    if mention.concept.partition(":")[0] in RELATIVE:
+        return met  # a big one beside a bigger one
+    own = [s for s in met if word and owner(source, s) == word]
+    named = {owner(source, s) for s in met}
+    return own if own and all(named) and len({s.concept for s in met}) > 1 else met
+
+
+def _levelled(source: Reading, reading: Reading) -> Iterator[str]:
+    """Measures that are the same in one text and differ in the other: "at one level" for "at different levels"."""
+    for alike, apart in ((source, reading), (reading, source)):
+        if UNLIKE.search(alike.words):
+            continue
+        same = {base for word in MEASURED_ALIKE.findall(alike.words) for base in bases(word, "n")}
+        other = {base for word in MEASURED_APART.findall(apart.words) for base in bases(word, "n")}
+        also = {base for word in MEASURED_APART.findall(alike.words) for base in bases(word, "n")}
+        also |= {base for word in MEASURED_ALIKE.findall(apart.words) for base in bases(word, "n")}
+        yield from (f"the same {base}" for base in sorted((same & other) - also))
+    same = {base for word in MEASURED_ALIKE.findall(reading.words) for base in bases(word, "n")}
+    if same and not MEASURED_ALIKE.search(source.words):
+        yield from (f"the same {base}" for base in sorted(same) if _in_shares(source, base))
+
+
+def _in_shares(source: Reading, measure: str) -> bool:
+    """Whether the source gives a measure of one thing as a share of another's: "the length is two thirds of …"."""
+    found = re.search(r" (?:thirds?|half|quarters?|fifths?|twice|times) (?:of |as |the )", source.words)
+    return found is not None and measure in source.tokens and not {"both", "same", "equal"} & set(source.tokens)
+
+
+def _shared(source: Reading, reading: Reading) -> Iterator[str]:
+    """What a text says of both or all that the source says of one of them: "both ponds are blue"."""
+    for mention in reading.mentions:
+        if mention.kind not in ("colour", "material", "quality") or not mention.heads - {"generic"}:
+            continue
+        if mention.concept.startswith("sameness:"):
+            continue
+        before = reading.tokens[max(0, mention.at - 6) : mention.at]
+        if not SHARING & set(before) or {",", ";", ".", "but"} & set(before[-3:]):
+            continue
+        own = [m for m in source.of(mention.kind) if related(m.concept, mention.concept)]
+        own = [m for m in own if _of_one(source, m) or heads_meet(mention.heads, m.heads | m.loose)]
+        shared = any(word in SHARING and after not in SIDES for word, after in pairwise(source.tokens))
+        if own and all(_of_one(source, m) for m in own) and not shared:
+            yield f"{reading.tokens[mention.at]} of all, and not of one"
+
+
+def _of_one(source: Reading, mention: Mention) -> bool:
+    """Whether an attribute is said of "one" or "the other" of several things."""
+    before = source.tokens[max(0, mention.at - 3) : mention.at]
+    clause = before[max((n for n, w in enumerate(before) if w in {",", ".", ";", "and", "but"}), default=-1) + 1 :]
+    return bool({"one", "other", "latter", "former", "second", "first", "another"} & set(clause))
+
+
+def _may_be_same(source: Reading, own: Mention, reading: Reading, said: Mention) -> bool:
+    """Whether two qualities may be said of one thing: not when words differ, and the source has several of them.
+
+    "A massive block" is not the "small building" beside it; the same word, or the only building, is.
+    """
+    words = [_noun_behind(source, own), _noun_behind(reading, said)]
+    if not all(words) or set(bases(words[0], "n")) & set(bases(words[1], "n")):
+        return True
+    likes = {m.at for m in source.of("object") if any(related(m.concept, head) for head in said.heads)}
+    other = any(set(bases(source.tokens[at], "n")) & set(bases(words[1], "n")) for at in likes)
+    return len(likes) < 2 or not other
+
+
+def _noun_behind(reading: Reading, mention: Mention) -> str:
+    """The noun that an attribute stands before; "" when it stands elsewhere."""
+    w = reading.parsed
+    at = next(
+        (n for n in range(mention.end, mention.end + 6) if n in w.nouns and set(w.nouns[n]) & mention.heads), None
+    )
+    return w.tokens[w.ends[at] - 1] if at is not None and mention.firm else ""
+
+
+def _compared(source: Reading, axis: str, heads: frozenset[str]) -> bool:
+    """Whether the source, too, says of the very things, behind them, that they are more so than others."""
+    found = (m for m in source.of("quality") if m.concept.startswith(f"{axis}:") and not m.firm and m.heads & heads)
+    return any(_comparative(source.tokens[m.at]) for m in found)
+
+
+def _in_sentence(reading: Reading, mention: Mention) -> frozenset[str]:
+    """The things of a mention's sentence."""
+    return frozenset(m.concept for m in reading.of("object") if m.sentence == mention.sentence)
+
+
+def _none_of(reading: Reading) -> frozenset[str]:
+    """The concepts of which a text says that none of them is so and so."""
+    named = sorted(reading.of("object"), key=lambda m: m.at)
+    starts = [at for at, pair in enumerate(pairwise(reading.tokens)) if pair == ("none", "of")]
+    return frozenset(m.concept for at in starts for m in [m for m in named if at < m.at <= at + 5][:1])
+
+
+def _negated(reading: Reading, mention: Mention) -> bool:
+    """Whether a quality is denied: "no window is lit", "not lit"."""
+    low = max((at for at in range(mention.at) if reading.tokens[at] in {",", ".", ";", ":", "but"}), default=-1)
+    for at in range(mention.at - 1, low, -1):
+        counted = reading.tokens[at + 1] in {"a", "one", "any", "even"}
+        if reading.tokens[at] in {"not", "never", "hardly", "without"} and not counted:
+            return mention.at - at <= 2
+        if reading.tokens[at] in {"no", "none", "neither", "not"}:
+            noun = next((m for m in reading.of("object") if at < m.at < mention.at), None)
+            return noun is not None and bool({noun.concept} & mention.heads)
+    return False
+
+
+def _antonyms(source: Reading, reading: Reading) -> Iterator[str]:
+    """Adjectives and participles whose opposite the source says of the same thing: unpaved and paved."""
+    own = {w: at for at, w in enumerate(_halved(source)) if w[0].isalpha() and w not in english().function}
+    for at, word in enumerate(_halved(reading)):
+        if word in own or word in english().function or not word[0].isalpha() or _comparative(word):
+            continue
+        if not _describes(word):
+            continue
+        plainly = not on_axis(word)
+        against = [
+            w
+            for w in own
+            if _negates(word, w)
+            or _negates(w, word)
+            or (plainly and _describes(w) and not on_axis(w) and opposites(word, w))
+        ]
+        against = [w for w in against if not _beside_denial(source, own[w]) and not _beside_denial(reading, at)]
+        if not against:
+            continue
+        heads = reading.said_of(at) - {"generic"}
+        for other in against:
+            theirs = source.said_of(own[other]) - {"generic"}
+            if any(related(a, b) for a in heads for b in theirs):
+                yield f"{word} for {other}"
+
+
+def _halved(reading: Reading) -> list[str]:
+    """The tokens, with "finished" of "half-finished" as "unfinished"."""
+    words = list(reading.tokens)
+    for at in range(2, len(words)):
+        if words[at - 1] == "-" and words[at - 2] in HALVED and words[at].endswith("ed"):
+            words[at] = f"un{words[at]}"
+    return words
+
+
+def _beside_denial(reading: Reading, at: int) -> bool:
+    """Whether the clause of the token holds a denial: then its opposite may be what is meant."""
+    low = max((n for n in range(at) if reading.tokens[n] in {",", ".", ";", ":"}), default=-1)
+    return bool({"no", "none", "not", "never", "neither", "without", "hardly"} & set(reading.tokens[low + 1 : at]))
+
+
+def _comparative(word: str) -> bool:
+    return word.endswith(("er", "est"))
+
+
+def _describes(word: str) -> bool:
+    """Whether the word is an adjective or participle by its form or its use."""
+    return word.endswith(("ed", "less")) or uses(word, "a") * 3 >= sum(uses(word, part) for part in "nvar") > 0
+
+
+def _negates(word: str, other: str) -> bool:
+    """Whether a word is another one with a negating prefix or ending: unpaved, windowless."""
+    return word in {f"un{other}", f"in{other}", f"non{other}", f"dis{other}"} or (
+        word.endswith("less") and other in {word[:-4] + "y", word[:-4] + "ed", word[:-4] + "ful"}
+    )
+
+
+def _opposed(concept: str, axis: str, side: str) -> bool:
+    """Whether a quality of the source stands on the same axis as one of the reply, on another side."""
+    its_axis, _, its_side = concept.partition(":")
+    return its_axis == axis and its_side != side
+
+
+def _emptied(source: Reading, concept: str) -> bool:
+    """Whether the source denies the thing in other words: a clear sky has no clouds, an empty car park no cars."""
+    if concept == "object:cloud":
+        return bool(source.stems & {"clear", "sunny", "blue"})
+    if concept == "object:water" and "dry" in source.stems:
+        return True
+    return bool(source.stems & {"empty", "vacant", "deserted", "bare"})
+
+
+def _meets(mention: Mention, heads: frozenset[str]) -> bool:
+    return bool((mention.heads - {"generic"}) & heads)

@@ -1,0 +1,119 @@
+"""The coverage gate: a caption keeps the main object and enough of what the platform can see of the source."""
+
+import re
+
+from refine.gates.case import Case, comma_list
+from refine.gates.clauses import CLAUSE
+from refine.gates.things import at_same_word, meant
+from refine.registers import Register, english, register
+from refine.registers.reading import Mention, Reading, read, related, stems
+
+# Shares of the source's visible facts (objects, colours, materials) that a caption keeps: of the first sentence, which
+# has the main object, and of all sentences.
+MAIN_COVERAGE, COVERAGE = 0.3, 0.4
+FEW_FACTS = 2
+CLOSE = 6  # tokens to either side that tell a fact from its likes
+STANDPOINT = re.compile(r"\W*(?:I am|I'm|I stand|We are|We're|You are|Standing)\b", re.IGNORECASE)
+FACTS = ("object", "colour", "material")
+
+
+def _visible(register_: Register, clause: str) -> bool:
+    bare = register_.seen.sub(" ", clause) if register_.seen else clause
+    return not register_.unseen.search(bare)
+
+
+def _kept(case: Case, facts: list[tuple[str, list[Mention]]]) -> set[int]:
+    """Which of the source's facts (grouped by word) the caption states, in any wording; three roofs are three.
+
+    Every word of the caption stands for one fact: the one that has the most neighbours in common with it, so that
+    another thing's white roof does not stand for the main building's.
+    """
+    stated = [group for kind in FACTS for group in at_same_word(case.caption, kind)]
+    own = [_beside_in(case.source, mentions[0]) for _, mentions in facts]
+    said = [_beside_in(case.caption, mentions[0]) for _, mentions in stated]
+    roots = [frozenset(stems(word)) for word, _ in stated]
+    pairs = []
+    for i, (word, mentions) in enumerate(facts):
+        mine = stems(word)
+        for j, (_, theirs) in enumerate(stated):
+            same = not roots[j].isdisjoint(mine)
+            if same or any(related(a.concept, b.concept) for a in mentions for b in theirs if a.kind == b.kind):
+                pairs.append((-len(own[i] & said[j]) - same, i, j))
+    kept: set[int] = set()
+    used: set[int] = set()
+    for _, i, j in sorted(pairs):
+        if i not in kept and j not in used:
+            kept.add(i)
+            used.add(j)
+    for i, (word, mentions) in enumerate(facts):
+        if i not in kept and mentions[0].kind == "object" and all(root.isdisjoint(stems(word)) for root in roots):
+            kept |= {i} if meant(case.caption, word) else set()
+    return kept | {i for i in range(len(facts)) if any(_repeats(facts, own, i, j) for j in kept)}
+
+
+def _repeats(facts: list[tuple[str, list[Mention]]], beside: list[frozenset[str]], i: int, j: int) -> bool:
+    """Whether a source says one thing in two sentences: the same word among mostly the same words."""
+    mine, yours = facts[i][1][0], facts[j][1][0]
+    if mine.sentence == yours.sentence or mine.concept != yours.concept:
+        return False
+    return 2 * len(beside[i] & beside[j]) >= min(len(beside[i]), len(beside[j])) > 0
+
+
+def _beside_in(reading: Reading, mention: Mention) -> frozenset[str]:
+    """The stems and concepts that stand close to a mention in its sentence."""
+    low, high = max(0, mention.at - CLOSE), min(len(reading.tokens), mention.end + CLOSE)
+    near = [
+        at
+        for at in range(low, high)
+        if not mention.at <= at < mention.end and reading.sentences[at] == reading.sentences[mention.at]
+    ]
+    words = (reading.tokens[at] for at in near)
+    found = {stems(word)[-1] for word in words if word[0].isalpha() and word not in english().function}
+    found.update(concept for at in near for concept in reading.concepts_at.get(at, ()))
+    return frozenset(found)
+
+
+def _visible_facts(case: Case) -> list[tuple[str, list[Mention]]]:
+    """The source's objects, colours and materials, without those in clauses that the platform cannot see."""
+    where = register(case.platform)
+    hidden: set[str] = set()
+    for clause in CLAUSE.split(case.source.text):
+        if clause and not _visible(where, clause):
+            hidden |= read(clause).objects
+    groups = [
+        (word, mentions)
+        for kind in FACTS
+        for word, mentions in at_same_word(case.source, kind)
+        if mentions[0].concept not in case.source.denied and not (kind != "object" and mentions[0].heads & hidden)
+    ]
+    groups.sort(key=lambda group: group[1][0].at)
+    return [(w, m) for w, m in groups if m[0].concept not in hidden] or groups
+
+
+def covered(case: Case) -> str:
+    facts = _visible_facts(case)
+    if not facts:
+        return ""
+    kept = _kept(case, facts)
+    opening = _opening(case.source, facts)
+    first = [i for i, (_, mentions) in enumerate(facts) if mentions[0].sentence == opening]
+    if len(first) <= FEW_FACTS:  # too few to tell a thing from its likes
+        kept.update(i for i in first if _is_named(case.caption, facts[i][1]))
+    if sum(i in kept for i in first) < MAIN_COVERAGE * len(first):
+        return f"the main object is missing: {comma_list(facts[i][0] for i in first)}"
+    whole = len(kept) / len(facts)
+    return f"only {whole:.0%} of the source's facts are kept" if whole < COVERAGE else ""
+
+
+def _is_named(caption: Reading, mentions: list[Mention]) -> bool:
+    """Whether the caption has a word for the fact, of whichever thing."""
+    return any(related(m.concept, said.concept) for m in mentions for said in caption.of(m.kind))
+
+
+def _opening(source: Reading, facts: list[tuple[str, list[Mention]]]) -> int:
+    """The sentence with the main object: the first, or behind "I am at a crossing" the first with a building."""
+    opening = facts[0][1][0].sentence
+    if not STANDPOINT.match(source.text):
+        return opening
+    built = (m.sentence for _, mentions in facts for m in mentions if related(m.concept, "object:building"))
+    return next(built, opening)

@@ -1,0 +1,114 @@
+"""The form of a reply: its JSON (well-formed), finished sentences, length, hedging, markup, and English words."""
+
+import json
+import re
+from collections.abc import Mapping
+from itertools import groupby
+
+from refine.gates.case import Case, comma_list
+from refine.registers import lexicon
+from refine.registers.reading import Reading, known, stems, words_of
+
+MAX_QUERY_WORDS = 30
+MAX_QUERY_CHARS = 400
+MAX_REPLY_CHARS = 20_000
+# A rewrite may be a little longer than its source, the more so the shorter the source is.
+LENGTH_FACTOR, LENGTH_SLACK = 1.3, 8
+ENGLISH_SHARE = 0.6
+DANGLING = words_of(
+    "a an the and or but nor with without of at from for as into onto its their his her which that whose where while "
+    "because than is are was were has have to very"
+)
+MARKUP = re.compile(
+    r"</?[a-zA-Z!/ ][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|^\s*(?:[-+•]|\(?[a-z0-9]{1,2}[.)])\s|\]\(|__|(?<!\w)_\w|\\\w"
+    r"|--+|https?:|www\.|[<>`*#|{}\[\]\\^~=$@•\n\r\t]|(?<!\w)&\w"
+    r"|[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]",  # half a character cannot be stored
+    re.MULTILINE,
+)
+
+
+def parse(reply: object) -> tuple[str, list[str]] | str:
+    """The reply's caption and queries, or the sentence that says why it is no reply."""
+    if isinstance(reply, str):
+        if len(reply) > MAX_REPLY_CHARS:
+            return f"longer than {MAX_REPLY_CHARS} characters"
+        try:
+            reply = json.loads(reply)
+        except (ValueError, RecursionError):
+            return "no JSON object"
+    if not isinstance(reply, Mapping):
+        return "no JSON object"
+    if set(map(str, reply)) != {"caption", "queries"}:
+        return "wants exactly the keys caption and queries"
+    caption, queries = reply["caption"], reply["queries"]
+    if not isinstance(caption, str) or not isinstance(queries, (list, tuple)):
+        return "wants caption as a text and queries as a list"
+    if not all(isinstance(query, str) and query.strip() for query in queries):
+        return "a query is no text, or empty"
+    if any(len(query) > MAX_QUERY_CHARS for query in queries):
+        return f"a query has more than {MAX_QUERY_CHARS} characters"
+    if not caption.strip():
+        return "the caption is empty"
+    if len(caption) + sum(map(len, queries)) > MAX_REPLY_CHARS:
+        return f"longer than {MAX_REPLY_CHARS} characters"
+    return caption, list(queries)
+
+
+def finished(case: Case) -> str:
+    """Gate `finished`: the caption ends as a sentence does, and no text is cut off."""
+    caption = case.caption.text.strip()
+    if not re.search(r"(?<![.…])[.!?][\"'”’)]?$", caption):
+        return f"the caption does not end as a sentence: … {caption[-30:]}"
+    for reading in case.texts:
+        words = [token for token in reading.tokens if token[0].isalnum()]
+        if words and (words[-1] in DANGLING or reading.text.rstrip().endswith((",", ";", ":", "…", "...", "-"))):
+            return f"cut off after '{words[-1]}'"
+    return ""
+
+
+def length(case: Case) -> str:
+    """Gate `length`: not much longer than the source, and no long query."""
+    words = sum(token[0].isalnum() for token in case.caption.tokens)
+    most = int(LENGTH_FACTOR * sum(token[0].isalnum() for token in case.source.tokens)) + LENGTH_SLACK
+    if words > most:
+        return f"{words} words, at most {most} for this source"
+    long = [len(q.tokens) for q in case.queries if sum(t[0].isalnum() for t in q.tokens) > MAX_QUERY_WORDS]
+    return f"a query has more than {MAX_QUERY_WORDS} words" if long else ""
+
+
+def hedging(case: Case) -> str:
+    """Gate `hedging`: no guess where the source makes none."""
+    if lexicon().hedges.search(case.source.text):
+        return ""
+    found = [match.group() for reading in case.fresh for match in lexicon().hedges.finditer(reading.text)]
+    return f"hedging: {comma_list(found)}" if found else ""
+
+
+def shouts(text: str) -> bool:
+    """Whether most letters of a text are capitals."""
+    letters = sum(map(str.isalpha, text))
+    return letters > 20 and sum(map(str.isupper, text)) > letters / 2
+
+
+def markup(case: Case) -> str:
+    """Gate `markup`: no HTML, Markdown, links, list marks or control characters."""
+    own = set("$@#=~").intersection(case.source.text)  # a price on a board
+    found = [repr(m.group()) for reading in case.texts for m in MARKUP.finditer(reading.text) if m.group() not in own]
+    return f"markup: {comma_list(found)}" if found else ""
+
+
+def foreign(case: Case, reading: Reading) -> str:
+    """The start of a sentence of another language; "" when all are English."""
+    pairs = zip(reading.tokens, reading.sentences, strict=True)
+    for _, sentence in groupby(pairs, key=lambda pair: pair[1]):
+        words = [token for token, _ in sentence if token[0].isalpha()]
+        share = sum(known(w) or bool(case.source.stems.intersection(stems(w))) for w in words) / max(len(words), 1)
+        if words and (share < ENGLISH_SHARE or any(ord(c) > 0x24F for w in words for c in w)):
+            return " ".join(words[:6])
+    return ""
+
+
+def in_english(case: Case) -> str:
+    """Gate `english`: every sentence is in English."""
+    found = [words for reading in case.texts if (words := foreign(case, reading))]
+    return f"not English: {comma_list(found)}" if found else ""

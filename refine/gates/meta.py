@@ -1,0 +1,155 @@
+"""The meta gate: a caption shows a scene; it does not speak of itself, of its writer, to its reader, or say nothing."""
+
+import re
+from collections.abc import Iterator
+from itertools import groupby
+
+from refine.gates.case import Case, comma_list
+from refine.gates.form import ENGLISH_SHARE, shouts
+from refine.gates.things import in_lexicon, is_stretch, meant
+from refine.registers import english, lexicon
+from refine.registers.reading import BE, Reading, known, plain, stems, words_of
+from refine.thesaurus import bases, is_said, mostly, uses
+
+LABEL = re.compile(
+    r"^\W*(?:\w+ )?(?:caption|description|answer|reply|output|quer(?:y|ies)|note|result|rewrite)s?\s*\d*\s*:",
+    re.IGNORECASE,
+)
+# A sentence that opens with what a writer is told to do.
+ORDER = re.compile(
+    r"(?:^|[.!?]\s+)((?:please|do not|don't|never|remember|make sure|ensure|avoid|use (?:only|no|the|short)|write"
+    r"|return|answer|respond|describe|mention|list|give|provide|follow|keep (?:all|the|to|it)|include|omit|split"
+    r"|shorten|stick to)\s+(?!by\b|along\b|past\b|after\b|an?\b))",
+    re.IGNORECASE,
+)
+# Adverbs that may stand before the verb of an order, and verbs whose base form is a participle as well.
+BEFORE_ORDERS = words_of("only always just simply also then now first")
+SAME_PARTICIPLE = words_of(
+    "set cut put split shut spread hit let cast cost read burst bet rid run come become overrun thrust"
+)
+# Whoever says these speaks to somebody.
+TALKING = re.compile(r"\b(?:you|your|yours|yourself|me|my|mine|we|our|ours|let's|let us|let me)\b", re.IGNORECASE)
+# Nouns of speech that tell of looks as well: the main subject, a colour theme, a signature colour.
+LOOKS = words_of("subject subjects theme themes signature motif motifs")
+WRITER = re.compile(r"(?<!letter )(?<!\ban )\bI\b(?!-)")
+ACCORDING = re.compile(r"according to (?:the |a |its |their )?(\w*)")
+WRITTEN = frozenset({"object:sign", "object:lettering", "object:banner", "object:clock", "object:logo"})
+LONGEST_LABEL = 8
+PICTURES = words_of("image images picture pictures photo photograph view views scene scenes tile tiles visible seen")
+
+
+def _by_lettering(case: Case) -> bool:
+    """Whether "according to" cites only what stands written in the scene: a sign, a board."""
+    cited = [words for reading in case.fresh for words in ACCORDING.findall(reading.text.lower())]
+    return all(any(c in WRITTEN for stem in stems(word) for _, c in lexicon().senses.get(stem, ())) for word in cited)
+
+
+def _addressed(source: Reading, reading: Reading) -> Iterator[re.Match[str]]:
+    """Words for the writer and the reader that the source does not use."""
+    for pattern in (TALKING, WRITER):
+        if not pattern.search(source.text):
+            yield from pattern.finditer(reading.text)
+
+
+def _of_texts(source: Reading, reading: Reading) -> Iterator[str]:
+    """Nouns of speech and writing, where nothing written stands in the scene: caption, sentence, wording."""
+    if source.objects & WRITTEN:
+        return
+    named = {reading.tokens[at] for at in reading.parsed.noun_at}
+    for word in reading.content:
+        if not is_said(word) or plain(word) or word in named or in_lexicon(word) or not mostly(word, "n"):
+            continue
+        if not meant(source, word) and not _of_looks(reading, word):
+            yield word
+
+
+def _of_looks(reading: Reading, word: str) -> bool:
+    """Whether a word of texts tells of looks: an adjective before a noun ("minuscule stairs"), "the main subject"."""
+    spots = [at for at, token in enumerate(reading.tokens) if token == word]
+    if word in LOOKS:
+        return all(not reading.tokens[at + 1 : at + 2] or reading.tokens[at + 1] not in {":", "line"} for at in spots)
+    ahead = ([t for t in reading.tokens[at + 1 : at + 4] if t not in {"-", ","}] for at in spots)
+    return uses(word, "a") > 0 and all(any(is_stretch(t) for t in words) for words in ahead)
+
+
+def _painted(source: Reading, reading: Reading, at: int) -> bool:
+    """Whether the word is lettering that the source has, in the same capitals: "KEEP is painted on the road"."""
+    word = reading.originals[at] if at < len(reading.originals) else ""
+    return len(word) > 1 and word.isupper() and word in source.originals
+
+
+def _ordered(source: Reading, reading: Reading) -> Iterator[str]:
+    """The first words of a sentence that starts with the base form of a verb: "Speak of roofs only"."""
+    for first, _ in _sentences(reading):
+        at = first
+        while at + 1 < len(reading.tokens) and reading.tokens[at] in BEFORE_ORDERS:
+            at += 1
+        word, after = reading.tokens[at], reading.tokens[at + 1 : at + 2]
+        other = at in reading.parsed.noun_at or word in SAME_PARTICIPLE or word in english().function
+        if (
+            other
+            or _painted(source, reading, at)
+            or uses(word, "a")
+            or not after
+            or not after[0].isalpha()
+            or after[0] in BE | {"of"}
+        ):
+            continue
+        if word in bases(word, "v") and mostly(word, "v"):
+            yield f"{word} {after[0]}"
+
+
+def _sentences(reading: Reading) -> Iterator[tuple[int, int]]:
+    """First token and end of every sentence."""
+    at = 0
+    for _, tokens in groupby(reading.sentences):
+        end = at + len(list(tokens))
+        yield at, end
+        at = end
+
+
+def _saying_nothing(case: Case, reading: Reading) -> Iterator[str]:
+    """Sentences without a thing, a colour, a material or any other word of the source; labels before a colon too."""
+    own = case.source.content_stems
+    facts = set(reading.parsed.nouns).union(m.at for m in reading.mentions if m.kind != "quality")
+    facts.update(m.at for m in reading.of("quality") if m.heads - {"generic"})
+    colon = next((at for at, token in enumerate(reading.tokens[:LONGEST_LABEL]) if token == ":"), 0)
+    for at, end in ((0, colon), *_sentences(reading)):
+        words = [token for token in reading.tokens[at:end] if token[0].isalnum()]
+        if not words or facts.intersection(range(at, end)):
+            continue
+        said = (w for w in words if w not in PICTURES and w not in english().function)
+        if any(own.intersection(stems(word)) for word in said):
+            continue
+        if sum(map(known, words)) >= ENGLISH_SHARE * len(words):
+            yield " ".join(words[:6])
+
+
+def meta(case: Case) -> str:
+    patterns = (lexicon().meta, lexicon().refusals)
+    source = {match.group().lower() for pattern in patterns for match in pattern.finditer(case.source.text)}
+    found = [
+        match.group()
+        for reading in case.fresh
+        for pattern in patterns
+        for match in pattern.finditer(reading.text)
+        if match.group().lower() not in source
+    ]
+    found = [words for words in found if words.lower() != "according to" or not _by_lettering(case)]
+    found += [m.group() for reading in case.fresh if (m := LABEL.match(reading.text))]
+    found += [
+        m.group(1)
+        for reading in case.fresh
+        for m in ORDER.finditer(reading.text)
+        if not (m.group(1).split()[0].isupper() and m.group(1).split()[0] in case.source.originals)
+    ]
+    found += [m.group() for reading in case.fresh for m in _addressed(case.source, reading)]
+    found += [word for reading in case.fresh for word in _of_texts(case.source, reading)]
+    found += [
+        words for reading in case.fresh for words in (*_ordered(case.source, reading), *_saying_nothing(case, reading))
+    ]
+    if found:
+        return f"talks about itself: {comma_list(found)}"
+    if shouts(" ".join(r.text for r in case.texts)) and not shouts(case.source.text):
+        return "written in capital letters"
+    return ""

@@ -1,0 +1,402 @@
+"""The number gate: counts, fractions, quantifiers (all, most, one of them), storeys, sides, singular and plural."""
+
+import re
+from collections.abc import Iterator
+from itertools import combinations, pairwise
+
+from refine.gates.bindings import replaced, said_alike
+from refine.gates.case import Case, comma_list
+from refine.gates.clauses import CLAUSE, SENTENCE, TWO_SIDES
+from refine.gates.things import is_stretch, name, same_thing, things_of
+from refine.registers import lexicon
+from refine.registers.instances import instances
+from refine.registers.reading import (
+    ARTICLES,
+    BE,
+    Mention,
+    Reading,
+    broader,
+    is_generic,
+    number,
+    plain_words,
+    read,
+    related,
+    stems,
+    words_of,
+)
+from refine.thesaurus import bases, uses
+
+ONE_ANOTHER = words_of("another second other both opposite former latter")
+# What "another" or "other" may be said of without a second thing being there.
+ELSEWHERE = words_of("side sides part end edge margin corner half direction way")
+ONE_MORE = words_of("one another third fourth fifth")
+ALONE = frozenset({"single"})
+EXCEPTING = re.compile(
+    r"\b(?:except|excepted|excepting|apart from|other than|save|with one exception"
+    r"|(?:but|only) (?:one|a single|two|three|the))\b"
+)
+WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
+NEARLY = words_of("nearly almost virtually practically")
+# What makes "all" an adverb, and what the pronoun "one" does.
+ALL_AROUND = words_of(
+    "around round about over along through across together throughout beside near at in on by under above behind beyond"
+    " alike told"
+)
+SEEING = words_of("see sees look looks find finds discern discerns notice notices spot spots make makes view views")
+COULD = words_of("can could may might would also then")
+FEW = words_of("two three four five six")
+BOTH_SIDES = re.compile(r" (?:both|either|each|two) sides? of the (\w+) ")
+MANY = re.compile(r" (?:many|several|numerous|countless|two|three|four) (?:\w+ )?(\w+s)(?= )")
+SEVERAL = FEW | words_of("several many numerous countless pair couple")
+EACH = words_of("each every either per")
+WIDENED = words_of("most some half few")
+EXCEPTIONS = words_of("but except mostly majority exception bulk")
+SIDED = words_of("sided cornered pointed way armed lobed winged")
+FORK = re.compile(
+    r"\b(?:roads|streets|paths|footpaths|lanes) (?:form|forming|meet|make|cross|join)\w*\b[^.;]*\b[TXVY]\b",
+    re.IGNORECASE,
+)
+NTH = {"third": "3", "fourth": "4", "fifth": "5", "sixth": "6"}
+ONE_MORE_IS = re.compile(
+    r" (?:one more|one other|another|another one) (?:is|stands|lies|sits|waits|on|in|at|beside|near) "
+)
+SIDES = words_of("side sides end ends edge edges flank flanks margin margins hand")
+EVERY = ("both", "either", "every", "each", "all")
+HALVES = words_of("half side quarter part area margin edge end")
+THEM = words_of("them these those which")
+SOME_OF_THEM = re.compile(r" (?:one|two|three|four|some|several|many|most|half|few|any) of (?:them|these|those|which) ")
+ALL_OF_THEM = re.compile(r" (?:all|each|every|none) of (?:them|these|those|which) ")
+# Words of a source that let a reply say "on both sides" or "on all sides".
+ALL_ROUND = words_of("both either each every all surround enclose ring encircle flank frame opposite around")
+ONE_SIDE = re.compile(r"\bone (?:of (?:its|the|their) )?(?:\w+ )?(?:side|end|edge|flank|margin)s?\b")
+NAMED_SIDE = re.compile(r"\b(?:one|another|the other|a second|a third|an?) (?:side|end|edge|flank|margin)\b")
+HALF = re.compile(r"\b(?:one|a) half\b|\bhalf of\b", re.IGNORECASE)
+STOREYS = words_of("storey story floor storeys stories floors level levels")
+ORDINALS = {
+    "ground": 0, "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6,
+    "top": 9, "upper": 9, "uppermost": 9, "topmost": 9, "highest": 9, "lower": 0, "lowest": 0, "bottom": 0,
+}  # fmt: skip
+
+
+def numbers(case: Case) -> str:
+    wrong = [words for dimension, words in case.swaps if dimension == "number"]
+    sources = case.source.of("number")
+    fractions = {m.concept for m in case.source.of("fraction")}
+    for reading in case.texts:
+        wrong += [m.concept for m in reading.of("fraction") if m.concept not in fractions]
+        if fractions and "half" not in case.source.tokens and HALF.search(reading.text):
+            wrong.append("half")
+        for mention in reading.of("number"):
+            word = reading.tokens[mention.at]
+            alone = word in ALONE and "one" not in case.source.tokens and not mention.heads & reading.denied
+            if alone and _plural_only(case.source, mention):
+                wrong.append(f"{word} {comma_list(sorted(map(name, mention.heads)))}")
+            if word in {"both", "single", "double", "twin"}:
+                continue
+            same = [s for s in sources if s.concept == mention.concept]
+            alike = same and said_alike(case, reading, mention, same) and not replaced(case, reading, mention)
+            if alike or _enumerates(reading, mention) or _follows(case, mention):
+                continue
+            heads = sorted(name(h) for h in mention.heads if h != "generic")
+            wrong.append(" ".join([word, *heads[:1]]))
+        wrong += _quantified(case.source, reading)
+    wrong += _only_one(case.source, case.caption)
+    wrong += [f"{word} for one" for reading in case.texts for word in _multiplied(case.source, reading)]
+    return f"number not in the source: {comma_list(wrong)}" if wrong else ""
+
+
+def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
+    """Quantifiers, ordinals of storeys, sides and letters that are not the source's."""
+    for at, word in enumerate(reading.tokens):
+        rest = reading.tokens[at + 1 : at + 4]
+        shared = (word == "one" and WHOLE & set(rest)) or (word == "each" and "other" in rest) or rest[:1] == ("but",)
+        if (word in {"whole", "entire"} and HALVES & set(rest[:1])) or _no_quantity(reading, at):
+            continue
+        of_them = word in WHOLE | {"none"} and rest[:1] == ("of",) and bool(THEM & set(rest[1:2]))
+        if of_them and SOME_OF_THEM.search(source.words) and not ALL_OF_THEM.search(source.words):
+            yield f"{word} of {rest[1]}"
+        if word in WHOLE | PART and not SIDES & set(rest) and rest[:1] != ("there",) and not shared:
+            noun = next((m for m in reading.of("object") if at < m.at <= at + 5), None)
+            mine = WHOLE if word in WHOLE and not NEARLY & set(reading.tokens[max(0, at - 1) : at]) else PART
+            if (
+                noun
+                and not re.search(rf"\b{word} of (?:those|these|them)\b", source.words)
+                and not _counts(source, noun.concept, mine)
+                and (
+                    _counts(source, noun.concept, (WHOLE | PART) - mine)
+                    or (mine is WHOLE and _some_of(source, noun.concept))
+                )
+            ):
+                yield f"{word} {name(noun.concept)}"
+        if word in EVERY and SIDES & set(rest) and not _all_round(source, reading, at):
+            yield f"{word} {next(t for t in rest if t in SIDES)}"
+        if STOREYS & set(rest[:1]) and word in ORDINALS:
+            own = {w for w, n in zip(source.tokens, source.tokens[1:], strict=False) if n in STOREYS}
+            if own & ORDINALS.keys() and not {ORDINALS[w] for w in own if w in ORDINALS} & {ORDINALS[word]}:
+                yield f"{word} {rest[0]}"
+    yield from _widened(source, reading)
+    yield from _without_exception(source, reading)
+    for noun in set(BOTH_SIDES.findall(source.words)) - set(BOTH_SIDES.findall(reading.words)):
+        if f" one side of the {noun} " in reading.words:
+            yield f"one side of the {noun}"
+    many = (noun for noun in MANY.findall(reading.words) for base in bases(noun, "n")[:1] if _lone(source, base))
+    yield from (f"many {noun}" for noun in many)
+    for one, other in (("single", "multi"), ("multi", "single")):
+        compounds = re.findall(rf"\b{one}[- ](\w+)", reading.text.lower())
+        yield from (f"{one}-{base}" for base in compounds if re.search(rf"\b{other}[- ]?{base}", source.text.lower()))
+    letters = {w for w in reading.originals if len(w) == 1 and "B" <= w <= "Z" and w != "I"}
+    yield from sorted(letters - {w.upper() for w in source.originals if len(w) == 1})
+
+
+def _no_quantity(reading: Reading, at: int) -> bool:
+    """Whether a word that may tell how many is an adverb, a pronoun or half of another word.
+
+    All around, all white, one sees, the most prominent, half hidden, in all.
+    """
+    word, after = reading.tokens[at], reading.tokens[at + 1] if at + 1 < len(reading.tokens) else "."
+    before = reading.tokens[at - 1] if at else ""
+    if word == "all":
+        around = after in ALL_AROUND or after == "-" or (before == "in" and not is_stretch(after))
+        return around or any(kind == "colour" for kind, _ in lexicon().senses.get(after, ()))
+    if word == "one":
+        return after in SEEING or (after in COULD and bool(SEEING & set(reading.tokens[at + 2 : at + 4])))
+    if word == "most":
+        return before in {"the", "its", "their"} | BE or (
+            uses(after, "a") > 0 and before == "" and not is_stretch(after)
+        )
+    return word in {"half", "partly"} and (after == "-" or (after.endswith("ed") and before not in ARTICLES))
+
+
+def _only_one(source: Reading, caption: Reading) -> Iterator[str]:
+    """Things of which a caption has one, where the source counts several of that word and never names one."""
+    plurals = {base for token in caption.tokens for base in bases(token, "n") if base != token}
+    told = instances(caption.text)
+    for thing in told:
+        if any(
+            other is not thing and any(related(a, b) for a in other.concepts for b in thing.concepts) for other in told
+        ):
+            continue  # "a block and a building" are two
+        base = caption.tokens[caption.parsed.ends.get(thing.at, thing.at + 1) - 1]
+        said = caption.tokens[max(0, thing.first - 1) : thing.at + 1]
+        if said[0] not in {"a", "an"} or "-" in said[-2:] or "number" in thing.traits or base in plurals:
+            continue
+        at = [m.end - 1 for m in source.of("object") if base in bases(source.tokens[m.end - 1], "n")]
+        if not at or any(source.tokens[n] == base for n in at) or EACH & set(caption.sentence_of(thing.at)):
+            continue
+        if all(SEVERAL & set(source.tokens[max(0, n - 4) : n]) for n in at):
+            yield f"one {base} for several"
+
+
+def _multiplied(source: Reading, reading: Reading) -> Iterator[str]:
+    """Plurals of a reply for a thing that the source has once: a row of houses for the house."""
+    plurals = {base for token in source.tokens for base in bases(token, "n") if base != token}
+    for mention in reading.of("object"):
+        word = reading.tokens[mention.end - 1]
+        base = next((b for b in bases(word, "n") if b != word), "")
+        if not base or word in source.tokens or base in plurals or is_generic(word) or EACH & set(source.tokens):
+            continue
+        likes = {m.at for m in source.of("object") if mention.concept in broader(m.concept)}
+        same = [at for at in likes if source.tokens[source.parsed.ends[at] - 1] == base]
+        if len(likes) != 1 or not same or source.tokens[same[0] - 1] not in ARTICLES - {"another"}:
+            continue
+        if not _another(source, same[0]):
+            yield word
+
+
+def _some_of(source: Reading, concept: str) -> bool:
+    """Whether the source counts some of the things: "two of its courtyards"."""
+    counts = [m for m in source.of("number") if source.tokens[m.end : m.end + 1] == ("of",)]
+    counts = [m for m in counts if source.tokens[m.end + 1 : m.end + 2] not in {("them",), ("these",), ("which",)}]
+    return any(concept in m.heads and number(source.tokens[m.at]) and source.tokens[m.at] in FEW for m in counts)
+
+
+def _widened(source: Reading, reading: Reading) -> Iterator[str]:
+    """Clauses that say of all what the source says of most or some: "every house has a pool"."""
+    if not WIDENED & set(source.tokens) or not WHOLE & set(reading.tokens):
+        return
+    parts = [read(part) for part in CLAUSE.split(source.text) if part.strip()]
+    for clause in (read(part) for part in CLAUSE.split(reading.text) if WHOLE & set(plain_words(part).split())):
+        at = next(n for n, word in enumerate(clause.tokens) if word in WHOLE)
+        named = [m.concept for m in clause.of("object") if m.at > at]
+        if not named or SIDES & set(clause.tokens[at : at + 4]) or (WIDENED | EXCEPTIONS | NEARLY) & set(clause.tokens):
+            continue
+        for concept in named[1:]:
+            near = [part for part in parts if any(related(concept, own) for own in part.objects)]
+            if near and all(WIDENED & set(part.tokens) and not WHOLE & set(part.tokens) for part in near):
+                yield f"{clause.tokens[at]} {name(named[0])}"
+
+
+def _without_exception(source: Reading, reading: Reading) -> Iterator[str]:
+    """Things of which a reply says something of all, where the source excepts one: "all windows but one"."""
+    for at, word in enumerate(reading.tokens):
+        noun = (
+            next((m for m in reading.of("object") if at < m.at <= at + 4), None) if word in WHOLE - {"whole"} else None
+        )
+        if noun is None or EXCEPTING.search(reading.words):
+            continue
+        near = {m.sentence for m in source.of("object") if m.concept == noun.concept}
+        for sentence in near:
+            words = " ".join(w for w, s in zip(source.tokens, source.sentences, strict=True) if s == sentence)
+            if EXCEPTING.search(words):
+                yield f"{word} {name(noun.concept)}"
+
+
+def _lone(source: Reading, base: str) -> bool:
+    """Whether the source says that there is one such thing only."""
+    return bool(
+        re.search(rf" (?:only one|just one|a single|a lone|one lone|a sole) (?:\w+ )?{re.escape(base)} ", source.words)
+    )
+
+
+def _all_round(source: Reading, reading: Reading, at: int) -> bool:
+    """Whether the source may have the last thing named before that token on more than one side."""
+    named = max((m for m in reading.of("object") if m.at < at), key=lambda m: m.at, default=None)
+    if named is None or any(f" {word} {side} " in source.words for word in EVERY for side in SIDES):
+        return True
+    near = {m.sentence for m in source.of("object") if related(m.concept, named.concept)}
+    words = [w for w, sentence in zip(source.tokens, source.sentences, strict=True) if sentence in near]
+    if not ONE_SIDE.search(" ".join(words)) or TWO_SIDES.search(" ".join(words)):
+        return True
+    return any(stem in ALL_ROUND for word in words for stem in stems(word))
+
+
+def _counts(source: Reading, concept: str, words: frozenset[str]) -> bool:
+    """Whether the source says one of the words of a thing of that concept, up to four tokens before it."""
+    named = [m.at for m in source.of("object") if related(m.concept, concept)]
+    return any(words & set(source.tokens[max(0, at - 4) : at]) for at in named)
+
+
+def _plural_only(source: Reading, mention: Mention) -> bool:
+    """Whether the source names the thing, and always in the plural."""
+    named = [m for m in source.of("object") if any(related(m.concept, head) for head in mention.heads)]
+    words = [source.tokens[m.end - 1] for m in named]
+    words += [word for word, concept in source.things if any(related(concept, head) for head in mention.heads)]
+    return bool(words) and all(word.endswith("s") and word not in bases(word, "n") for word in words)
+
+
+def _enumerates(reading: Reading, mention: Mention) -> bool:
+    """Whether a count of mere stretches is told off one by one: 'two spaces, a courtyard and a garden'."""
+    rest = reading.tokens[mention.end : mention.end + 4]
+    stop = next((n for n, word in enumerate(rest) if word in {",", ":"}), None)
+    told = reading.tokens[mention.end + stop + 1 : mention.end + stop + 2] if stop is not None else ()
+    return not mention.firm and told in {("a",), ("an",), ("one",)}
+
+
+def _follows(case: Case, mention: Mention) -> bool:
+    """Whether a count follows from the source: 'two X' from 'one X … another', X named twice, or as a sum of counts."""
+    heads = mention.heads - {"generic"}
+    if _named_sides(case, mention):
+        return True
+    if not heads:
+        return mention.concept == "2" and bool(ONE_ANOTHER & set(case.source.tokens)) and not _single(case, mention)
+    if mention.concept == "2" and any(
+        _on_each_side(case.source, m) for m in case.source.of("object") if m.concept in heads
+    ):
+        return True
+    if {"each", "every", "per"} & set(case.source.tokens) and any(
+        s.concept == mention.concept for s in case.source.of("number")
+    ):
+        return True
+    if _sided(case.source, mention) or (
+        mention.concept == "2" and {"object:road", "object:path"} & heads and FORK.search(case.source.text)
+    ):
+        return True
+    ordinal = next((word for word, count in NTH.items() if count == mention.concept), "")
+    if ordinal in case.source.tokens and any(same_thing(h, own) for h in heads for own in things_of(case.source)):
+        return True  # "two of its courtyards …, and the third": three
+    counted = [s for s in case.source.of("number") if s.heads & heads and case.source.tokens[s.at] != "single"]
+    if counted:
+        totals = {int(a.concept) + int(b.concept) for a, b in combinations(counted, 2)}
+        told = {
+            "other",
+            "another",
+            "third",
+            "next",
+            "last",
+        } & case.source.stems  # one, another, the third: of those counted
+        ones = ONE_MORE - ({"one"} if told else set())
+        more = any(_one_more(case.source, at, heads) for at, word in enumerate(case.source.tokens) if word in ones)
+        more = more or bool(ONE_MORE_IS.search(case.source.words))
+        return int(mention.concept) in totals | ({int(s.concept) + 1 for s in counted} if more else set())
+    named = {m.at for m in case.source.of("object") if any(_is_one_of(m.concept, h) for h in heads)}
+    if mention.concept != "2" or not named:
+        return False
+    return len(named) > 1 or any(_another(case.source, at) for at in named)
+
+
+def _named_sides(case: Case, mention: Mention) -> bool:
+    """Whether a count of sides is that of the sides which one sentence of the source names: one side, the other."""
+    reading = next((r for r in case.texts if mention in r.mentions), case.caption)
+    if not SIDES & set(reading.tokens[mention.end : mention.end + 2]):
+        return False
+    named = max((m for m in reading.of("object") if m.at < mention.at), key=lambda m: m.at, default=None)
+    for sentence in SENTENCE.split(case.source.text):
+        told = NAMED_SIDE.findall(sentence.lower())
+        has = named is None or any(related(c, named.concept) for c in read(sentence).objects)
+        if has and len(told) > 1 and mention.concept == str(len(told)):
+            return True
+    return False
+
+
+def _on_each_side(source: Reading, mention: Mention) -> bool:
+    """Whether the source has one of the thing on either side: "a wing on each side" makes two wings."""
+    after = " ".join(source.tokens[mention.end : mention.end + 5])
+    alone = {"a", "an", "one"} & set(source.tokens[max(0, mention.at - 3) : mention.at])
+    return (
+        bool(alone)
+        and re.match(r"(?:\w+ )?(?:on|at|to) (?:either|each|both) (?:side|end|flank|edge)s?\b", after) is not None
+    )
+
+
+def _single(case: Case, mention: Mention) -> bool:
+    """Whether the source has the counted stretch once, and speaks of no other one: a strip is not two strips."""
+    bases_of = {
+        base
+        for reading in case.texts
+        if mention in reading.mentions
+        for word in reading.tokens[mention.end : mention.end + 4]
+        for base in bases(word, "n")
+        if base != word and is_generic(word)
+    }
+    tokens = case.source.tokens
+    at = [n for n, token in enumerate(tokens) if token in bases_of]
+    plurals = any(bases_of & set(bases(token, "n")) for token in tokens if token not in bases_of)
+    return len(at) == 1 and not plurals and not (ONE_ANOTHER | {"one"}) & set(tokens[max(0, at[0] - 3) : at[0]])
+
+
+def _sided(source: Reading, mention: Mention) -> bool:
+    """Whether a count is that of a shape in the source: four sides, slopes or corners of a four-sided roof."""
+    shapes = (pair for pair in zip(source.tokens, source.tokens[2:], strict=False) if pair[1] in SIDED)
+    return any(str(number(count)) == mention.concept for count, _ in shapes)
+
+
+def _is_one_of(concept: str, head: str) -> bool:
+    """Whether a thing may be counted among those of a head: a house among buildings, no building among houses."""
+    return same_thing(concept, head) and (head in broader(concept) or concept.startswith("thing:"))
+
+
+def _one_more(source: Reading, at: int, heads: frozenset[str]) -> bool:
+    """Whether the word at that token counts one thing of those concepts: 'another barn', 'a third, white one'."""
+    near = [m for m in source.of("object") if at < m.at <= at + 4]
+    return any(related(m.concept, head) for m in near[:1] for head in heads)
+
+
+def _another(source: Reading, at: int) -> bool:
+    """Whether the source speaks of one more of the thing at that token: 'one …, the other', 'a second'."""
+    low = at
+    while low and source.tokens[low - 1] not in {".", ";"}:
+        low -= 1
+    high = at
+    while high < len(source.tokens) and source.sentences[high] - source.sentences[at] <= 1:
+        high += 1
+    stretch = source.tokens[low:high]
+    pairs = pairwise(stretch)
+    sided = source.tokens[at] not in ELSEWHERE and bool(
+        ELSEWHERE & {after for word, after in pairwise(stretch) if word == "one"}
+    )  # one side … the other
+    return any(
+        word in ONE_ANOTHER
+        and (after not in ELSEWHERE or word == "second")
+        and not (sided and word in {"other", "another"} and not after[0].isalpha())
+        for word, after in pairs
+    )

@@ -1,0 +1,216 @@
+"""The object gate: every thing that a reply names is one that the source has, implies or means by another word."""
+
+from collections.abc import Iterator
+
+from refine.gates.case import Case, comma_list
+from refine.gates.form import foreign
+from refine.gates.things import GROWN, at_same_word, meant, on_axis, people, sources_of
+from refine.registers import lexicon
+from refine.registers.reading import DETERMINERS, Mention, Reading, plain, related, stems, words_of
+from refine.thesaurus import akin, bases, is_animal, is_kind_of, is_person, linked, may_be_of_kind, mostly, near, uses
+
+# Parts that everything has: "at its foot" names no thing.
+ENDS = words_of("foot base head top bottom heart core corner corners edge end")
+# Open ground by any name, and the words of a source that tell of some.
+GROUND = frozenset({"object:bare ground", "object:paving", "object:square", "object:field"})
+SURFACES = words_of(
+    "gravel asphalt tarmac cobble cobbles paved paving bare ground earth soil dirt dust dusty mud muddy sand courtyard "
+    "yard plaza square clearing plot lot site concrete"
+)
+STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
+# Concepts of the lexicon that hold things of several kinds.
+MIXED = frozenset({"object:animal"})
+SEX_AND_AGE = words_of("man woman boy girl child baby lady gentleman men women children")
+
+
+def objects(case: Case) -> str:
+    new: list[str] = []
+    reworded = _reworded(case)
+    for reading in case.texts:
+        found = [word for word in _new_things(case, reading) if word not in reworded]
+        new += [] if found and foreign(case, reading) else found
+    return f"not in the source: {comma_list(new)}" if new else ""
+
+
+def _reworded(case: Case) -> frozenset[str]:
+    """The caption's unknown nouns that may be other words for things of the source which the caption does not name.
+
+    Each such thing of the source stands for one noun, of nearly the same kind; an addition has nothing it stands for.
+    """
+    new = _new_things(case, case.caption)
+    if not new:
+        return frozenset()
+    stated = [m.concept for m in case.caption.of("object")] + [concept for _, concept in case.caption.things]
+    own = {case.source.tokens[m.end - 1]: m.concept for m in case.source.of("object")} | dict(case.source.things)
+    left = [word for word, concept in own.items() if not any(related(concept, other) for other in stated)]
+    found = set()
+    for word in dict.fromkeys(new):
+        match = next((other for other in left if near(word.split()[-1], other)), None)
+        if match is not None and (is_person(word) or _in_place_of(case, word, match)):
+            continue
+        if match is not None:
+            left.remove(match)
+            found.add(word)
+    return frozenset(found)
+
+
+def _in_place_of(case: Case, word: str, other: str) -> bool:
+    """Whether the caption says the noun between the same two words as the source the other: a replacement."""
+    frames = []
+    for tokens, phrase in ((case.caption.tokens, word.split()), (case.source.tokens, other.split())):
+        at = tokens.index(phrase[-1])
+        frames.append((tokens[at - len(phrase)] if at >= len(phrase) else "", tokens[at + 1 : at + 2]))
+    (before, after), (own_before, own_after) = frames
+    return after == own_after and (before == own_before or len(word.split()) > 1)
+
+
+def _new_things(case: Case, reading: Reading) -> list[str]:
+    """The nouns of one text that name a thing the source neither has, nor implies, nor denies."""
+    new: list[str] = []
+    for _, mentions in at_same_word(reading, "object"):
+        words = reading.words_at(mentions[0])
+        if f" {words} " in case.source.words or any(
+            m.concept in case.supported and (m.concept not in MIXED or _of_one_kind(case.source, words))
+            for m in mentions
+        ):
+            continue
+        if any(_denied_fairly(case, m) for m in mentions) or _stands_for(reading, mentions[0].at, mentions[0].end):
+            continue
+        if words in GROWN and "green" in case.source.stems:
+            continue
+        if words in {"slope", "slopes"} and any(m.concept == "roof:1" for m in case.source.of("quality")):
+            continue
+        if words == "overcast" and any(
+            m.heads & {"object:sky"} for m in case.source.of("colour") if m.concept != "colour:blue"
+        ):
+            continue
+        if mentions[0].concept in GROUND and case.source.stems & SURFACES:
+            continue  # gravel before a house is a forecourt
+        if _written_apart(case.source, reading, mentions[0]):
+            continue
+        if not meant(case.source, words) and not _same_people(case.source, reading, words):
+            new.append(words)
+    for word, concept in reading.things:
+        at = reading.tokens.index(word)
+        if _stands_for(reading, at, at + 1):
+            continue
+        if (concept in case.supported or meant(case.source, word)) and not _listed_beside(
+            case.source, reading, at, word
+        ):
+            continue
+        if not _same_people(case.source, reading, word):
+            new.append(word)
+    new += _other_kinds(case.source, reading)
+    strange = (word for word in reading.strangers if word.islower() and word not in case.source.joined)
+    return new + [word for word in strange if not meant(case.source, word)]
+
+
+def _written_apart(source: Reading, reading: Reading, mention: Mention) -> bool:
+    """Whether a noun is half of what the source writes as one word: "chair lift" for chairlift."""
+    before = "".join(reading.tokens[max(0, mention.at - 1) : mention.end])
+    behind = "".join(reading.tokens[mention.at : mention.end + 1])
+    return bool({before, behind} & set(source.tokens))
+
+
+def _other_kinds(source: Reading, reading: Reading) -> Iterator[str]:
+    """Compounds of a noun that the source has with another noun before it only: police station for petrol station."""
+    for at, _ in reading.named:
+        head, kind = reading.tokens[at], reading.tokens[at - 1] if at else ""
+        last = head
+        if not kind.isalpha():
+            head, kind = reading.tokens[reading.parsed.ends[at] - 1], head  # a phrase of two words
+        if head == kind or not _is_kind(kind) or source.stems.intersection(stems(kind)):
+            continue
+        own = [
+            source.tokens[n - 1]
+            for n, token in enumerate(source.tokens)
+            if n and set(stems(token)) & set(bases(head, "n"))
+        ]
+        if (
+            own
+            and all(map(_is_kind, own))
+            and not any(near(one, kind) or linked(one, kind) or akin(one, kind) for one in own)
+        ):
+            yield f"{kind} {last}"
+
+
+def _is_kind(word: str) -> bool:
+    """Whether a word before a noun is a noun itself that tells its kind: petrol, but no colour and no material."""
+    return (
+        word.isalpha()
+        and mostly(word, "n")
+        and not uses(word, "a")
+        and not plain(word)
+        and not on_axis(word)
+        and not any(kind != "object" for stem in stems(word) for kind, _ in lexicon().senses.get(stem, ()))
+    )
+
+
+def _of_one_kind(source: Reading, word: str) -> bool:
+    """Whether a word of a mixed concept may name what the source names: birds for pigeons, but no horse for sheep."""
+    last = word.rsplit(maxsplit=1)[-1]
+    return meant(source, last) or any(
+        is_kind_of(own, last)
+        or may_be_of_kind(own, last)
+        or linked(own, last)
+        or (linked(last, own) and not is_animal(last))
+        for own in source.content
+    )
+
+
+def _stands_for(reading: Reading, at: int, end: int) -> bool:
+    """Whether a noun names a use, a likeness or an owner: "as its seat", "for walkers", "-shaped"."""
+    after = [word for word in reading.tokens[end : end + 2] if word != "-"][:1]
+    if reading.tokens[at:end] == ("home",) and after == ["to"]:
+        return True
+    if after and after[0] in {"shaped", "like", "style", "fashion", "coloured", "colored", "sized", "free"}:
+        return True
+    if reading.tokens[end : end + 1] in {("'",), ("’",)}:
+        return True
+    if (
+        after
+        and (
+            (len(after[0]) == 1 and after[0] not in {"a", "i", ",", ".", ";", ":"})  # the letter H
+            or (after[0] == "by" and reading.tokens[at].endswith("ed"))  # shaded by
+            or ("in" in reading.tokens[max(0, at - 2) : at] and reading.tokens[at] in STATES)
+        )
+    ):
+        return True
+    before = at - 1
+    while before > 0 and reading.tokens[before] in DETERMINERS:
+        before -= 1
+    if reading.tokens[at] in ENDS and before >= 0 and reading.tokens[before] in {"at", "near", "from", "towards"}:
+        return True
+    return before >= 0 and reading.tokens[before] in {"as", "like", "for"}
+
+
+def _same_people(source: Reading, reading: Reading, word: str) -> bool:
+    """Whether a word for a person may be another word for the source's: there are no more people in the reply.
+
+    Sex and age are no words of this kind: a woman is not a man.
+    """
+    if not is_person(word) or set(stems(word)) & SEX_AND_AGE:
+        return False
+    if word.endswith(("'s", "s'")):
+        return False  # a butcher's shop is no baker's
+    at = next((n for n, token in enumerate(reading.tokens) if token in word.split()), 0)
+    joined = "and" in reading.tokens[max(0, at - 3) : at + 3]
+    if joined and people(reading) & people(source):
+        return False  # "a rider and a jogger"
+    return 0 < len(people(reading)) <= len(people(source))
+
+
+def _listed_beside(source: Reading, reading: Reading, at: int, word: str) -> bool:
+    """Whether a noun is an addition beside the very word that it might stand for: "a lighthouse and a beacon"."""
+    if source.stems.intersection(stems(word)):
+        return False
+    near = range(max(0, at - 5), min(len(reading.tokens), at + 6))
+    joined = [n for n in near if "and" in reading.tokens[min(n, at) : max(n, at)]]
+    beside = {stem for n in joined if reading.tokens[n] in source.stems for stem in stems(reading.tokens[n])}
+    own = list(sources_of(source, word))
+    return bool(own) and all(beside.intersection(stems(one)) for one in own)
+
+
+def _denied_fairly(case: Case, mention: Mention) -> bool:
+    """A denial of a thing the source does not name is judged by the contradiction gate, not as an invented thing."""
+    return any(mention.concept in reading.denied for reading in case.texts)

@@ -1,0 +1,93 @@
+"""The orientation gate: no left, right, compass point or place in the image that the source does not have."""
+
+import re
+
+from refine.gates.case import Case, comma_list
+from refine.gates.clauses import SENTENCE
+from refine.gates.numbers import STOREYS
+from refine.orientation import contains_orientation
+from refine.places import misplaced
+from refine.registers import lexicon
+from refine.registers.reading import DETERMINERS, PREPOSITIONS, plain_words, read, stems, words_of
+
+EXTENT = words_of("whole entire full complete")
+# Corners and margins that no thing follows are those of the picture.
+IN_A_CORNER = re.compile(
+    r"\b(?<!its )(?<!their )(?<!whose )(top|bottom|upper|lower|uppermost|lowest) "
+    r"(?:corner|margin|border|quadrant|edge)s?\b(?! of (?!the (?:image|picture|view|photo|frame|scene)))"
+)
+HEIGHTS = words_of("above below over under beneath upper lower top base foot roof crown overhead atop")
+SUMMITS = words_of("summit peak crest apex tip crown hilltop")
+ACROSS = words_of("across beyond opposite past behind other over")
+WORDS = re.compile(r"[a-z]+")
+# Words that name a place or direction by themselves; others, like "behind", do so in some sentences only.
+PLACE = re.compile(
+    r"left|right|leftmost|rightmost|upper|lower|top|bottom|uppermost|topmost|lefthand|righthand|"
+    r"(?:north|south)?(?:east|west)?(?:ern|ward|wards|erly|ernmost)?|(?:anti|counter)?clockwise|above|below"
+)
+CLOSELY = words_of("just right immediately directly shortly straight close closely")
+# Ways to say the same depth; they place a thing in the image in some sentences only.
+DEPTH = (
+    words_of("front before foreground"),
+    words_of("behind background back beyond past further farther distance distant rear"),
+    words_of("climb climbs climbing rise rises rising ascend ascends ascending uphill"),
+    words_of("descend descends descending drop drops dropping fall falls falling downhill"),
+)
+
+
+def orientation(case: Case) -> str:
+    source = case.source.text.lower()
+    source_words = set(case.source.tokens)
+    added: list[str] = []
+    before: set[str] | None = None
+    sentences = dict.fromkeys(part for reading in case.texts for part in SENTENCE.split(reading.text))
+    for sentence in sentences:
+        if plain_words(sentence) in case.source.words:
+            continue
+        for found in contains_orientation(sentence):
+            if before is None:
+                before = {word for place in contains_orientation(source) for word in WORDS.findall(place.lower())}
+            words = set(WORDS.findall(found.lower()))
+            places = {word for word in words if PLACE.fullmatch(word)}
+            depths = [same for same in DEPTH if words & same]
+            grounded = all(same & source_words for same in depths) and all(
+                case.source.stems.intersection(stems(w))
+                for w in words - DETERMINERS - PREPOSITIONS - EXTENT - CLOSELY - frozenset().union(*DEPTH)
+            )
+            allowed = places <= before and (places or grounded)
+            if found.lower() not in source and not allowed and not _of_object(case, sentence, found):
+                added.append(found)
+    if added:
+        return f"orientation added: {comma_list(added)}"
+    elsewhere = dict.fromkeys(said for reading in case.texts for said in misplaced(case.source.text, reading.text))
+    return f"put elsewhere: {'; '.join(elsewhere)}" if elsewhere else ""
+
+
+def _of_object(case: Case, sentence: str, found: str) -> bool:
+    """Whether a place is one on a thing: 'near its top', 'the top of the front' of a view that shows heights.
+
+    "The far side of the street" is no more than "across the street".
+    """
+    if any(m.group(1) in WORDS.findall(found.lower()) for m in IN_A_CORNER.finditer(sentence.lower())):
+        return False
+    if re.search(r"\bfar (?:side|end)\b", found):
+        return bool(ACROSS & set(case.source.tokens))
+    if re.search(r"\bin front\b", found) and case.platform != "satellite":
+        return bool(re.search(r"\b(?:farther|further) back\b|\bbehind\b", case.source.text, re.IGNORECASE))
+    if found == "up" and re.search(r"\bup to\b", sentence):
+        return True
+    if re.search(r"\btop\b", found) and case.source.stems & SUMMITS:
+        return True
+    if re.search(r"\bup\b", found) and case.platform != "satellite" and case.source.stems & {"up", "high", "upper"}:
+        return True
+    if case.platform == "ground" and re.search(r"\b(?:above|below)\b", found, re.IGNORECASE):
+        return bool(case.source.stems & (HEIGHTS | STOREYS))
+    if case.platform == "satellite" or not re.search(
+        r"\b(?:top|bottom|base|foot|upper|uppermost|topmost|lower|lowest|above)\b", found
+    ):
+        return False
+    if re.search(r"\b(?:its|their|whose)\b", found) or STOREYS & set(case.source.tokens):
+        return True
+    behind = read(sentence[sentence.find(found) + len(found) :])
+    parts = lexicon().parts | {"object:building", "object:tower", "object:stair"}
+    return any(m.concept in parts and m.at <= 3 for m in behind.of("object"))

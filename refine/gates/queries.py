@@ -1,0 +1,227 @@
+"""The queries gate: one to four statements, none said twice, none that ties things together as no source does."""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+
+from refine.gates.case import Case
+from refine.gates.clauses import BACK, CLAUSE, SENTENCE, units_of
+from refine.gates.things import name, same_thing
+from refine.registers import lexicon
+from refine.registers.instances import fits, holds, instances, reversals, unrested
+from refine.registers.reading import (
+    BE,
+    DETERMINERS,
+    PREPOSITIONS,
+    Reading,
+    plain,
+    plain_words,
+    related,
+    stems,
+    words_of,
+)
+from refine.thesaurus import is_person, linked, mostly
+
+MAX_QUERIES = 4
+BACK_WORDS = words_of("it them this these those which")
+PARTS = re.compile(r"[.;:!?]+(?:\s|$)|,?\s+(?:and|but|while|whereas|where)\s+|,\s+")
+# Prepositions that say where a thing rests; a thing has one such place.
+RESTING = frozenset({"on", "onto", "against", "upon"})
+FASTENED = RESTING | {"to"}
+# Words that put two things in one scene and say no more, and words that only list things.
+LOOSE = words_of("near beside by beyond behind past with of")
+LISTED = words_of(", and or while near beside next close opposite nearby adjacent")
+# Relation words that claim something definite when a query uses them, and the class of relation they claim.
+CLAIMS = {
+    "around": "around", "surround": "around", "encircle": "around", "circle": "around", "enclose": "around",
+    "ring": "around", "under": "under", "underneath": "under", "beneath": "under", "above": "vertical",
+    "atop": "vertical", "over": "vertical", "crown": "vertical", "between": "between", "separate": "between",
+    "cross": "crossing", "through": "piercing", "bisect": "crossing", "connect": "joining", "link": "joining",
+    "inside": "holding", "within": "holding",
+}  # fmt: skip
+MOVERS = ("object:vehicle", "object:person", "object:bicycle", "object:boat", "object:train", "object:animal")
+# What everything below it may be said to be under.
+OVER_ALL = frozenset(
+    {"object:roof", "object:arch", "object:sky", "object:cloud", "object:dome", "object:gable", "object:snow"}
+)
+# Classes of relation in the source that let a query claim another class.
+ALLOWS = {
+    "around": frozenset({"around", "enclosing"}),
+    "holding": frozenset({"holding", "enclosing"}),
+    "between": frozenset({"between", "enclosing"}),
+    "vertical": frozenset({"vertical", "upon"}),
+    "under": frozenset({"vertical"}),
+    "crossing": frozenset({"crossing"}),
+    "piercing": frozenset({"crossing", "between"}),
+    "joining": frozenset({"joining", "between", "crossing"}),
+}
+
+
+def _content(reading: Reading) -> frozenset[str]:
+    facts = {m.concept for m in reading.mentions if m.kind != "quality"}
+    words = {stems(t)[-1] for t in reading.tokens if t[0].isalnum() and not plain(t)}
+    return frozenset(facts or words)
+
+
+def _share_words(one: Reading, other: Reading) -> bool:
+    """Whether two short texts have nearly half of their words in common."""
+    mine, yours = ({stems(word)[-1] for word in text.content} for text in (one, other))
+    return len(mine & yours) >= 0.4 * len(mine | yours)
+
+
+def _verbatim(source: Reading, query: Reading) -> bool:
+    """Whether the query's words stand in the source one after the other."""
+    return query.words in source.words
+
+
+def _false_relation(query: Reading, source: Reading) -> str:
+    breaks = [i for i, t in enumerate(query.tokens) if t in {",", ";", ":", "."}]
+    named = query.named
+    if query.denied:
+        return ""
+    for at, token in enumerate(query.tokens):
+        claim = next((CLAIMS[s] for s in stems(token) if s in CLAIMS), None)
+        if claim is None or query.tokens[at - 1 if at else 0] in DETERMINERS or query.tokens[at + 1 : at + 2] == ("-",):
+            continue
+        low = max((i for i in breaks if i < at), default=-1)
+        high = min((i for i in breaks if i > at), default=len(query.tokens))
+        before = [concept for start, concept in named if low < start < at][-3:]
+        after = [concept for start, concept in named if at < start < high][:2]
+        if not before or not after or (claim == "under" and OVER_ALL & set(after)):
+            continue
+        if token == "over" and at and query.tokens[at - 1].endswith(("ed", "spread", "strewn")):
+            continue  # scattered over
+        pair = ((before[-1],), (after[0],))
+        if claim in ("around", "vertical", "under", "crossing") and (
+            holds(source.text, *pair) or holds(source.text, *pair[::-1])
+        ):
+            continue
+        moves = claim == "crossing" and (
+            any(related(before[-1], mover) for mover in MOVERS) or is_person(name(before[-1]))
+        )
+        for stated, classes in units_of(source.text, CLAUSE if claim in ("vertical", "under", "around") else SENTENCE):
+            ends = all(
+                any(related(end, s) or end in lexicon().implied.get(s, ()) for end in side for s in stated)
+                for side in (before, after)
+            )
+            if claim == "between":
+                ends = all(any(same_thing(end, s) for s in stated) for end in (*before[-1:], *after))
+            # "The area is ringed by parking" names one end only: the other may be what the area holds.
+            ends |= 0 < len(stated) == sum(any(related(end, s) for end in (*before, *after)) for s in stated)
+            if ends and (moves or classes & ALLOWS.get(claim, frozenset({claim}))):
+                break
+        else:
+            return f"'{token}' between {name(before[-1])} and {name(after[0])} is not in the source"
+    return ""
+
+
+def _moved(query: Reading, source: Reading) -> str:
+    """Why a query that puts one of the source's things on or against another is false: the source puts it elsewhere.
+
+    Both things are named in the source, never in one clause, and the source says on what the first one is.
+    """
+    named = sorted(query.of("object"), key=lambda m: m.at)
+    for at, token in enumerate(query.tokens):
+        if token not in RESTING and not (token == "to" and query.tokens[at - 1].endswith("ed")):
+            continue
+        before = [m.concept for m in named if m.at < at][-1:]
+        after = [m.concept for m in named if at < m.at <= at + 4 and m.concept in source.objects]
+        if not before or not after or before[0] not in source.objects:
+            continue
+        word = next(query.tokens[m.end - 1] for m in reversed(named) if m.at < at)
+        spots = [part for part in PARTS.split(source.text) if f" {word} " in plain_words(part)]
+        units = [unit for part in spots for unit in units_of(part, PARTS)] or [
+            unit for unit in units_of(source.text, PARTS) if before[0] in unit[0]
+        ]
+        if any(related(end, own) for end in after for unit in units for own in unit[0]):
+            continue
+        if any(_rests(source, before[0], token)):
+            return f"'{token}' between {name(before[0])} and {name(after[0])} is not in the source"
+    return ""
+
+
+def _apart(query: Reading, source: Reading) -> str:
+    """Why a query that ties two of the source's things together is false: no sentence of the source has both."""
+    named = sorted({at: concept for at, concept in query.named if concept not in OVER_ALL}.items())
+    for (start, one), (at, other) in pairwise(named):
+        between = query.tokens[query.parsed.ends[start] : at]
+        if LISTED & set(between) or not any(_ties(word) for word in between) or related(one, other):
+            continue
+        homes = [_homes(query, source, place, end) for place, end in ((start, one), (at, other))]
+        if all(homes) and not homes[0] & homes[1]:
+            return f"'{' '.join(between)}' between {name(one)} and {name(other)} is not in the source"
+    return ""
+
+
+def _homes(query: Reading, source: Reading, at: int, end: str) -> set[int]:
+    """The sentences of the source that have a query's thing: those of the very one, where its attributes tell which."""
+    units = units_of(source.text, SENTENCE)
+    thing = next((t for t in instances(query.text) if t.at == at and t.traits), None)
+    if thing is not None and len(units) == source.sentences[-1] + 1:
+        same = [one for one in instances(source.text) if fits(thing, one) and {end} & set(one.concepts)]
+        back = {n for n, part in enumerate(SENTENCE.split(source.text)) if BACK.search(part)}
+        found = {source.sentences[one.at] for one in same}
+        if found:
+            found |= {
+                source.sentences[one.at]
+                for one in instances(source.text)
+                if not one.traits and source.tokens[one.at - 1 : one.at + 1] == ("the", query.tokens[at])
+            }
+            return found | {n + 1 for n in found if n + 1 in back}
+    return {n for n, unit in enumerate(units) if any(_meets_end(end, own) for own in unit[0])}
+
+
+def _ties(word: str) -> bool:
+    """Whether a word between two things says more of them than that both are there: a verb, or a place."""
+    return (word in PREPOSITIONS and word not in LOOSE) or (mostly(word, "v") and word not in BE)
+
+
+def _meets_end(end: str, own: str) -> bool:
+    """Whether a thing of a query may be what the source names: the same, a part or whole, or another word for it."""
+    building, parts = "object:building", lexicon().parts | lexicon().body.keys()
+    return (
+        related(end, own)
+        or end in lexicon().implied.get(own, ())
+        or own in lexicon().implied.get(end, ())
+        or (end in parts and related(own, building))
+        or (own in parts and related(end, building))
+        or linked(name(end), name(own))
+        or linked(name(own), name(end))
+    )
+
+
+def _rests(source: Reading, concept: str, token: str) -> Iterator[bool]:
+    """For every mention of the thing, whether the same preposition and another thing follow in its clause."""
+    named = sorted(source.of("object"), key=lambda m: m.at)
+    for mention in (m for m in named if m.concept == concept):
+        for at in range(mention.end, min(mention.end + 6, len(source.tokens))):
+            if source.tokens[at] in {",", ".", ";", "and", "while", "but"}:
+                break
+            if set(source.tokens[at + 1 : at + 2]) & BACK_WORDS:
+                break  # on it: whatever was named before
+            follows = {t for t in source.tokens[at + 1 : at + 5] if t[0].isalpha()} - DETERMINERS
+            if source.tokens[at] in FASTENED and follows and token in FASTENED:
+                yield True
+
+
+def queries(case: Case) -> str:
+    if not 1 <= len(case.queries) <= MAX_QUERIES:
+        return f"{len(case.queries)} queries, 1 to {MAX_QUERIES} wanted"
+    seen: list[tuple[frozenset[str], Reading]] = []
+    texts: set[str] = set()
+    for query in case.queries:
+        plainly = " ".join(t for t in query.tokens if t[0].isalnum())
+        content = _content(query)
+        twice = any(content == other and _share_words(query, said) for other, said in seen)
+        if plainly in texts or (len(content) > 1 and twice):
+            return f"said twice: {query.text}"
+        texts.add(plainly)
+        seen.append((content, query))
+    reworded = [query for query in case.queries if not _verbatim(case.source, query)]
+    for query in reworded:
+        why = _false_relation(query, case.source) or _moved(query, case.source) or _apart(query, case.source)
+        why = why or next((f"not in the source: {w}" for w in unrested(case.source.text, query.text)), "")
+        why = why or next((f"not so in the source: {w}" for w in reversals(case.source.text, query.text)), "")
+        if why:
+            return why
+    return ""

@@ -1,0 +1,54 @@
+"""The register gate: nothing that the platform cannot see, and no other platform's point of view."""
+
+import re
+
+from refine.gates.case import Case, comma_list
+from refine.gates.clauses import SENTENCE
+from refine.registers import english, register
+from refine.registers.reading import plain_words
+from schemas.records import Platform
+
+# A standpoint is one where something is seen from it.
+FROM_PLACE = re.compile(
+    r"from (?:the|a|an) (?:street|ground|pavement|sidewalk|kerb|curb|car|window|balcony|crossing)\b", re.IGNORECASE
+)
+VIEWING = re.compile(
+    r"\b(?:view\w*|seen|sees?|looks?|looking|shot|shown|photo\w*|picture\w*|captured|taken|images?|watched|visible"
+    r"|observed|glimpsed|scene|perspective|angle)\b",
+    re.IGNORECASE,
+)
+
+
+def unseen_words(platform: Platform, text: str) -> list[str]:
+    """The words of the text that speak of what the platform cannot see."""
+    where = register(platform)
+    bare = where.seen.sub(" ", text) if where.seen else text
+    return [match.group() for match in where.unseen.finditer(bare)]
+
+
+def _said_from_above(case: Case, phrase: str) -> bool:
+    """Whether a phrase is made of words that the source has too, none of which the platform cannot see there."""
+    words = set(plain_words(phrase).split()) - english().function
+    return len(words) > 1 and words <= case.source.stems and not unseen_words(case.platform, case.source.text)
+
+
+def _is_view(text: str, found: re.Match[str]) -> bool:
+    """Whether words for a place tell where one looks from: "seen from the street", but not "set back from it"."""
+    if not FROM_PLACE.match(found.group()):
+        return True
+    before = SENTENCE.split(text[: found.start()])[-1]
+    return not before.strip() or VIEWING.search(before[-60:]) is not None
+
+
+def in_register(case: Case) -> str:
+    where = register(case.platform)
+    found: list[str] = []
+    shown = " ".join(m.group().lower() for m in where.seen.finditer(case.source.text)) if where.seen else ""
+    for reading in case.texts:
+        found += [
+            word
+            for word in unseen_words(case.platform, reading.text)
+            if word.lower() not in shown and not _said_from_above(case, word)
+        ]
+        found += [m.group() for m in where.foreign_views.finditer(reading.text) if _is_view(reading.text, m)]
+    return f"not seen from {case.platform}: {comma_list(found)}" if found else ""
