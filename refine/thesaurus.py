@@ -32,8 +32,9 @@ _SHAPE = 25
 _STEPS = 14  # no chain of hypernyms is longer
 _PART, _GLOSS = 5, 6  # columns
 _LIVING = frozenset({5, 20})
-_ANIMAL, _PERSON = 5, 18
+_ANIMAL, _PERSON, _PLANT = 5, 18, 20
 _SPEECH = 10
+_EVENT, _MOTION = 11, 38
 _PEOPLE = frozenset({_ANIMAL, _PERSON})
 # A kind with no more kinds below it is narrow: its kinds are words for nearly the same thing.
 _NARROW = 8
@@ -146,8 +147,13 @@ def is_seen(word: str) -> bool:
 def names_thing(word: str) -> bool:
     """Whether a noun names a thing of its own that an image shows: a bench or a swan, but no mere slit or hue."""
     found = senses(word, "n")
-    shown = is_seen(word) or any(_file(sense) in _SHOWN for sense in found[:1])
-    return shown and not any(_file(sense) == _SHAPE or above(sense) & _parts() for sense in found)
+    shown = is_seen(word) or any(_file(sense) in _SHOWN and not _is_motion(sense) for sense in found[:1])
+    return shown and not any(_file(sense) == _SHAPE or above(sense) & _parts() for sense in found[:2])
+
+
+def _is_motion(sense: str) -> bool:
+    """Whether an event is no more than somebody's or something's moving: descent."""
+    return _file(sense) == _EVENT and any(_file(verb) == _MOTION for verb in _column(sense, 4))
 
 
 @cache
@@ -256,7 +262,7 @@ def _doing(word: str) -> tuple[str, ...]:
 @lru_cache(maxsize=50_000)
 def near(one: str, other: str) -> bool:
     """Whether two nouns are of nearly the same kind: they share one that is neither an artefact as such nor broader."""
-    mine, yours = (frozenset(up for s in senses(word, "n")[:2] for up in above(s)) for word in (one, other))
+    mine, yours = (frozenset(up for s in senses(word, "n") for up in above(s)) for word in (one, other))
     return bool(mine & yours - _broad())
 
 
@@ -292,6 +298,12 @@ def is_animal(word: str) -> bool:
 
 
 @lru_cache(maxsize=50_000)
+def is_plant(word: str) -> bool:
+    """Whether the commonest meaning of a noun is a plant."""
+    return any(_file(sense) == _PLANT for sense in senses(word, "n")[:1])
+
+
+@lru_cache(maxsize=50_000)
 def may_be_of_kind(narrow: str, broad: str) -> bool:
     """Whether the first noun may name an animal or plant of the second's kind: swallows are birds, limes are trees."""
     kinds = [s for s in senses(broad, "n")[:1] if _file(s) in _LIVING]
@@ -303,4 +315,5 @@ def same_head(one: str, other: str) -> bool:
     """Whether two compounds end in one word of five letters or more: headstone and gravestone, stand and grandstand."""
     a, b = (next(iter(bases(word, "n")), word) for word in (one, other))
     size = next((n for n in range(min(len(a), len(b)), 0, -1) if a[-n:] == b[-n:]), 0)
-    return size >= 5 and uses(a[-size:], "n") > 0 and len(a) != len(b)
+    told = all(len(word) == size or is_word(word[:-size].rstrip("- ")) for word in (a, b))
+    return size >= 5 and told and uses(a[-size:], "n") > 0 and len(a) != len(b)

@@ -18,6 +18,32 @@ PALE_SHADES = frozenset(
     for shade in ("sky blue", "mint", "lilac", "pink", "beige", "tan", "cream", "silver", "salmon", "straw")
 )
 
+# Shades that lie between two colours, though they are no kind of both: maroon is no brown, but brownish red is maroon.
+BETWEEN = {
+    f"colour:{shade}": tuple(frozenset(f"colour:{end}" for end in pair.split("-")) for pair in pairs.split())
+    for shade, pairs in {
+        "maroon": "red-brown red-purple",
+        "crimson": "red-purple red-pink",
+        "magenta": "red-purple pink-purple",
+        "plum": "red-purple brown-purple",
+        "salmon": "red-orange pink-orange",
+        "terracotta": "red-brown orange-brown",
+        "rust": "red-orange orange-brown",
+        "ochre": "yellow-brown orange-brown",
+        "tan": "yellow-brown",
+        "honey": "yellow-brown yellow-orange",
+        "gold": "yellow-brown yellow-orange",
+        "khaki": "green-brown green-beige yellow-brown",
+        "olive": "green-brown yellow-green green-grey",
+        "beige": "white-brown grey-brown yellow-grey",
+        "cream": "white-yellow white-beige",
+        "navy": "blue-black",
+        "silver": "white-grey",
+        "mint": "white-green blue-green",
+        "lilac": "blue-purple pink-purple",
+    }.items()
+}
+
 
 def _attributes(case: Case, kind: str) -> str:
     wrong = [words for dimension, words in case.swaps if dimension == kind]
@@ -28,7 +54,9 @@ def _attributes(case: Case, kind: str) -> str:
             exact = [s for s in matching if s.concept == mentions[0].concept]
             if exact and kind == "colour":  # green is no turquoise where the source has a green
                 matching = [s for s in matching if s in exact or not _in_between(s.concept)]
-            if not matching and _grown_green(case.source, mentions[0]):
+            if not matching and _grown_green(case.source, mentions[0]) and not replaced(case, reading, mentions[0]):
+                continue
+            if not matching and _lies_between(case.source, mentions[0].concept):
                 continue
             if mentions[0].concept == "colour:multicoloured" and case.source.stems & {
                 "colour",
@@ -55,14 +83,16 @@ def _attributes(case: Case, kind: str) -> str:
     return "; ".join(dict.fromkeys(wrong))
 
 
-def _shades(reading: Reading) -> dict[frozenset[str], tuple[str, str]]:
-    """The pairs of colours joined by a hyphen: "purple-blue"."""
+def _shades(reading: Reading) -> set[frozenset[str]]:
+    """The pairs of colours in one: "purple-blue", "reddish brown"."""
     at = {m.at: m.concept for m in reading.of("colour")}
-    return {
-        frozenset({at[n], at[n + 2]}): (at[n], at[n + 2])
-        for n in at
-        if reading.tokens[n + 1 : n + 2] == ("-",) and n + 2 in at
-    }
+    ends = ((n, n + 2 if reading.tokens[n + 1 : n + 2] == ("-",) else n + 1) for n in at)
+    return {frozenset({at[one], at[two]}) for one, two in ends if two in at}
+
+
+def _lies_between(source: Reading, shade: str) -> bool:
+    """Whether the source has the two colours of a shade in one: lime for yellow-green, maroon for brownish red."""
+    return any(pair <= broader(shade) or pair in BETWEEN.get(shade, ()) for pair in _shades(source))
 
 
 def _other_shade(source: Reading, reading: Reading, mention: Mention) -> bool:
@@ -91,13 +121,13 @@ def _grown_green(source: Reading, mention: Mention) -> bool:
 def _narrowed(source: Reading, mentions: list[Mention], matching: list[Mention]) -> bool:
     """Whether a value is more exact than any the source has: granite for stone, navy for blue.
 
-    A colour that lies between two others may stand for both side by side (lime for yellow-green), and one that is the
-    dark or pale kind of another for that one and its tone (charcoal for dark grey).
+    A colour may stand for the two that it lies between, and one that is the dark or pale kind of another for that one
+    and its tone (charcoal for dark grey).
     """
     exact = {m.concept for m in mentions}
     if any(s.concept in exact or exact & broader(s.concept) for s in matching):
         return False
-    if any({one, other} <= broader(concept) for one, other in _shades(source).values() for concept in exact):
+    if any(_lies_between(source, concept) for concept in exact):
         return False
     toned = {(word, m.concept) for m in matching for word in source.tokens[max(0, m.at - 2) : m.at]}
     return not any((word, wider) in toned for concept in exact for word, wider in _tones_of(concept))

@@ -1,5 +1,6 @@
 """What a gate judges: a reply beside its source, both read, and what the source may be said to name."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,6 +9,10 @@ from refine.registers import lexicon
 from refine.registers.instances import swapped
 from refine.registers.reading import COLOURED, Reading, broader
 from schemas.records import Platform
+
+# What is quoted of a board or a sheet.
+QUOTED = re.compile(r"(?<!\w)['‘\"“](?=\w)([^\"“”]+?)(?<=[\w.!?,…])['’\"”](?!\w)")
+LONGEST_NAME = 2
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,18 @@ class Case:
 def comma_list(words: Iterable[str]) -> str:
     """The words, each once, in the order they came in."""
     return ", ".join(dict.fromkeys(words))
+
+
+def without_lettering(source: str, *texts: str) -> tuple[str, ...]:
+    """The texts without the lettering that the source quotes, but for mere names.
+
+    A board that says 'GREET EVERY VISITOR' is to be seen; it gives no orders, and puts no visitor into the scene.
+    """
+    quoted = [m.group(1) for m in QUOTED.finditer(source) if len(m.group(1).split()) > LONGEST_NAME]
+    if not quoted:
+        return texts
+    lettering = re.compile("|".join(rf"['‘\"“]?{re.escape(words)}['’\"”]?" for words in quoted), re.IGNORECASE)
+    return tuple(lettering.sub(" ", text) for text in texts)
 
 
 def uncoloured(source: Reading, word: str) -> bool:

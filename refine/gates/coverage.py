@@ -6,7 +6,7 @@ from refine.gates.case import Case, comma_list
 from refine.gates.clauses import CLAUSE
 from refine.gates.things import at_same_word, meant
 from refine.registers import Register, english, register
-from refine.registers.reading import Mention, Reading, read, related, stems
+from refine.registers.reading import DEFINITE, Mention, Reading, read, related, stems
 
 # Shares of the source's visible facts (objects, colours, materials) that a caption keeps: of the first sentence, which
 # has the main object, and of all sentences.
@@ -99,7 +99,9 @@ def covered(case: Case) -> str:
     first = [i for i, (_, mentions) in enumerate(facts) if mentions[0].sentence == opening]
     if len(first) <= FEW_FACTS:  # too few to tell a thing from its likes
         kept.update(i for i in first if _is_named(case.caption, facts[i][1]))
-    if sum(i in kept for i in first) < MAIN_COVERAGE * len(first):
+    main = [i for i in first if any(_is_built(concept) for m in facts[i][1] for concept in (m.concept, *m.heads))]
+    lost = main and not any(i in kept or _comes_again(case.source, facts, kept, i) for i in main)
+    if sum(i in kept for i in first) < MAIN_COVERAGE * len(first) or lost:
         return f"the main object is missing: {comma_list(facts[i][0] for i in first)}"
     whole = len(kept) / len(facts)
     return f"only {whole:.0%} of the source's facts are kept" if whole < COVERAGE else ""
@@ -108,6 +110,18 @@ def covered(case: Case) -> str:
 def _is_named(caption: Reading, mentions: list[Mention]) -> bool:
     """Whether the caption has a word for the fact, of whichever thing."""
     return any(related(m.concept, said.concept) for m in mentions for said in caption.of(m.kind))
+
+
+def _comes_again(source: Reading, facts: list[tuple[str, list[Mention]]], kept: set[int], i: int) -> bool:
+    """Whether a kept fact of another sentence speaks of the same thing by the same word: "… The station has …"."""
+    mine = stems(facts[i][0])
+    return any(
+        facts[j][0] in mine and source.tokens[facts[j][1][0].at - 1] in DEFINITE for j in kept if facts[j][1][0].at
+    )
+
+
+def _is_built(concept: str) -> bool:
+    return concept == "object:roof" or related(concept, "object:building")
 
 
 def _opening(source: Reading, facts: list[tuple[str, list[Mention]]]) -> int:

@@ -19,6 +19,7 @@ DANGLING = words_of(
     "a an the and or but nor with without of at from for as into onto its their his her which that whose where while "
     "because than is are was were has have to very"
 )
+LIKENESS = re.compile(r"\b(?:like|resembl\w+|as if|as though|reminiscent)\b", re.IGNORECASE)
 MARKUP = re.compile(
     r"</?[a-zA-Z!/ ][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|^\s*(?:[-+•]|\(?[a-z0-9]{1,2}[.)])\s|\]\(|__|(?<!\w)_\w|\\\w"
     r"|--+|https?:|www\.|[<>`*#|{}\[\]\\^~=$@•\n\r\t]|(?<!\w)&\w"
@@ -81,6 +82,8 @@ def hedging(case: Case) -> str:
     if lexicon().hedges.search(case.source.text):
         return ""
     found = [match.group() for reading in case.fresh for match in lexicon().hedges.finditer(reading.text)]
+    if LIKENESS.search(case.source.text):  # "something like a railway" for a railway-like strip
+        found = [words for words in found if not LIKENESS.search(words)]
     return f"hedging: {comma_list(found)}" if found else ""
 
 

@@ -22,6 +22,8 @@ ORDER = re.compile(
     r"|shorten|stick to)\s+(?!by\b|along\b|past\b|after\b|an?\b))",
     re.IGNORECASE,
 )
+# Verbs that stand at the head of a sentence as prepositions too: "Save for a rim".
+EXCEPTING = words_of("save bar let")
 # Adverbs that may stand before the verb of an order, and verbs whose base form is a participle as well.
 BEFORE_ORDERS = words_of("only always just simply also then now first")
 SAME_PARTICIPLE = words_of(
@@ -29,6 +31,11 @@ SAME_PARTICIPLE = words_of(
 )
 # Whoever says these speaks to somebody.
 TALKING = re.compile(r"\b(?:you|your|yours|yourself|me|my|mine|we|our|ours|let's|let us|let me)\b", re.IGNORECASE)
+# What is called out, to whomever.
+INTERJECTIONS = words_of(
+    "hello hi hey howdy greetings goodbye bye farewell amen hallelujah hooray hurrah hurray wow oh ah aha ahoy alas "
+    "bravo cheers oops ouch phew yay yes yep nope dear thanks"
+)
 # Nouns of speech that tell of looks as well: the main subject, a colour theme, a signature colour.
 LOOKS = words_of("subject subjects theme themes signature motif motifs")
 WRITER = re.compile(r"(?<!letter )(?<!\ban )\bI\b(?!-)")
@@ -85,7 +92,7 @@ def _ordered(source: Reading, reading: Reading) -> Iterator[str]:
         while at + 1 < len(reading.tokens) and reading.tokens[at] in BEFORE_ORDERS:
             at += 1
         word, after = reading.tokens[at], reading.tokens[at + 1 : at + 2]
-        other = at in reading.parsed.noun_at or word in SAME_PARTICIPLE or word in english().function
+        other = at in reading.parsed.noun_at or word in SAME_PARTICIPLE | EXCEPTING or word in english().function
         if (
             other
             or _painted(source, reading, at)
@@ -145,6 +152,8 @@ def meta(case: Case) -> str:
     ]
     found += [m.group() for reading in case.fresh for m in _addressed(case.source, reading)]
     found += [word for reading in case.fresh for word in _of_texts(case.source, reading)]
+    calls = INTERJECTIONS.difference(case.source.tokens)
+    found += [word for reading in case.fresh for word in reading.tokens if word in calls]
     found += [
         words for reading in case.fresh for words in (*_ordered(case.source, reading), *_saying_nothing(case, reading))
     ]

@@ -1,25 +1,65 @@
 """The object gate: every thing that a reply names is one that the source has, implies or means by another word."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from refine.gates.case import Case, comma_list
 from refine.gates.form import foreign
 from refine.gates.things import GROWN, at_same_word, meant, on_axis, people, sources_of
-from refine.registers import lexicon
-from refine.registers.reading import DETERMINERS, Mention, Reading, plain, related, stems, words_of
-from refine.thesaurus import akin, bases, is_animal, is_kind_of, is_person, linked, may_be_of_kind, mostly, near, uses
+from refine.registers import english, lexicon
+from refine.registers.reading import (
+    ARTICLES,
+    DETERMINERS,
+    PREPOSITIONS,
+    Mention,
+    Reading,
+    plain,
+    related,
+    stems,
+    words_of,
+)
+from refine.thesaurus import (
+    akin,
+    bases,
+    is_animal,
+    is_kind_of,
+    is_person,
+    is_plant,
+    linked,
+    may_be_of_kind,
+    mostly,
+    near,
+    uses,
+)
 
 # Parts that everything has: "at its foot" names no thing.
 ENDS = words_of("foot base head top bottom heart core corner corners edge end")
-# Open ground by any name, and the words of a source that tell of some.
-GROUND = frozenset({"object:bare ground", "object:paving", "object:square", "object:field"})
+# Open ground by any name, and the words of a source that tell of some: gravel before a house is a forecourt.
+GROUND = ("bare ground", "paving", "square", "field")
 SURFACES = words_of(
     "gravel asphalt tarmac cobble cobbles paved paving bare ground earth soil dirt dust dusty mud muddy sand courtyard "
     "yard plaza square clearing plot lot site concrete"
 )
+# Things that a source tells of by other words than nouns: roads that meet have a junction.
+TOLD_BY = {
+    **dict.fromkeys((f"object:{name}" for name in GROUND), SURFACES),
+    "object:junction": words_of("meet cross intersect join fork branch converge crossing"),
+    "object:lettering": words_of("read say spell name word words written inscribed painted"),
+    "object:wing": words_of("u l t h y x e z cross cruciform star horseshoe"),
+    "object:carving": words_of("carve carved ornate sculpted decorated"),
+    "object:reflection": words_of("reflect mirror mirrored"),
+}
 STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
+# Nouns for a second thing of a kind, the thesaurus's kin aside; and who sees the scene, or by what.
+LIKES = words_of(
+    "companion counterpart mate fellow peer partner twin double duplicate replica lookalike rival neighbour neighbor"
+)
+VIEWERS = words_of("camera lens viewer observer onlooker beholder spectator photographer eye")
+# What things are called by their nature rather than by what they hold or look like: "a crate of fruit" is a crate.
+HOLDERS = ("container", "vehicle", "building", "furniture", "implement", "person", "animal")
 # Concepts of the lexicon that hold things of several kinds.
 MIXED = frozenset({"object:animal"})
+GROUPS = words_of("couple family group class crowd crew team band audience throng party congregation")
 SEX_AND_AGE = words_of("man woman boy girl child baby lady gentleman men women children")
 
 
@@ -46,12 +86,25 @@ def _reworded(case: Case) -> frozenset[str]:
     found = set()
     for word in dict.fromkeys(new):
         match = next((other for other in left if near(word.split()[-1], other)), None)
-        if match is not None and (is_person(word) or _in_place_of(case, word, match)):
-            continue
-        if match is not None:
+        if _told_alike(case, word):
+            found.add(word)
+        elif match is not None and not is_person(word) and not _in_place_of(case, word, match):
             left.remove(match)
             found.add(word)
     return frozenset(found)
+
+
+def _told_alike(case: Case, word: str) -> bool:
+    """Whether the noun has the telling noun of one that the caption leaves out: irrigation ditch for its channel."""
+    tokens, own = case.caption.tokens, case.source.tokens
+    at = tokens.index(word.rsplit(maxsplit=1)[-1])
+    telling = set(stems(tokens[at - 1])) if at else set()
+    if not telling or tokens[at - 1] in english().function or on_axis(tokens[at - 1]) or is_person(word):
+        return False
+    return any(
+        telling & set(stems(one)) and mostly(other, "n") and case.caption.stems.isdisjoint(stems(other))
+        for one, other in pairwise(own)
+    )
 
 
 def _in_place_of(case: Case, word: str, other: str) -> bool:
@@ -84,8 +137,8 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             m.heads & {"object:sky"} for m in case.source.of("colour") if m.concept != "colour:blue"
         ):
             continue
-        if mentions[0].concept in GROUND and case.source.stems & SURFACES:
-            continue  # gravel before a house is a forecourt
+        if case.source.stems & TOLD_BY.get(mentions[0].concept, frozenset()):
+            continue
         if _written_apart(case.source, reading, mentions[0]):
             continue
         if not meant(case.source, words) and not _same_people(case.source, reading, words):
@@ -94,7 +147,7 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
         at = reading.tokens.index(word)
         if _stands_for(reading, at, at + 1):
             continue
-        if (concept in case.supported or meant(case.source, word)) and not _listed_beside(
+        if (concept in case.supported or meant(case.source, word.removesuffix("'s"))) and not _listed_beside(
             case.source, reading, at, word
         ):
             continue
@@ -163,6 +216,8 @@ def _stands_for(reading: Reading, at: int, end: int) -> bool:
     after = [word for word in reading.tokens[end : end + 2] if word != "-"][:1]
     if reading.tokens[at:end] == ("home",) and after == ["to"]:
         return True
+    if any(rule(reading, at, end) for rule in (_is_idiom, _is_measure, _is_like, _is_adjunct)):
+        return True
     if after and after[0] in {"shaped", "like", "style", "fashion", "coloured", "colored", "sized", "free"}:
         return True
     if reading.tokens[end : end + 1] in {("'",), ("’",)}:
@@ -184,11 +239,52 @@ def _stands_for(reading: Reading, at: int, end: int) -> bool:
     return before >= 0 and reading.tokens[before] in {"as", "like", "for"}
 
 
+def _is_idiom(reading: Reading, at: int, end: int) -> bool:
+    """Whether a bare singular stands in a phrase of place: "shoulder to shoulder", "in step with"."""
+    tokens, word = reading.tokens, reading.tokens[at]
+    again = [n for n in (at - 2, at + 2) if 0 <= n < len(tokens) and tokens[n] == word]
+    if any(tokens[(n + at) // 2] in PREPOSITIONS for n in again):
+        return True
+    bare = at > 0 and tokens[at - 1] == "in" and word in bases(word, "n")
+    return bare and tokens[end : end + 1] in {("with",), ("to",)}
+
+
+def _is_measure(reading: Reading, at: int, end: int) -> bool:
+    """Whether a noun tells how much or in what shape there is of another: "a scrap of lawn", "a forest of masts"."""
+    if reading.tokens[end : end + 1] != ("of",):
+        return False
+    of = next((n for n in range(end + 1, end + 4) if n in reading.parsed.nouns), None)
+    if of is None or reading.tokens[end + 1] in DETERMINERS or not reading.parsed.is_object(of):
+        return False
+    word = reading.tokens[end - 1]
+    return not any(is_kind_of(word, holder) for holder in HOLDERS)
+
+
+def _is_like(reading: Reading, at: int, end: int) -> bool:
+    """Whether a noun means another thing of a kind named before, or whoever sees the scene."""
+    word, before = reading.tokens[end - 1], reading.tokens[at - 1] if at else ""
+    if word in VIEWERS:
+        return before == "the"
+    alike = is_kind_of(word, "relative") or not LIKES.isdisjoint(bases(word, "n"))
+    return alike and not people(reading) - set(bases(word, "n"))
+
+
+def _is_adjunct(reading: Reading, at: int, end: int) -> bool:
+    """Whether a noun tells the kind of the noun at once behind it, which is judged itself: "a corkscrew ramp"."""
+    word, w = reading.tokens[end - 1], reading.parsed
+    if end not in w.nouns or not w.is_object(end) or word not in bases(word, "n"):
+        return False
+    return not (is_plant(word) or is_person(word) or is_animal(word))
+
+
 def _same_people(source: Reading, reading: Reading, word: str) -> bool:
     """Whether a word for a person may be another word for the source's: there are no more people in the reply.
 
     Sex and age are no words of this kind: a woman is not a man.
     """
+    plural = word.endswith(("people", "children", "men", "folk")) or (is_person(word) and word not in bases(word, "n"))
+    if plural and any(one in GROUPS and two not in ARTICLES | {"of"} for one, two in pairwise(source.tokens)):
+        return True
     if not is_person(word) or set(stems(word)) & SEX_AND_AGE:
         return False
     if word.endswith(("'s", "s'")):

@@ -34,6 +34,15 @@ DEPTH = (
     words_of("descend descends descending drop drops dropping fall falls falling downhill"),
 )
 
+# Depths that are facts in a street photograph.
+DEEP = words_of("front behind beyond back")
+# The top of a thing, rather than a place near it or on its edge.
+ITS_TOP = re.compile(
+    r"(?<!at )(?<!near )(?<!from )(?<!towards )(?<!toward )(?<!along )\b(?:its|their|whose) tops?\b"
+    r"(?! (?:edge|corner|margin|border|half|part|side|end|left|right|row|third)s?\b)",
+    re.IGNORECASE,
+)
+
 
 def orientation(case: Case) -> str:
     source = case.source.text.lower()
@@ -72,8 +81,13 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
         return False
     if re.search(r"\bfar (?:side|end)\b", found):
         return bool(ACROSS & set(case.source.tokens))
+    said = set(WORDS.findall(found.lower()))
+    if case.platform == "ground" and said & DEEP and not any(map(PLACE.fullmatch, said)):
+        return True
     if re.search(r"\bin front\b", found) and case.platform != "satellite":
         return bool(re.search(r"\b(?:farther|further) back\b|\bbehind\b", case.source.text, re.IGNORECASE))
+    if ITS_TOP.search(sentence) and re.search(r"\btops?\b", found):
+        return True  # the roof
     if found == "up" and re.search(r"\bup to\b", sentence):
         return True
     if re.search(r"\btop\b", found) and case.source.stems & SUMMITS:

@@ -4,8 +4,8 @@ import re
 
 from refine.gates.case import Case, comma_list
 from refine.gates.clauses import SENTENCE
-from refine.registers import english, register
-from refine.registers.reading import plain_words
+from refine.registers import english, lexicon, register
+from refine.registers.reading import WORD, Reading, plain_words, stems
 from schemas.records import Platform
 
 # A standpoint is one where something is seen from it.
@@ -15,6 +15,12 @@ FROM_PLACE = re.compile(
 VIEWING = re.compile(
     r"\b(?:view\w*|seen|sees?|looks?|looking|shot|shown|photo\w*|picture\w*|captured|taken|images?|watched|visible"
     r"|observed|glimpsed|scene|perspective|angle)\b",
+    re.IGNORECASE,
+)
+# What something is only likened to: "a staircase-like outline", "like a turret".
+LIKENED = re.compile(
+    r"\b\w+(?:[\s-]\w+)?-(?:like|shaped|style)\b"
+    r"|\b(?:like|resembling|reminiscent of|in the (?:manner|form|shape|style) of) (?:an? |the )?(?:\w+ ){0,2}?\w+",
     re.IGNORECASE,
 )
 
@@ -32,6 +38,20 @@ def _said_from_above(case: Case, phrase: str) -> bool:
     return len(words) > 1 and words <= case.source.stems and not unseen_words(case.platform, case.source.text)
 
 
+def _nouns_only(reading: Reading) -> str:
+    """The text without likenesses and without the nouns' namesakes: "conifers wall off one side"."""
+    spots = [m.span() for m in WORD.finditer(reading.text)]
+    verbs = [
+        spots[at]
+        for at, token in enumerate(reading.tokens)
+        if at not in reading.parsed.noun_at and any(stem in lexicon().ambiguous for stem in stems(token))
+    ]
+    text = reading.text
+    for low, high in reversed(verbs):
+        text = text[:low] + " " * (high - low) + text[high:]
+    return LIKENED.sub(" ", text)
+
+
 def _is_view(text: str, found: re.Match[str]) -> bool:
     """Whether words for a place tell where one looks from: "seen from the street", but not "set back from it"."""
     if not FROM_PLACE.match(found.group()):
@@ -44,11 +64,12 @@ def in_register(case: Case) -> str:
     where = register(case.platform)
     found: list[str] = []
     shown = " ".join(m.group().lower() for m in where.seen.finditer(case.source.text)) if where.seen else ""
+    hidden = {word.lower() for word in unseen_words(case.platform, case.source.text)}
     for reading in case.texts:
         found += [
             word
-            for word in unseen_words(case.platform, reading.text)
-            if word.lower() not in shown and not _said_from_above(case, word)
+            for word in unseen_words(case.platform, _nouns_only(reading))
+            if (word.lower() not in shown or word.lower() in hidden) and not _said_from_above(case, word)
         ]
         found += [m.group() for m in where.foreign_views.finditer(reading.text) if _is_view(reading.text, m)]
     return f"not seen from {case.platform}: {comma_list(found)}" if found else ""

@@ -44,8 +44,10 @@ def meant(source: Reading, word: str) -> bool:
         return True
     if word in source.joined or any(one + two in source.joined for one, two in pairwise(word.split())):
         return True
-    if any(word == own + end for own in source.stems if len(own) > 3 for end in PLACES):
+    if any(word.endswith(end) and _has(source, word.removesuffix(end)) for end in PLACES):
         return True
+    if " " in word and all(source.stems.intersection(stems(part)) for part in word.split()):
+        return True  # the stadium stands of the stands of a stadium
     if any(own.endswith(base) and bases(own[: -len(base)], "n") for own in source.content for base in bases(word, "n")):
         return True  # step of doorstep
     if any(word.endswith(own) and len(own) > 3 and bases(word[: -len(own)], "n") for own in source.content):
@@ -60,6 +62,12 @@ def meant(source: Reading, word: str) -> bool:
     if word == "arched" and source.stems & {"curved", "vaulted", "rounded", "barrel"}:
         return True
     return next(sources_of(source, word), "") != ""
+
+
+def _has(source: Reading, word: str) -> bool:
+    """Whether the source has a word, or another word for what it names."""
+    named = {concept for _, concept in lexicon().senses.get(word, ())}
+    return len(word) > 2 and (word in source.stems or not named.isdisjoint(source.objects))
 
 
 def sources_of(source: Reading, word: str) -> Iterator[str]:

@@ -70,7 +70,7 @@ PREPOSITIONS = words_of(
     "of in on at by to from with without within into onto upon over under above below beneath between among amid "
     "beside beyond across along around near behind through towards toward past against inside outside off for like"
 )
-PARTICLES = words_of("back out up down away forward back together apart over")
+PARTICLES = words_of("back out up down away forward back together apart over round off about")
 LONGEST_CLAUSE = 60  # tokens to either side; what has no end costs no more
 _COPULAS = words_of(
     "is are was were looks appears seems being stands stand lies lie sits sit remains remain stays stay"
@@ -302,6 +302,8 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     seldom = uses(word, "v") < (1 if after in ARTICLES else 2)
     if after == "of" or seldom or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
         return False
+    if after in ARTICLES and word[-1] == "s" and mostly(word, "v") and uses(before, "n") and before not in DETERMINERS:
+        return True  # "at its back towers a hall"
     own = _senses(before)
     if _qualities(before) and not own:
         return False  # flat roofs
@@ -349,7 +351,7 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue
             if words[0] in {"lot", "lots"} and tokens[at + 1 : at + 2] == ("of",):
                 continue  # many
-            if at and (tokens[at - 1], words[0]) in {("next", "door"), ("in", "front")}:
+            if at and (_word_before(tokens, at), words[0]) in {("next", "door"), ("in", "front")}:
                 continue
             if words[0] in {"plane", "planes"} and not surfaces.isdisjoint(tokens):
                 continue  # of a roof
@@ -381,6 +383,11 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
         else:
             at += 1
     return found
+
+
+def _word_before(tokens: tuple[str, ...], at: int) -> str:
+    """The word before the token, or before the hyphen before it: next of "next-door"."""
+    return tokens[at - 2] if at > 1 and tokens[at - 1] == "-" else tokens[at - 1]
 
 
 def _coloured(tokens: tuple[str, ...], at: int) -> bool:
@@ -792,6 +799,8 @@ _QUALITY_NOUNS = frozenset({"square", "oval", "light", "main", "top", "round"})
 _ATTRIBUTES = frozenset({"colour", "material"})
 _DENIERS = frozenset({"no", "without", "never", "none", "lacks", "lacking", "lack", "neither", "nor", "not", "hardly"})
 
+_NO_DENIALS = {("none", "of"), ("no", "more"), ("no", "less"), ("no", "fewer")}
+
 
 def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[str]:
     """Concepts a text says are not there: 'no cars', 'bare of trees', 'without any windows', 'doorless'."""
@@ -811,9 +820,8 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
             out.update(nouns[before] if before is not None else ())
         if token not in _DENIERS and not bare:
             continue
-        if tokens[at : at + 2] == ("none", "of") or (
-            token == "not" and tokens[at + 1 : at + 2] not in {("a",), ("an",), ("any",), ("one",), ("even",)}
-        ):
+        after = tokens[at + 1] if at + 1 < len(tokens) else "."
+        if (token == "not" and after not in {"a", "an", "any", "one", "even"}) or (token, after) in _NO_DENIALS:
             continue
         for look in range(at + 1, min(at + 7, len(tokens))):
             if tokens[look] in BREAKS or tokens[look] in {",", "but"}:
@@ -885,6 +893,8 @@ def _surely_noun(tokens: tuple[str, ...], at: int) -> bool:
     """Whether a word that is a verb as well can only be the noun of "a" or "an": "a guard at the door"."""
     after = tokens[at + 1] if at + 1 < len(tokens) else "."
     start = at - 1
+    if start >= 0 and tokens[start] == "with" and tokens[at][-1] == "s" and _closes(after):
+        return True  # with ducks
     while start > 0 and (_coloured(tokens, start) or _qualities(tokens[start])):
         start -= 1
     return (
