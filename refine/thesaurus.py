@@ -38,8 +38,6 @@ _EVENT, _MOTION = 11, 38
 _PEOPLE = frozenset({_ANIMAL, _PERSON})
 # A kind with no more kinds below it is narrow: its kinds are words for nearly the same thing.
 _NARROW = 8
-# A word in no more glosses than this tells things apart: "tulip", but not "water".
-_TELLING = 60
 
 
 @dataclass(frozen=True)
@@ -212,17 +210,9 @@ def _around(word: str) -> frozenset[str]:
 
 
 @cache
-def _counts() -> tuple[Counter[str], Counter[str]]:
-    """How many glosses a word stands in, and how many kinds stand directly under a sense."""
-    glosses: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    for row in _table().synsets.values():
-        fields = row.split("\t")
-        if len(fields) > 1 and fields[1]:
-            kinds.update(fields[1].split())
-        if len(fields) > _GLOSS:
-            glosses.update(fields[_GLOSS].split())
-    return glosses, kinds
+def _counts() -> Counter[str]:
+    """How many kinds stand directly under a sense."""
+    return Counter(up for row in _table().synsets.values() for ups in row.split("\t")[1:2] for up in ups.split())
 
 
 @lru_cache(maxsize=100_000)
@@ -230,13 +220,13 @@ def linked(own: str, word: str) -> bool:
     """Whether the second noun may speak of what the first names, though it is no synonym and no broader word.
 
     True of a part or whole, of a kind one step below (not of plants and animals: an oak is more than a tree), of kinds
-    under one narrow kind, of what the first noun's gloss names ("florist: a shop where flowers are sold"), and where
-    the second noun's gloss names the first and few glosses do. Commonest meanings only.
+    under one narrow kind, and of what the first noun's gloss names ("florist: a shop where flowers are sold").
+    Commonest meanings only.
     """
     mine, yours = senses(own, "n")[:2], senses(word, "n")[:2]
     if not mine or not yours or _verb(own) or own.partition(" ")[2] == word.partition(" ")[2] != "":
         return False
-    glosses, kinds = _counts()
+    kinds = _counts()
     for a in mine:
         if set(_column(a, _PART)) & set(yours):
             return True
@@ -247,16 +237,7 @@ def linked(own: str, word: str) -> bool:
                 return True
             if _file(b) not in _PEOPLE and any(kinds[up] <= _NARROW for up in set(_column(a, 1)) & set(_column(b, 1))):
                 return True
-    return any(
-        glosses[base] <= _TELLING and base in _column(b, _GLOSS)
-        for b in yours
-        for base in (*bases(own, "n"), *_doing(own))
-    )
-
-
-def _doing(word: str) -> tuple[str, ...]:
-    """What a doer does, as a gloss may say it: ride of rider."""
-    return tuple(base for base in (word[:-1], word[:-2]) if word.endswith("er") and bases(base, "v"))
+    return False
 
 
 @lru_cache(maxsize=50_000)

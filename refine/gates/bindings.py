@@ -26,6 +26,8 @@ def said_alike(case: Case, reading: Reading, mention: Mention, matching: list[Me
         return not _otherwise(source, mention, exact=True)
     if _otherwise(source, mention) or (mention.kind == "colour" and all(_far(source, mention, m) for m in matching)):
         return False
+    if mention.kind == "material" and all(said.firm and said.concept != mention.concept for said in matching):
+        return False  # stone planters before a marble wall
     if not all(said.sure for said in matching):
         return True
     owners = frozenset().union(*(said.heads for said in matching))

@@ -13,6 +13,7 @@ from refine.registers.reading import DEFINITE, Mention, Reading, read, related, 
 MAIN_COVERAGE, COVERAGE = 0.3, 0.4
 FEW_FACTS = 2
 CLOSE = 6  # tokens to either side that tell a fact from its likes
+OWN = frozenset({"its", "their", "whose"})
 STANDPOINT = re.compile(r"\W*(?:I am|I'm|I stand|We are|We're|You are|Standing)\b", re.IGNORECASE)
 FACTS = ("object", "colour", "material")
 
@@ -113,11 +114,13 @@ def _is_named(caption: Reading, mentions: list[Mention]) -> bool:
 
 
 def _comes_again(source: Reading, facts: list[tuple[str, list[Mention]]], kept: set[int], i: int) -> bool:
-    """Whether a kept fact of another sentence speaks of the same thing by the same word: "… The station has …"."""
+    """Whether a kept fact of another sentence is of the same thing: "A station … The station has …", "Its roof …"."""
     mine = stems(facts[i][0])
-    return any(
-        facts[j][0] in mine and source.tokens[facts[j][1][0].at - 1] in DEFINITE for j in kept if facts[j][1][0].at
-    )
+    for word, mentions in (facts[j] for j in kept):
+        before = source.tokens[max(0, mentions[0].at - 2) : mentions[0].at]
+        if (word in mine and DEFINITE & set(before[-1:])) or (_is_built(mentions[0].concept) and OWN & set(before)):
+            return True
+    return False
 
 
 def _is_built(concept: str) -> bool:

@@ -54,7 +54,7 @@ STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
 LIKES = words_of(
     "companion counterpart mate fellow peer partner twin double duplicate replica lookalike rival neighbour neighbor"
 )
-VIEWERS = words_of("camera lens viewer observer onlooker beholder spectator photographer eye")
+VIEWERS = words_of("camera lens viewer observer onlooker beholder spectator photographer eye frame")
 # What things are called by their nature rather than by what they hold or look like: "a crate of fruit" is a crate.
 HOLDERS = ("container", "vehicle", "building", "furniture", "implement", "person", "animal")
 # Concepts of the lexicon that hold things of several kinds.
@@ -68,6 +68,7 @@ def objects(case: Case) -> str:
     reworded = _reworded(case)
     for reading in case.texts:
         found = [word for word in _new_things(case, reading) if word not in reworded]
+        found = [word for word in found if not _told_alike(case.source, reading, word)]
         new += [] if found and foreign(case, reading) else found
     return f"not in the source: {comma_list(new)}" if new else ""
 
@@ -86,24 +87,21 @@ def _reworded(case: Case) -> frozenset[str]:
     found = set()
     for word in dict.fromkeys(new):
         match = next((other for other in left if near(word.split()[-1], other)), None)
-        if _told_alike(case, word):
-            found.add(word)
-        elif match is not None and not is_person(word) and not _in_place_of(case, word, match):
+        if match is not None and not is_person(word) and not _in_place_of(case, word, match):
             left.remove(match)
             found.add(word)
     return frozenset(found)
 
 
-def _told_alike(case: Case, word: str) -> bool:
-    """Whether the noun has the telling noun of one that the caption leaves out: irrigation ditch for its channel."""
-    tokens, own = case.caption.tokens, case.source.tokens
-    at = tokens.index(word.rsplit(maxsplit=1)[-1])
-    telling = set(stems(tokens[at - 1])) if at else set()
-    if not telling or tokens[at - 1] in english().function or on_axis(tokens[at - 1]) or is_person(word):
+def _told_alike(source: Reading, reading: Reading, word: str) -> bool:
+    """Whether the noun has the telling noun of one that the text leaves out: irrigation ditch for its channel."""
+    at = reading.tokens.index(word.rsplit(maxsplit=1)[-1])
+    before = reading.tokens[at - 1] if at else ""
+    if not before.isalpha() or before in english().function or on_axis(before) or is_person(word):
         return False
     return any(
-        telling & set(stems(one)) and mostly(other, "n") and case.caption.stems.isdisjoint(stems(other))
-        for one, other in pairwise(own)
+        not set(stems(before)).isdisjoint(stems(one)) and mostly(other, "n") and reading.stems.isdisjoint(stems(other))
+        for one, other in pairwise(source.tokens)
     )
 
 
@@ -155,7 +153,7 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             new.append(word)
     new += _other_kinds(case.source, reading)
     strange = (word for word in reading.strangers if word.islower() and word not in case.source.joined)
-    return new + [word for word in strange if not meant(case.source, word)]
+    return new + [w for w in strange if not meant(case.source, w) and not _same_people(case.source, reading, w)]
 
 
 def _written_apart(source: Reading, reading: Reading, mention: Mention) -> bool:
@@ -245,8 +243,10 @@ def _is_idiom(reading: Reading, at: int, end: int) -> bool:
     again = [n for n in (at - 2, at + 2) if 0 <= n < len(tokens) and tokens[n] == word]
     if any(tokens[(n + at) // 2] in PREPOSITIONS for n in again):
         return True
-    bare = at > 0 and tokens[at - 1] == "in" and word in bases(word, "n")
-    return bare and tokens[end : end + 1] in {("with",), ("to",)}
+    if at == 0 or word not in bases(word, "n"):
+        return False
+    on_foot = tokens[at - 1] in {"on", "at", "by"} and word in ENDS
+    return on_foot or (tokens[at - 1] == "in" and tokens[end : end + 1] in {("with",), ("to",)})
 
 
 def _is_measure(reading: Reading, at: int, end: int) -> bool:

@@ -31,11 +31,12 @@ DEPTH = (
     words_of("front before foreground"),
     words_of("behind background back beyond past further farther distance distant rear"),
     words_of("climb climbs climbing rise rises rising ascend ascends ascending uphill"),
+    words_of("diagonal diagonally slant slantwise aslant oblique obliquely"),
     words_of("descend descends descending drop drops dropping fall falls falling downhill"),
 )
 
 # Depths that are facts in a street photograph.
-DEEP = words_of("front behind beyond back")
+DEEP = words_of("front behind beyond back up down")
 # The top of a thing, rather than a place near it or on its edge.
 ITS_TOP = re.compile(
     r"(?<!at )(?<!near )(?<!from )(?<!towards )(?<!toward )(?<!along )\b(?:its|their|whose) tops?\b"

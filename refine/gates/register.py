@@ -4,8 +4,9 @@ import re
 
 from refine.gates.case import Case, comma_list
 from refine.gates.clauses import SENTENCE
-from refine.registers import english, lexicon, register
-from refine.registers.reading import WORD, Reading, plain_words, stems
+from refine.gates.things import in_lexicon
+from refine.registers import english, register
+from refine.registers.reading import WORD, Reading, plain_words
 from schemas.records import Platform
 
 # A standpoint is one where something is seen from it.
@@ -42,9 +43,7 @@ def _nouns_only(reading: Reading) -> str:
     """The text without likenesses and without the nouns' namesakes: "conifers wall off one side"."""
     spots = [m.span() for m in WORD.finditer(reading.text)]
     verbs = [
-        spots[at]
-        for at, token in enumerate(reading.tokens)
-        if at not in reading.parsed.noun_at and any(stem in lexicon().ambiguous for stem in stems(token))
+        spots[at] for at, token in enumerate(reading.tokens) if at not in reading.parsed.noun_at and in_lexicon(token)
     ]
     text = reading.text
     for low, high in reversed(verbs):

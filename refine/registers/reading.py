@@ -302,7 +302,7 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     seldom = uses(word, "v") < (1 if after in ARTICLES else 2)
     if after == "of" or seldom or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
         return False
-    if after in ARTICLES and word[-1] == "s" and mostly(word, "v") and uses(before, "n") and before not in DETERMINERS:
+    if after in ARTICLES and word[-1] == "s" and uses(word, "v") and uses(before, "n") and before not in DETERMINERS:
         return True  # "at its back towers a hall"
     own = _senses(before)
     if _qualities(before) and not own:
