@@ -92,6 +92,8 @@ def bases(word: str, part: str) -> tuple[str, ...]:
             undoubled = base[:-1]
             if ending in ("ed", "ing", "er", "est") and base[-1] == undoubled[-1:] and part in _entry(undoubled):
                 found.append(undoubled)
+    if part == "n" and len(found) > 1 and _entry(found[-1])[part][0] > _entry(word).get(part, (0, ()))[0]:
+        found.append(found.pop(0))  # barrels are more of a barrel than "barrels" of something
     return tuple(dict.fromkeys(found))
 
 

@@ -31,6 +31,7 @@ SAME_PARTICIPLE = words_of(
 )
 # Whoever says these speaks to somebody.
 TALKING = re.compile(r"\b(?:you|your|yours|yourself|me|my|mine|we|our|ours|let's|let us|let me)\b", re.IGNORECASE)
+BEHIND_VERBS = ("for", "a", "an", "the")
 # What is called out, to whomever.
 INTERJECTIONS = words_of(
     "hello hi hey howdy greetings goodbye bye farewell amen hallelujah hooray hurrah hurray wow oh ah aha ahoy alas "
@@ -66,7 +67,11 @@ def _of_texts(source: Reading, reading: Reading) -> Iterator[str]:
     for word in reading.content:
         if not is_said(word) or plain(word) or word in named or in_lexicon(word) or not mostly(word, "n"):
             continue
-        if word[-1] == "s" and f" {word} for " in reading.words:
+        if (
+            word[-1] == "s"
+            and uses(word, "v")
+            and any(f" {word} {behind} " in reading.words for behind in BEHIND_VERBS)
+        ):
             continue  # "grassland accounts for the rest"
         if not meant(source, word) and not _of_looks(reading, word):
             yield word

@@ -49,6 +49,7 @@ TOLD_BY = {
     "object:carving": words_of("carve carved ornate sculpted decorated"),
     "object:reflection": words_of("reflect mirror mirrored"),
 }
+MATTER = {"material", "colour"}
 STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
 # Nouns for a second thing of a kind, the thesaurus's kin aside; and who sees the scene, or by what.
 LIKES = words_of(
@@ -253,8 +254,8 @@ def _is_measure(reading: Reading, at: int, end: int) -> bool:
     """Whether a noun tells how much or in what shape there is of another: "a scrap of lawn", "a forest of masts"."""
     if reading.tokens[end : end + 1] != ("of",):
         return False
-    of = next((n for n in range(end + 1, end + 4) if n in reading.parsed.nouns), None)
-    if of is None or reading.tokens[end + 1] in DETERMINERS or not reading.parsed.is_object(of):
+    behind = [n for n in range(end + 1, min(end + 4, len(reading.tokens))) if mostly(reading.tokens[n], "n")]
+    if not behind or reading.tokens[end + 1] in DETERMINERS or reading.parsed.kinds.get(behind[0], set()) & MATTER:
         return False
     word = reading.tokens[end - 1]
     return not any(is_kind_of(word, holder) for holder in HOLDERS)

@@ -278,8 +278,10 @@ def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
         return True
     if at > 1 and tokens[at - 2] in ARTICLES and before[-1] != "s" and uses(before, "n") and tokens[at][-1] != "s":
         return True  # a dirt track
-    if before == "and" and at > 1:  # white and red shops
-        return any(kind == "colour" for kind, _ in _senses(tokens[at - 2]))
+    if before == "and" and at > 1:  # white and red shops, a lawn and steps
+        one = tokens[at - 2]
+        listed = one not in lexicon().ambiguous and one not in english().verbs
+        return any(kind == "colour" or (kind == "object" and listed) for kind, _ in _senses(one))
     if before[-1] != "s" and any(kind == "object" for kind, _ in _senses(before)) and _mainly_noun(tokens[at]):
         return True
     return (
