@@ -37,6 +37,7 @@ DEPTH = (
 
 # Depths that are facts in a street photograph.
 DEEP = words_of("front behind beyond back up down")
+VERTICAL = words_of("above below under underneath beneath over overhead")
 # The top of a thing, rather than a place near it or on its edge.
 ITS_TOP = re.compile(
     r"(?<!at )(?<!near )(?<!from )(?<!towards )(?<!toward )(?<!along )\b(?:its|their|whose) tops?\b"
@@ -95,7 +96,7 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
         return True
     if re.search(r"\bup\b", found) and case.platform != "satellite" and case.source.stems & {"up", "high", "upper"}:
         return True
-    if case.platform == "ground" and re.search(r"\b(?:above|below)\b", found, re.IGNORECASE):
+    if case.platform == "ground" and said & VERTICAL:
         return bool(case.source.stems & (HEIGHTS | STOREYS))
     if case.platform == "satellite" or not re.search(
         r"\b(?:top|bottom|base|foot|upper|uppermost|topmost|lower|lowest|above)\b", found

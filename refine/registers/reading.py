@@ -355,6 +355,8 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue  # many
             if at and (_word_before(tokens, at), words[0]) in {("next", "door"), ("in", "front")}:
                 continue
+            if words[0] == "plastered" and tokens[at + 1 : at + 2] == ("with",):
+                continue  # with posters
             if words[0] in {"plane", "planes"} and not surfaces.isdisjoint(tokens):
                 continue  # of a roof
             if words[1:size] == ["light"] and _coloured(tokens, ends[1]):
@@ -772,6 +774,8 @@ def read(text: str) -> Reading:
         places = _qualities(word) if word not in NUMBERS else ()
         if word == "round" and tokens[at + 1 : at + 2] and tokens[at + 1] in DETERMINERS:
             continue  # bends round a court
+        if word in lexicon().ambiguous and at in noun_at:
+            continue  # a drive, which does not drive
         if tokens[max(0, at - 2) : at] in {("half", "-"), ("semi", "-"), ("part", "-")} and word in _MADE:
             places = _qualities("unfinished")
         if word == "right" and tokens[at + 1 : at + 2] in {("angle",), ("angles",)}:
