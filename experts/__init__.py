@@ -29,5 +29,5 @@ pretrained encoders transformers and timm.
     pretrained.py  BGE-M3 and EVA02-CLIP, each cut into a frozen trunk and a tail
     stored.py      trunk features of one run, for adapters
     features.py    trunk features on disk, memory-mapped
-    cues.py        pooling over a flight, crops at two scales: off unless called
+    cues.py        pooling over a flight, crops at two scales, and the recall they give
 """

@@ -30,6 +30,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--robustness", action="store_true", help="also with blurred, noisy, occluded, foggy and crushed images"
     )
+    evaluate.add_argument(
+        "--cues", action="store_true", help="also with drone flights pooled, and images seen in crops"
+    )
     search = commands.add_parser("search", help="images for a sentence")
     search.add_argument("run", type=Path)
     search.add_argument("dataset", type=Path)
@@ -97,6 +100,13 @@ def main(arguments: list[str] | None = None) -> int:
                     args.run, args.dataset, args.split, device=args.device, progress=print_progress
                 )
                 lines += worsened(scores["robustness"])
+            if args.cues:
+                from experts.cues import as_lines as steadied
+                from experts.cues import cues
+                from experts.trainer import print_progress
+
+                scores["cues"] = cues(args.run, args.dataset, args.split, device=args.device, progress=print_progress)
+                lines += steadied(scores["cues"])
             print(json.dumps(scores) if args.json else "\n".join(lines))
         else:
             from experts.search import as_json, as_lines, search

@@ -6,7 +6,7 @@ gallery image is a miss, and counted. Nothing is chosen here: this is the only r
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from data.shards import Version, open_version
-from experts.checkpoint import load_checkpoint
+from experts.checkpoint import Checkpoint, load_checkpoint
 from experts.device import memory_errors, open_device
 from experts.embed import fused_images, fused_texts, gallery_features, text_bags, text_features
 from experts.examples import Captions, Gallery, Images, building_codes, load_captions, load_gallery, load_images
@@ -27,6 +27,11 @@ KS = (1, 5, 10)
 SCORES_AT_ONCE = 16_000_000
 COUNTED_AT_ONCE = 32_000  # stays in the cache, and is too little for torch to split among threads
 Labels = Sequence[Any] | np.ndarray[Any, Any] | Tensor
+Progress = Callable[[str, int, int, str], None]  # stage, done, total, message
+
+
+def silent(stage: str, done: int, total: int, message: str) -> None:
+    """The default progress: none."""
 
 
 def best_ranks(scores: Tensor, query_buildings: Tensor, gallery_buildings: Tensor) -> Tensor:
@@ -140,6 +145,32 @@ def with_score(recalls: dict[str, float]) -> dict[str, float]:
     return {**recalls, "score": (recalls["r1"] + recalls["r10"]) / 2}
 
 
+def text_to_image(texts: Tensor, images: Tensor, asked: Sequence[str], shown: Sequence[str]) -> dict[str, float]:
+    """Recall of queries over a gallery, in percent: {"r1", "r5", "r10", "score"}.
+
+    Args:
+        texts: float [Q, D], of the buildings `asked`; images: float [G, D], of the buildings `shown`; score = product.
+
+    Raises:
+        TrainingError: there are no queries, or a score is NaN.
+    """
+    query_codes, gallery_codes = (codes.to(texts.device) for codes in building_codes(asked, shown))
+    ranks = ranks_in_chunks(texts, images, query_codes, gallery_codes)
+    return with_score(recall_of_ranks(ranks, torch.isin(query_codes, gallery_codes)))
+
+
+def refuse_empty(captions: Captions, gallery: Gallery) -> None:
+    """Let nothing be scored that is not there.
+
+    Raises:
+        TrainingError: there are no queries or no gallery images.
+    """
+    if len(captions) == 0 or len(gallery) == 0:
+        raise TrainingError(
+            f"There is nothing to evaluate: the split has {len(captions)} captions and {len(gallery)} gallery images."
+        )
+
+
 def report(texts: Tensor, images: Tensor, captions: Captions, gallery: Gallery) -> dict[str, Any]:
     """The scores of a split: both directions, by the query's platform, and chance.
 
@@ -153,10 +184,7 @@ def report(texts: Tensor, images: Tensor, captions: Captions, gallery: Gallery) 
     Raises:
         TrainingError: there are no queries or no gallery images, or a score is NaN.
     """
-    if len(captions) == 0 or len(gallery) == 0:
-        raise TrainingError(
-            f"There is nothing to evaluate: the split has {len(captions)} captions and {len(gallery)} gallery images."
-        )
+    refuse_empty(captions, gallery)
     query_codes, gallery_codes = (c.to(texts.device) for c in building_codes(captions.buildings, gallery.buildings))
     t2i = ranks_in_chunks(texts, images, query_codes, gallery_codes)
     i2t = ranks_in_chunks(images, texts, gallery_codes, query_codes)
@@ -181,6 +209,12 @@ def load_split(version: Version, split: Split, size: int) -> tuple[Captions, Ima
     return load_captions(version, split), load_images(version, split, size, augmented=False)
 
 
+def query_vectors(checkpoint: Checkpoint, captions: Captions, device: torch.device) -> Tensor:
+    """What a split is searched with: fused features of its final texts, float32 [Q, E]."""
+    bags = text_bags(checkpoint.vocabulary, captions.finals)
+    return fused_texts(checkpoint.model, text_features(checkpoint.model, bags, device))
+
+
 def evaluate(run: Path, dataset: Path, split: Split = "test", *, device: str = "cpu") -> dict[str, Any]:
     """Score a trained run on a split of a data set; the form of the result is that of `report`.
 
@@ -193,8 +227,7 @@ def evaluate(run: Path, dataset: Path, split: Split = "test", *, device: str = "
     version, config = open_version(dataset), checkpoint.config
     captions, gallery = load_captions(version, split), load_gallery(version, split, config)
     with memory_errors("evaluating"):
-        bags = text_bags(checkpoint.vocabulary, captions.finals)
-        texts = fused_texts(checkpoint.model, text_features(checkpoint.model, bags, where))
+        texts = query_vectors(checkpoint, captions, where)
         features = gallery_features(checkpoint.model, gallery, config.image_size, where)
         images = fused_images(checkpoint.model, features)
         return report(texts, images, captions, gallery)

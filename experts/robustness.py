@@ -9,9 +9,7 @@ model's. Noise, fog and the square's place come from a hash of the image id: a r
 
 import hashlib
 import io
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,18 +19,16 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from data.shards import Version, open_version
+from data.shards import open_version
 from experts.checkpoint import Checkpoint, load_checkpoint
 from experts.device import memory_errors, open_device
-from experts.embed import fused_images, fused_texts, image_features, text_bags, text_features
-from experts.evaluate import ranks_in_chunks, recall_of_ranks, with_score
-from experts.examples import DECODING_THREADS, building_codes, decode, load_captions
-from schemas.errors import TrainingError
+from experts.embed import fused_images, image_features
+from experts.evaluate import Progress, query_vectors, refuse_empty, silent, text_to_image
+from experts.examples import DECODING_THREADS, Pictures, decode, load_captions, load_pictures
 from schemas.records import Split
 
 Corruption = Literal["blur", "noise", "occlusion", "fog", "jpeg"]
 Pixels = npt.NDArray[np.uint8]
-Progress = Callable[[str, int, int, str], None]
 
 CORRUPTIONS: tuple[Corruption, ...] = ("blur", "noise", "occlusion", "fog", "jpeg")
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -44,19 +40,6 @@ OCCLUSION = (0.1, 0.2, 0.3, 0.4, 0.5)  # share of the area
 FOG = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))  # thickness, decay of the fractal
 JPEG = (25, 18, 15, 10, 7)  # quality
 GREY = 128
-
-
-@dataclass(frozen=True)
-class Row:
-    """A gallery image as it is stored. encoded: the bytes of its file."""
-
-    image_id: str
-    building: str
-    encoded: bytes
-
-
-def silent(stage: str, done: int, total: int, message: str) -> None:
-    """The default progress: none."""
 
 
 def corrupt(pixels: Pixels, corruption: Corruption, severity: int, image_id: str) -> Pixels:
@@ -148,22 +131,15 @@ def robustness(
     where = open_device(device)
     checkpoint = load_checkpoint(run, where)
     version = open_version(dataset)
-    captions, gallery = load_captions(version, split), gallery_rows(version, split)
-    if len(captions) == 0 or len(gallery) == 0:
-        raise TrainingError(
-            f"There is nothing to evaluate: the split has {len(captions)} captions and {len(gallery)} gallery images."
-        )
-    asked, shown = building_codes(captions.buildings, [row.building for row in gallery])
-    asked, shown = asked.to(where), shown.to(where)
-    present = torch.isin(asked, shown)
+    captions, gallery = load_captions(version, split), load_pictures(version, split, augmented=False)
+    refuse_empty(captions, gallery)
 
     def recalls(images: Tensor) -> dict[str, float]:
-        return with_score(recall_of_ranks(ranks_in_chunks(texts, images, asked, shown), present))
+        return text_to_image(texts, images, captions.buildings, gallery.buildings)
 
     found: dict[str, Any] = {}
     with memory_errors("evaluating"):
-        bags = text_bags(checkpoint.vocabulary, captions.finals)
-        texts = fused_texts(checkpoint.model, text_features(checkpoint.model, bags, where))
+        texts = query_vectors(checkpoint, captions, where)
         found["clean"] = recalls(encode(checkpoint, gallery, None, where, progress)[0])
         for corruption in CORRUPTIONS:
             features = encode(checkpoint, gallery, corruption, where, progress)
@@ -173,20 +149,9 @@ def robustness(
     return found
 
 
-def gallery_rows(version: Version, split: Split) -> list[Row]:
-    """The original images of a split that are no query images, as they are stored."""
-    columns = ["image_id", "building_id", "role", "parent_image_id", "image"]
-    return [
-        Row(row["image_id"], row["building_id"], row["image"]["bytes"] or b"")
-        for batch in version.batches("images", split=split, columns=columns, rows=IMAGES_AT_ONCE)
-        for row in batch.to_pylist()
-        if row["role"] != "query" and row["parent_image_id"] is None
-    ]
-
-
 def encode(
     checkpoint: Checkpoint,
-    gallery: list[Row],
+    gallery: Pictures,
     corruption: Corruption | None,
     device: torch.device,
     progress: Progress,
@@ -194,21 +159,22 @@ def encode(
     """Fused features float32 [G, E] of the images at every severity, or once as they are; few pixels at a time."""
     size = checkpoint.config.image_size
 
-    def versions(row: Row) -> Pixels:
+    def versions(row: int) -> Pixels:
         """uint8 [severities, 3, size, size]"""
-        whole = np.ascontiguousarray(decode(row.encoded, max(SIDE, size), row.image_id).transpose(1, 2, 0))
+        image_id = gallery.ids[row]
+        whole = np.ascontiguousarray(decode(gallery.encoded[row], max(SIDE, size), image_id).transpose(1, 2, 0))
         if corruption is None:
             return _shrink(whole, size)[None]
-        return np.stack([_shrink(corrupt(whole, corruption, s, row.image_id), size) for s in SEVERITIES])
+        return np.stack([_shrink(corrupt(whole, corruption, s, image_id), size) for s in SEVERITIES])
 
     parts: list[list[Tensor]] = []
     with ThreadPoolExecutor(DECODING_THREADS) as pool:
         for start in range(0, len(gallery), IMAGES_AT_ONCE):
-            some = gallery[start : start + IMAGES_AT_ONCE]
+            some = range(len(gallery))[start : start + IMAGES_AT_ONCE]
             pixels = torch.from_numpy(np.stack(list(pool.map(versions, some)), axis=1))
             trunks = (image_features(checkpoint.model, one, device) for one in pixels)
             parts.append([fused_images(checkpoint.model, trunk) for trunk in trunks])
-            progress(corruption or "clean", start + len(some), len(gallery), "")
+            progress(corruption or "clean", some.stop, len(gallery), "")
     return [torch.cat(severity) for severity in zip(*parts, strict=True)]
 
 

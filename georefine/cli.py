@@ -410,6 +410,9 @@ def evaluate(
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Also with blurred, noisy, occluded, foggy and crushed images.")
     ] = False,
+    cues: Annotated[
+        bool, typer.Option("--cues", help="Also with drone flights pooled, and images seen in crops.")
+    ] = False,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.cpu,
     as_json: Json = False,
 ) -> None:
@@ -418,22 +421,31 @@ def evaluate(
 
     here = _here(dataset)
     scores = score(run, here, split.value, device=device.value)
+    lines: list[str] = []
     if robustness:
-        from experts.robustness import robustness as worsened
+        from experts import robustness as worsened
         from georefine.progress import reporting
 
         with reporting() as report:
-            scores["robustness"] = worsened(run, here, split.value, device=device.value, progress=report)
+            found = worsened.robustness(run, here, split.value, device=device.value, progress=report)
+        scores["robustness"] = found
+        lines += worsened.as_lines(found)
+    if cues:
+        from experts import cues as steadied
+        from georefine.progress import reporting
+
+        with reporting() as report:
+            found = steadied.cues(run, here, split.value, device=device.value, progress=report)
+        scores["cues"] = found
+        lines += steadied.as_lines(found)
     if as_json:
         _print_json(scores)
     else:
         from georefine.show import show_scores
 
         show_scores(scores, run)
-        if robustness:
-            from experts.robustness import as_lines
-
-            print("\n".join(as_lines(scores["robustness"])))
+        if lines:
+            print("\n".join(lines))
 
 
 @app.command()

@@ -79,9 +79,9 @@ def test_train_evaluate_and_search_with_everything_else_blocked(dataset: Path, t
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout == ""
     assert "val recall@1" in trained.stderr
-    scored = bare("evaluate", str(run), str(dataset), "--json")
+    scored = bare("evaluate", str(run), str(dataset), "--json", "--cues")
     assert scored.returncode == 0, scored.stderr
-    assert list(json.loads(scored.stdout)) == ["t2i", "i2t", "per_platform", "chance", "queries", "gallery"]
+    assert list(json.loads(scored.stdout)) == ["t2i", "i2t", "per_platform", "chance", "queries", "gallery", "cues"]
     found = bare("search", str(run), str(dataset), "a red roof", "--top", "3", "--json")
     assert found.returncode == 0, found.stderr
     assert len(json.loads(found.stdout)["results"]) == 3
@@ -120,6 +120,10 @@ def test_the_table_for_a_person(dataset: Path, tmp_path: Path, capsys: pytest.Ca
     assert main(["evaluate", str(tmp_path), str(dataset), "--robustness", "--json"]) == 0
     worse = json.loads(capsys.readouterr().out)["robustness"]
     assert {"clean", "blur", "jpeg", "mean"} <= worse.keys()
+    assert main(["evaluate", str(tmp_path), str(dataset), "--cues"]) == 0
+    steadied = capsys.readouterr().out
+    assert steadied.startswith(table)
+    assert [line.split()[0] for line in steadied.splitlines()[-4:]] == ["plain", "crops", "flight", "crops+flight"]
     again = tmp_path / "again"
     config.write_text(json.dumps({"train": {**config_dict(TINY), "stage1_epochs": 1, "stage2_epochs": 0}}))
     trained = ["train", str(dataset), "--out", str(again), "--config", str(config), "--trunks", str(tmp_path)]

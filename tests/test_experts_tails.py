@@ -13,6 +13,7 @@ from test_experts_trainer import StopError, assert_same_weights, quiet
 
 from experts import stored
 from experts.checkpoint import load_checkpoint, own_weights
+from experts.cues import cues
 from experts.embed import fused_images, fused_texts, image_features, text_bags, text_features
 from experts.encoders import Texts
 from experts.evaluate import evaluate
@@ -81,6 +82,9 @@ def test_it_trains_resumes_to_the_bit_and_is_scored(
     scores = evaluate(tmp_path / "whole", dataset)
     assert scores["queries"] == 6
     assert 0 <= scores["t2i"]["r1"] <= 100
+    found = cues(tmp_path / "whole", dataset)
+    assert found["plain"] == found["flight"] == {**scores["t2i"], "vectors": 6}  # one drone view of each building
+    assert 0 <= found["crops"]["r1"] <= 100
 
 
 @pytest.mark.parametrize("tails", TAILS)
