@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from refine.registers import lexicon
 from refine.registers.reading import ARTICLES, read, stems
+from refine.thesaurus import mostly
 
 TWO_SIDES = re.compile(
     r"\btwo (?:of (?:its|the|their) )?(?:\w+ )?(?:sides|ends|edges|flanks)\b|\bother (?:side|end|edge)\b"
@@ -22,7 +23,8 @@ PRONOUN = re.compile(
 BACK = re.compile(
     r"\b(?:it|its|them|they|their|these|those|one another|one(?! (?:side|end|edge|part|corner|half|margin)))\b"
     r"|^\W*(?:that|which|both|each|this|such|all)\b"
-    r"|\b(?:in front|in between|around|behind|beyond|alongside|beside|below|above|opposite|inside|within),",
+    r"|\b(?:in front|in between|around|behind|beyond|alongside|beside|below|above|opposite|inside|within)\s*[,.;]"
+    r"|\balongside (?:in|two|three|four)\b",
     re.IGNORECASE,
 )
 AMID = re.compile(
@@ -31,12 +33,16 @@ AMID = re.compile(
 )
 AMID_TWO = re.compile(r"\b(?:middle|midst|heart|cent(?:re|er)) of (?:the |these |its )?two\b")
 
+THE = re.compile(r" the (\w+)")
+FROM_TO = re.compile(r"\bfrom one \w+ to (?:another|the (?:other|next))\b")
+
 
 @lru_cache(maxsize=256)
 def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], frozenset[str]]]:
     """Parts of the source as (objects, relation classes); one with a pronoun is read together with the one before."""
     units: list[tuple[frozenset[str], frozenset[str]]] = []
     previous: frozenset[str] = frozenset()
+    before: tuple[str, ...] = ()
     back = BACK if parts is SENTENCE else PRONOUN
     for part in parts.split(source):
         if not part.strip():
@@ -54,7 +60,10 @@ def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], 
         classes = frozenset(c for t in words for s in stems(t) for c in lexicon().relations.get(s, ()))
         classes |= {"around"} if AMID.search(part) else set()
         classes |= {"between"} if TWO_SIDES.search(part) or AMID_TWO.search(part) else set()
+        classes |= {"between"} if FROM_TO.search(part) else set()
         own = frozenset(concept for _, concept in reading.named)
-        units.append((own | (previous if back.search(part) else frozenset()), classes))
-        previous = own
+        known = set(before).intersection(THE.findall(reading.words))  # "a heap of coal. Belts lead from the heap"
+        points_back = back.search(part) or any(mostly(word, "n") for word in known)
+        units.append((own | (previous if points_back else frozenset()), classes))
+        previous, before = own, reading.tokens
     return units

@@ -271,11 +271,12 @@ def _negated(reading: Reading, mention: Mention) -> bool:
     low = max((at for at in range(mention.at) if reading.tokens[at] in {",", ".", ";", ":", "but"}), default=-1)
     for at in range(mention.at - 1, low, -1):
         counted = reading.tokens[at + 1] in {"a", "one", "any", "even"}
+        if reading.tokens[at] in {"no", "not"} and reading.tokens[at + 1] in {"more", "less", "fewer"}:
+            return False  # no more than two
         if reading.tokens[at] in {"not", "never", "hardly", "without"} and not counted:
             return mention.at - at <= 2
         if reading.tokens[at] in {"no", "none", "neither", "not"}:
-            noun = next((m for m in reading.of("object") if at < m.at < mention.at), None)
-            return noun is not None and bool({noun.concept} & mention.heads)
+            return any(m.concept in mention.heads for m in reading.of("object") if at < m.at < mention.at)
     return False
 
 

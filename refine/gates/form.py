@@ -7,7 +7,7 @@ from itertools import groupby
 
 from refine.gates.case import Case, comma_list
 from refine.registers import lexicon
-from refine.registers.reading import Reading, known, stems, words_of
+from refine.registers.reading import ARTICLES, Reading, known, stems, words_of
 
 MAX_QUERY_WORDS = 30
 MAX_QUERY_CHARS = 400
@@ -19,6 +19,7 @@ DANGLING = words_of(
     "a an the and or but nor with without of at from for as into onto its their his her which that whose where while "
     "because than is are was were has have to very"
 )
+LOOKING = ("look like", "looks like a", "looks like an")
 LIKENESS = re.compile(r"\b(?:like|resembl\w+|as if|as though|reminiscent)\b", re.IGNORECASE)
 MARKUP = re.compile(
     r"</?[a-zA-Z!/ ][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|^\s*(?:[-+•]|\(?[a-z0-9]{1,2}[.)])\s|\]\(|__|(?<!\w)_\w|\\\w"
@@ -81,10 +82,21 @@ def hedging(case: Case) -> str:
     """Gate `hedging`: no guess where the source makes none."""
     if lexicon().hedges.search(case.source.text):
         return ""
-    found = [match.group() for reading in case.fresh for match in lexicon().hedges.finditer(reading.text)]
+    found = [
+        match.group()
+        for reading in case.fresh
+        for match in lexicon().hedges.finditer(reading.text)
+        if not (match.group().lower() in LOOKING and _likened(case.source, reading.text[match.end() :]))
+    ]
     if LIKENESS.search(case.source.text):  # "something like a railway" for a railway-like strip
         found = [words for words in found if not LIKENESS.search(words)]
     return f"hedging: {comma_list(found)}" if found else ""
+
+
+def _likened(source: Reading, rest: str) -> bool:
+    """Whether what something looks like is in the source: "look like a bow tie" of halls that form one."""
+    said = (word for word in re.findall(r"[a-z]+", rest.lower()[:60]) if word not in ARTICLES)
+    return not source.stems.isdisjoint(stems(next(said, "")))
 
 
 def shouts(text: str) -> bool:

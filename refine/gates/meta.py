@@ -73,6 +73,8 @@ def _of_texts(source: Reading, reading: Reading) -> Iterator[str]:
             and any(f" {word} {behind} " in reading.words for behind in BEHIND_VERBS)
         ):
             continue  # "grassland accounts for the rest"
+        if f" as a {word} " in reading.words or f" as an {word} " in reading.words:
+            continue  # "straight as an arrow"
         if not meant(source, word) and not _of_looks(reading, word):
             yield word
 

@@ -24,7 +24,7 @@ from refine.registers.reading import (
     stems,
     words_of,
 )
-from refine.thesaurus import bases, uses
+from refine.thesaurus import bases, mostly, uses
 
 ONE_ANOTHER = words_of("another second other both opposite former latter")
 # What "another" or "other" may be said of without a second thing being there.
@@ -47,7 +47,7 @@ COULD = words_of("can could may might would also then")
 FEW = words_of("two three four five six")
 BOTH_SIDES = re.compile(r" (?:both|either|each|two) sides? of the (\w+) ")
 MANY = re.compile(r" (?:many|several|numerous|countless|two|three|four) (?:\w+ )?(\w+s)(?= )")
-SEVERAL = FEW | words_of("several many numerous countless pair couple")
+SEVERAL = FEW | words_of("several many numerous countless pair couple multi")
 EACH = words_of("each every either per")
 WIDENED = words_of("most some half few")
 EXCEPTIONS = words_of("but except mostly majority exception bulk")
@@ -83,7 +83,12 @@ def numbers(case: Case) -> str:
     sources = case.source.of("number")
     fractions = {m.concept for m in case.source.of("fraction")}
     for reading in case.texts:
-        wrong += [m.concept for m in reading.of("fraction") if m.concept not in fractions]
+        wrong += [
+            m.concept
+            for m in reading.of("fraction")
+            if m.concept not in fractions
+            and not (reading.tokens[m.at] == "quarter" and "quarter" in case.source.tokens)
+        ]
         if fractions and "half" not in case.source.tokens and HALF.search(reading.text):
             wrong.append("half")
         for mention in reading.of("number"):
@@ -164,6 +169,8 @@ def _no_quantity(reading: Reading, at: int) -> bool:
         return before in {"the", "its", "their"} | BE or (
             uses(after, "a") > 0 and before == "" and not is_stretch(after)
         )
+    if word == "half" and "dozen" in reading.tokens[at + 1 : at + 3]:
+        return True
     return word in {"half", "partly"} and (after == "-" or (after.endswith("ed") and before not in ARTICLES))
 
 
@@ -178,7 +185,13 @@ def _only_one(source: Reading, caption: Reading) -> Iterator[str]:
             continue  # "a block and a building" are two
         base = caption.tokens[caption.parsed.ends.get(thing.at, thing.at + 1) - 1]
         said = caption.tokens[max(0, thing.first - 1) : thing.at + 1]
-        if said[0] not in {"a", "an"} or "-" in said[-2:] or "number" in thing.traits or base in plurals:
+        if (
+            said[0] not in {"a", "an"}
+            or "-" in said[-2:]
+            or "multi" in said
+            or "number" in thing.traits
+            or base in plurals
+        ):
             continue
         at = [m.end - 1 for m in source.of("object") if base in bases(source.tokens[m.end - 1], "n")]
         if not at or any(source.tokens[n] == base for n in at) or EACH & set(caption.sentence_of(thing.at)):
@@ -199,6 +212,11 @@ def _multiplied(source: Reading, reading: Reading) -> Iterator[str]:
         same = [at for at in likes if source.tokens[source.parsed.ends[at] - 1] == base]
         if len(likes) != 1 or not same or source.tokens[same[0] - 1] not in ARTICLES - {"another"}:
             continue
+        if "multi" in source.tokens[same[0] : source.parsed.ends[same[0]]]:
+            continue
+        end = source.parsed.ends[same[0]]
+        if end < len(source.tokens) and mostly(source.tokens[end], "n"):
+            continue  # a pipe bridge may carry pipes
         if not _another(source, same[0]):
             yield word
 
@@ -261,9 +279,13 @@ def _all_round(source: Reading, reading: Reading, at: int) -> bool:
 
 
 def _counts(source: Reading, concept: str, words: frozenset[str]) -> bool:
-    """Whether the source says one of the words of a thing of that concept, up to four tokens before it."""
+    """Whether the source says one of the words of a thing of that concept, up to four tokens before it.
+
+    "Nearly every" is no "every" but a "most".
+    """
     named = [m.at for m in source.of("object") if related(m.concept, concept)]
-    return any(words & set(source.tokens[max(0, at - 4) : at]) for at in named)
+    near = (n for at in named for n in range(max(0, at - 4), at))
+    return any(("most" if n and source.tokens[n - 1] in NEARLY else source.tokens[n]) in words for n in near)
 
 
 def _plural_only(source: Reading, mention: Mention) -> bool:

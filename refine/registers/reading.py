@@ -71,6 +71,8 @@ PREPOSITIONS = words_of(
     "beside beyond across along around near behind through towards toward past against inside outside off for like"
 )
 PARTICLES = words_of("back out up down away forward back together apart over round off about")
+_RELATIVE = words_of("that which who")
+_CLAUSE_ENDS = _RELATIVE | words_of("and or but while whereas where")
 LONGEST_CLAUSE = 60  # tokens to either side; what has no end costs no more
 _COPULAS = words_of(
     "is are was were looks appears seems being stands stand lies lie sits sit remains remain stays stay"
@@ -299,6 +301,8 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     """Whether a noun is the verb of the noun before it: "a front with silver panels towers over", "boats dock at"."""
     word, before = tokens[at], tokens[at - 1] if at else ""
     after = tokens[at + 1] if at + 1 < len(tokens) else "."
+    if _only_verb(tokens, at):
+        return True
     if before == "," and uses(word, "v") and after in PREPOSITIONS and word[-1] != "s":
         return True  # "buildings, still shells, tower beside"
     seldom = uses(word, "v") < (1 if after in ARTICLES else 2)
@@ -314,6 +318,42 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     named = any(kind in kinds for kind, _ in own) if own else names_thing(before)
     plural = before[-1] == "s" and before not in bases(before, "n")
     return named and (word[-1] == "s" or plural)
+
+
+def _agrees(tokens: tuple[str, ...], at: int) -> bool:
+    """Whether a word may be the finite verb of what stands before it: "a marquee shelters", "that overhang"."""
+    word, before = tokens[at], tokens[at - 1] if at else ""
+    if not uses(word, "v") or word.endswith(("ed", "ing")) or not before.isalpha():
+        return False
+    if before in _RELATIVE:
+        return at < 2 or tokens[at - 2] not in PREPOSITIONS
+    if before in DETERMINERS or before in PREPOSITIONS or not (uses(before, "n") or _senses(before)):
+        return False
+    plural = before[-1] == "s" and before not in bases(before, "n")
+    return (word[-1] == "s") != plural
+
+
+def _only_verb(tokens: tuple[str, ...], at: int) -> bool:
+    """Whether a noun is the likeliest verb of a clause without a sure one: "a marquee shelters part of the terrace"."""
+    word, after = tokens[at], tokens[at + 1] if at + 1 < len(tokens) else "."
+    if after == "of" or not after[0].isalnum() or after in _CLAUSE_ENDS or not _agrees(tokens, at):
+        return False
+    low, high = at, at + 1
+    while low and tokens[low - 1] not in _CLAUSE_ENDS and tokens[low - 1][0].isalnum():
+        low -= 1
+    while high < len(tokens) and tokens[high] not in _CLAUSE_ENDS and tokens[high][0].isalnum():
+        high += 1
+    others = [n for n in range(low, high) if n != at and tokens[n] not in PARTICLES]
+    sure = any(
+        tokens[n] in BE or (uses(tokens[n], "v") and not uses(tokens[n], "n") and not tokens[n].endswith(("ed", "ing")))
+        for n in others
+    )
+    return not sure and not any(_agrees(tokens, n) and _verbal(tokens[n]) >= _verbal(word) for n in others)
+
+
+def _verbal(word: str) -> float:
+    """How much oftener a word is a verb than a noun."""
+    return uses(word, "v") / (1 + uses(word, "n"))
 
 
 def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
@@ -805,39 +845,68 @@ _QUALITY_NOUNS = frozenset({"square", "oval", "light", "main", "top", "round"})
 _ATTRIBUTES = frozenset({"colour", "material"})
 _DENIERS = frozenset({"no", "without", "never", "none", "lacks", "lacking", "lack", "neither", "nor", "not", "hardly"})
 
-_NO_DENIALS = {("none", "of"), ("no", "more"), ("no", "less"), ("no", "fewer")}
+_NO_DENIALS = {("no", "more"), ("no", "less"), ("no", "fewer")}
+_NEGATING = _DENIERS | {"missing", "absent"}
+_HAVING = words_of("has have having with bears bear shows show carries carry contains contain")
+_ANYBODY = words_of("soul anyone anybody")
 
 
 def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[str]:
-    """Concepts a text says are not there: 'no cars', 'bare of trees', 'without any windows', 'doorless'."""
+    """Concepts a text says are not there: 'no cars', 'bare of trees', 'without any windows', 'doorless'.
+
+    Two denials in a clause affirm: "no garden is without a hedge".
+    """
     out: set[str] = set()
+    affirmed: set[int] = set()
     for at, token in enumerate(tokens):
+        if at in affirmed:
+            continue
         if token in lexicon().denied:
             out.add(lexicon().denied[token])
         elif token.endswith("less"):
             lacking = token[:-4]
             out.update(concept for kind, concept in _senses(lacking) if kind == "object")
             out.update([f"thing:{lacking}"] if not _senses(lacking) and names_thing(lacking) else ())
-        bare = token in {"bare", "devoid", "free", "empty", "absence"} and tokens[at + 1 : at + 2] == ("of",)
-        if token in {"absent", "missing"}:
+        after = tokens[at + 1] if at + 1 < len(tokens) else "."
+        bare = (token in {"bare", "devoid", "free", "empty", "absence"} and after == "of") or (
+            token in {"lost", "missing"} and after in {"its", "their"}
+        )
+        if token in {"absent", "missing"} and not bare:
             before = next((look for look in range(at - 1, max(at - 6, -1), -1) if look in nouns), None)
             if FRACTIONS.keys() & set(tokens[max(0, at - 8) : at]):
                 continue  # half of it is missing
-            out.update(nouns[before] if before is not None else ())
+            lacked = at + 1 if at + 1 in nouns and tokens[at - 1] not in BE else before  # "missing letters"
+            out.update(nouns[lacked] if lacked is not None else ())
         if token not in _DENIERS and not bare:
             continue
-        after = tokens[at + 1] if at + 1 < len(tokens) else "."
         if (token == "not" and after not in {"a", "an", "any", "one", "even"}) or (token, after) in _NO_DENIALS:
             continue
-        for look in range(at + 1, min(at + 7, len(tokens))):
+        clause = range(at + 1, _clause_end(tokens, at))
+        again = next((look for look in clause if tokens[look] in _NEGATING), None)
+        if again is not None and token in {"no", "none", "not", "hardly", "neither"}:
+            affirmed.add(again)
+            continue
+        start = at + 1
+        if (token, after) == ("none", "of") or tokens[at : at + 3] == ("hardly", "any", "of"):
+            start = next((look for look in clause if tokens[look] in _HAVING), len(tokens))  # "none of them has a sail"
+        for look in range(start, min(start + 6, len(tokens))):
             if tokens[look] in BREAKS or tokens[look] in {",", "but"}:
                 break
+            if tokens[look] in _ANYBODY or (token == "no" and look == at + 1 and tokens[look] == "one"):
+                out.add("object:person")  # not a soul
+                break
             if look in nouns:
-                out.update(nouns[look])
+                head = next(n for n in range(look, len(tokens) + 1) if n + 1 not in nouns)  # no tin roof: no roof
+                out.update(nouns[head])
                 break
             if mostly(tokens[look], "n") and look + 1 not in nouns and tokens[look + 1 : look + 2] != ("-",):
                 break  # "with no back": a noun that names no thing
     return frozenset(out)
+
+
+def _clause_end(tokens: tuple[str, ...], at: int) -> int:
+    """Where the clause of a token ends: at the next comma, stop or conjunction."""
+    return next((n for n in range(at, len(tokens)) if tokens[n] in BREAKS | {",", "but", "and"}), len(tokens))
 
 
 def _things(
