@@ -22,6 +22,8 @@ else:
     atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `timeout` shall leave nothing behind, as Ctrl-C does
+    # A shell that starts tests in the background lets them, and the commands they start, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("PREFECT_API_URL", None)
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
