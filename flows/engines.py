@@ -9,6 +9,7 @@ same georefine, the same folders under the same paths, and a Prefect server that
 import os
 import pickle
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -26,6 +27,7 @@ from prefect.utilities.annotations import quote
 
 from flows.jobs import ShardJob
 from flows.plan import Planned, step_version
+from flows.progress import report
 from flows.results import ShardResult
 from flows.workers import make, workers
 from schemas.errors import GeorefineError, UsageError
@@ -35,6 +37,8 @@ Runner = Literal["threads", "processes", "dask", "ray"]
 CLUSTERS = ("dask", "ray")
 WORKERS = os.cpu_count() or 1
 KNOCK_SECONDS = 10.0
+CONNECTIONS = 3  # tries: the process that a Ray head starts for each client now and then dies as it starts
+PAUSE_SECONDS = 2.0
 HINTS = {
     "dask": "is it a Dask scheduler, of the same version as here?",
     "ray": "is it a Ray head, of the same version as here, and are RAY_AUTH_MODE and RAY_AUTH_TOKEN set as it wants? "
@@ -148,17 +152,27 @@ def _shard_elsewhere(name: str, split: Split, job: bytes, key: str, code: str) -
 @contextmanager
 def _cluster(runner: Runner, address: str | None, number: int) -> Iterator[TaskRunner[Any]]:
     """The cluster's task runner, connected."""
-    tasks = _dask(address, number) if runner == "dask" else _ray(address, number)
     with ExitStack() as stack:
+        yield _connect(runner, address, number, stack)
+
+
+def _connect(runner: Runner, address: str | None, number: int, stack: ExitStack) -> TaskRunner[Any]:
+    tried = 0
+    while True:
+        tasks = _dask(address, number) if runner == "dask" else _ray(address, number)
         try:
             stack.enter_context(tasks)
             if runner == "dask":
                 tasks.client  # noqa: B018  (Dask connects when it is first asked for)
         except Exception as error:  # each engine has errors of its own
-            raise GeorefineError(
-                f"The {runner} cluster {address or 'on this machine'} cannot be used ({_gist(error)}): {HINTS[runner]}"
-            ) from error
-        yield tasks
+            tried += 1
+            said = f"The {runner} cluster {address or 'on this machine'} cannot be used ({_gist(error)})"
+            if tried == CONNECTIONS:
+                raise GeorefineError(f"{said}: {HINTS[runner]}") from error
+            report("connections", tried, CONNECTIONS, f"{said}: trying again")
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return cast(TaskRunner[Any], tasks)
 
 
 def _gist(error: Exception) -> str:

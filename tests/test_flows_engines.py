@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from PIL import Image
 
 from data.shards import open_version
 from data.verify import verify
-from flows.engines import _shard_elsewhere, check
+from flows.engines import CONNECTIONS, _shard_elsewhere, check, engine
 from flows.jobs import ShardJob
 from flows.plan import step_version
+from flows.progress import listening
 from schemas.config import Config
 from schemas.errors import GeorefineError, UsageError
 
@@ -232,6 +234,44 @@ def test_wrong_use_is_told_before_any_work(
     monkeypatch.setattr("flows.engines.find_spec", lambda name: True)
     with pytest.raises(UsageError, match=said):
         check(runner, cluster)
+
+
+class Cluster:
+    """Stands for a task runner whose cluster refuses a number of connections before it takes one."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+        self.asked = 0
+        self.left = False
+
+    def __enter__(self) -> "Cluster":
+        self.asked += 1
+        if self.asked <= self.refusals:
+            raise RuntimeError("Starting Ray client server failed.")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.left = True
+
+
+@pytest.mark.parametrize("refusals", range(CONNECTIONS + 1))
+def test_a_connection_that_fails_is_tried_again(refusals: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(refusals)
+    monkeypatch.setattr("flows.engines._ray", lambda address, number: cluster)
+    monkeypatch.setattr("flows.engines._knock", lambda runner, address: None)
+    monkeypatch.setattr("flows.engines.find_spec", lambda name: True)
+    monkeypatch.setattr("flows.engines.PAUSE_SECONDS", 0.0)
+    told: list[tuple[str, int, int]] = []
+    kept = refusals < CONNECTIONS
+    with (
+        listening(lambda stage, done, total, message: told.append((stage, done, total))),
+        nullcontext() if kept else pytest.raises(GeorefineError, match=r"\(Starting .* failed\): is it a Ray head"),
+        engine("ray", "ray://head:10001", 1),
+    ):
+        assert not cluster.left
+    assert cluster.asked == min(refusals + 1, CONNECTIONS)
+    assert cluster.left == kept
+    assert told == [("connections", tried + 1, CONNECTIONS) for tried in range(min(refusals, CONNECTIONS - 1))]
 
 
 @pytest.mark.parametrize(("runner", "address"), [("dask", "tcp://127.0.0.1:{}"), ("ray", "127.0.0.1:{}")])
