@@ -167,7 +167,7 @@ def _connect(runner: Runner, address: str | None, number: int, stack: ExitStack)
         except Exception as error:  # each engine has errors of its own
             tried += 1
             said = f"The {runner} cluster {address or 'on this machine'} cannot be used ({_gist(error)})"
-            if tried == CONNECTIONS:
+            if tried == CONNECTIONS or isinstance(error, OSError):  # nobody answers: both clients tried for long
                 raise GeorefineError(f"{said}: {HINTS[runner]}") from error
             report("connections", tried, CONNECTIONS, f"{said}: trying again")
             time.sleep(PAUSE_SECONDS)

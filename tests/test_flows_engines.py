@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -239,28 +239,40 @@ def test_wrong_use_is_told_before_any_work(
 class Cluster:
     """Stands for a task runner whose cluster refuses a number of connections before it takes one."""
 
-    def __init__(self, refusals: int) -> None:
+    def __init__(self, refusals: int, error: Exception) -> None:
         self.refusals = refusals
+        self.error = error
         self.asked = 0
         self.left = False
 
     def __enter__(self) -> "Cluster":
         self.asked += 1
         if self.asked <= self.refusals:
-            raise RuntimeError("Starting Ray client server failed.")
+            raise self.error
         return self
 
     def __exit__(self, *error: object) -> None:
         self.left = True
 
 
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Exception], Cluster]:
+    """Make the next Ray cluster one that refuses."""
+
+    def refuse(refusals: int, error: Exception) -> Cluster:
+        cluster = Cluster(refusals, error)
+        monkeypatch.setattr("flows.engines._ray", lambda address, number: cluster)
+        monkeypatch.setattr("flows.engines._knock", lambda runner, address: None)
+        monkeypatch.setattr("flows.engines.find_spec", lambda name: True)
+        monkeypatch.setattr("flows.engines.PAUSE_SECONDS", 0.0)
+        return cluster
+
+    return refuse
+
+
 @pytest.mark.parametrize("refusals", range(CONNECTIONS + 1))
-def test_a_connection_that_fails_is_tried_again(refusals: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = Cluster(refusals)
-    monkeypatch.setattr("flows.engines._ray", lambda address, number: cluster)
-    monkeypatch.setattr("flows.engines._knock", lambda runner, address: None)
-    monkeypatch.setattr("flows.engines.find_spec", lambda name: True)
-    monkeypatch.setattr("flows.engines.PAUSE_SECONDS", 0.0)
+def test_a_connection_that_fails_is_tried_again(refusals: int, refuse: Callable[[int, Exception], Cluster]) -> None:
+    cluster = refuse(refusals, RuntimeError("Starting Ray client server failed."))
     told: list[tuple[str, int, int]] = []
     kept = refusals < CONNECTIONS
     with (
@@ -272,6 +284,13 @@ def test_a_connection_that_fails_is_tried_again(refusals: int, monkeypatch: pyte
     assert cluster.asked == min(refusals + 1, CONNECTIONS)
     assert cluster.left == kept
     assert told == [("connections", tried + 1, CONNECTIONS) for tried in range(min(refusals, CONNECTIONS - 1))]
+
+
+def test_a_client_that_gave_up_waiting_is_not_started_again(refuse: Callable[[int, Exception], Cluster]) -> None:
+    cluster = refuse(CONNECTIONS, ConnectionError("ray client connection timeout"))
+    with pytest.raises(GeorefineError, match="timeout"), engine("ray", "ray://head:10001", 1):
+        pytest.fail("it cannot be used")
+    assert cluster.asked == 1
 
 
 @pytest.mark.parametrize(("runner", "address"), [("dask", "tcp://127.0.0.1:{}"), ("ray", "127.0.0.1:{}")])
