@@ -34,11 +34,11 @@ class Case:
             )
         )
 
-    @property
+    @cached_property
     def texts(self) -> tuple[Reading, ...]:
         return (self.caption, *self.queries)
 
-    @property
+    @cached_property
     def fresh(self) -> tuple[Reading, ...]:
         """The caption, and the queries that are not word for word in it."""
         return (self.caption, *(query for query in self.queries if query.words not in self.caption.words))

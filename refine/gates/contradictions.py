@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 from refine.gates.bindings import owner
@@ -13,6 +14,7 @@ from refine.registers.instances import reversals, unrested
 from refine.registers.reading import Mention, Reading, plain, related, stems, words_of
 from refine.thesaurus import bases, opposites, uses
 
+NEGATING, AFFIRMING = ("un", "in", "non", "dis"), ("y", "ed", "ful")
 # Before a hyphen these take a participle halfway, or back: half-finished is not finished.
 HALVED = words_of("half semi part partly un non not almost nearly")
 IN_SUN = re.compile(r"\bin (?:\w+ )?(?:sun|sunlight|sunshine)\b")
@@ -101,33 +103,47 @@ def contradiction(case: Case) -> str:
             if any(_opposed(s.concept, axis, side) for s in met) or any(s.concept == mention.concept for s in turned):
                 wrong.append(f"{reading.tokens[mention.at]} {comma_list(sorted(map(name, heads)))}")
         wrong += _antonyms(source, reading)
-        wrong += _degree(source, reading)
         wrong += _reshaped(source, reading)
         wrong += _levelled(source, reading)
         wrong += _shared(source, reading)
-        if re.search(r"\bsame (?:side|bank|one|edge|end)\b", reading.text) and "same" not in source.tokens:
-            wrong += ["on the same side"] if source.stems & {"opposite", "across", "other"} else []
-        for word, noun in CROWDED.findall(reading.words):
-            if re.search(rf"\b(?:few|no) (?:\w+ )?{re.escape(noun)}\b", source.words):
-                wrong.append(f"{word} {noun}")
-        if DESERTED.search(reading.words) and not source.denied and not EMPTY.search(source.words) and people(source):
-            wrong.append("deserted for people")
-        for place, noun in PLACED.findall(reading.words):
-            theirs = {p for p, n in PLACED.findall(source.words) if n == noun}
-            if theirs and place not in theirs:
-                wrong.append(f"{place} {noun}")
-        if IN_SUN.search(reading.words) and "object:shadow" in asserted and not source.stems & LIT:
-            wrong.append("sun for shadow")
-        if WET.search(reading.words) and DRY.search(source.words) and not DRY.search(reading.words):
-            wrong.append("water for dry")
-        if EMPTY.search(reading.words) and not EMPTY.search(source.words) and FULL.search(source.words):
-            wrong.append("empty for full")
-        if OCCUPIED.search(reading.words) and not EMPTY.search(reading.words) and _unfilled(source, reading):
-            wrong.append("full for empty")
-        clear = [m for m in reading.of("quality") if m.concept == "weather:0" and "object:sky" in m.heads]
-        if clear and "object:cloud" in asserted and not source.stems & {"clear", "cloudless", "sunny"}:
-            wrong.append("clear sky")
+    wrong += _worded(case, asserted)
     return f"against the source: {comma_list(wrong)}" if wrong else ""
+
+
+def _worded(case: Case, asserted: set[str]) -> Iterator[str]:
+    """Turns of phrase that exclude one another; what the source has of each pair is looked for once, and first."""
+    source = case.source
+    empty, full = EMPTY.search(source.words), FULL.search(source.words)
+    in_part, degrees = {"few", "no"} & set(source.tokens), PARTLY.search(source.words) or WHOLLY.search(source.words)
+    apart = "same" not in source.tokens and source.stems & {"opposite", "across", "other"}
+    placed, dry = PLACED.findall(source.words), DRY.search(source.words)
+    peopled = not source.denied and not empty and people(source)
+    shadowed = "object:shadow" in asserted and not source.stems & LIT
+    clouded = "object:cloud" in asserted and not source.stems & {"clear", "cloudless", "sunny"}
+    for reading in case.texts:
+        if degrees:
+            yield from _degree(source, reading)
+        if apart and re.search(r"\bsame (?:side|bank|one|edge|end)\b", reading.text):
+            yield "on the same side"
+        for word, noun in CROWDED.findall(reading.words) if in_part else ():
+            if re.search(rf"\b(?:few|no) (?:\w+ )?{re.escape(noun)}\b", source.words):
+                yield f"{word} {noun}"
+        if peopled and DESERTED.search(reading.words):
+            yield "deserted for people"
+        for place, noun in PLACED.findall(reading.words) if placed else ():
+            theirs = {p for p, n in placed if n == noun}
+            if theirs and place not in theirs:
+                yield f"{place} {noun}"
+        if shadowed and IN_SUN.search(reading.words):
+            yield "sun for shadow"
+        if dry and WET.search(reading.words) and not DRY.search(reading.words):
+            yield "water for dry"
+        if full and not empty and EMPTY.search(reading.words):
+            yield "empty for full"
+        if empty and OCCUPIED.search(reading.words) and not EMPTY.search(reading.words) and _unfilled(source, reading):
+            yield "full for empty"
+        if clouded and any(m.concept == "weather:0" and "object:sky" in m.heads for m in reading.of("quality")):
+            yield "clear sky"
 
 
 def _unfilled(source: Reading, reading: Reading) -> bool:
@@ -282,20 +298,15 @@ def _negated(reading: Reading, mention: Mention) -> bool:
 
 def _antonyms(source: Reading, reading: Reading) -> Iterator[str]:
     """Adjectives and participles whose opposite the source says of the same thing: unpaved and paved."""
-    own = {w: at for at, w in enumerate(_halved(source)) if w[0].isalpha() and w not in english().function}
+    function = english().function
+    own = {w: at for at, w in enumerate(_halved(source)) if w[0].isalpha() and w not in function}
+    plain_ones = {w for w in own if _describes(w) and not on_axis(w)}
     for at, word in enumerate(_halved(reading)):
-        if word in own or word in english().function or not word[0].isalpha() or _comparative(word):
+        if word in own or word in function or not word[0].isalpha() or _comparative(word) or not _describes(word):
             continue
-        if not _describes(word):
-            continue
-        plainly = not on_axis(word)
-        against = [
-            w
-            for w in own
-            if _negates(word, w)
-            or _negates(w, word)
-            or (plainly and _describes(w) and not on_axis(w) and opposites(word, w))
-        ]
+        against = [w for w in own if w in _negations(word)]
+        if not on_axis(word):
+            against += [w for w in own if w in plain_ones and opposites(word, w) and w not in against]
         against = [w for w in against if not _beside_denial(source, own[w]) and not _beside_denial(reading, at)]
         if not against:
             continue
@@ -325,16 +336,20 @@ def _comparative(word: str) -> bool:
     return word.endswith(("er", "est"))
 
 
+@lru_cache(maxsize=20_000)
 def _describes(word: str) -> bool:
     """Whether the word is an adjective or participle by its form or its use."""
     return word.endswith(("ed", "less")) or uses(word, "a") * 3 >= sum(uses(word, part) for part in "nvar") > 0
 
 
-def _negates(word: str, other: str) -> bool:
-    """Whether a word is another one with a negating prefix or ending: unpaved, windowless."""
-    return word in {f"un{other}", f"in{other}", f"non{other}", f"dis{other}"} or (
-        word.endswith("less") and other in {word[:-4] + "y", word[:-4] + "ed", word[:-4] + "ful"}
-    )
+@lru_cache(maxsize=20_000)
+def _negations(word: str) -> frozenset[str]:
+    """The words that are that word with a negating prefix or ending, or without its own: paved and unpaved."""
+    found = {prefix + word for prefix in NEGATING} | {word[len(p) :] for p in NEGATING if word.startswith(p)}
+    if word.endswith("less"):
+        found |= {word[:-4] + ending for ending in AFFIRMING}
+    found |= {word[: -len(ending)] + "less" for ending in AFFIRMING if word.endswith(ending)}
+    return frozenset(found)
 
 
 def _opposed(concept: str, axis: str, side: str) -> bool:

@@ -5,7 +5,7 @@ import re
 from refine.gates.case import Case, comma_list
 from refine.gates.clauses import CLAUSE
 from refine.gates.things import at_same_word, meant
-from refine.registers import Register, english, register
+from refine.registers import Register, register
 from refine.registers.reading import DEFINITE, Mention, Reading, read, related, stems
 
 # Shares of the source's visible facts (objects, colours, materials) that a caption keeps: of the first sentence, which
@@ -38,7 +38,8 @@ def _kept(case: Case, facts: list[tuple[str, list[Mention]]]) -> set[int]:
         mine = stems(word)
         for j, (_, theirs) in enumerate(stated):
             same = not roots[j].isdisjoint(mine)
-            if same or any(related(a.concept, b.concept) for a in mentions for b in theirs if a.kind == b.kind):
+            alike = same or mentions[0].kind == theirs[0].kind  # those of one word are of one kind
+            if alike and (same or any(related(a.concept, b.concept) for a in mentions for b in theirs)):
                 pairs.append((-len(own[i] & said[j]) - same, i, j))
     kept: set[int] = set()
     used: set[int] = set()
@@ -63,15 +64,12 @@ def _repeats(facts: list[tuple[str, list[Mention]]], beside: list[frozenset[str]
 def _beside_in(reading: Reading, mention: Mention) -> frozenset[str]:
     """The stems and concepts that stand close to a mention in its sentence."""
     low, high = max(0, mention.at - CLOSE), min(len(reading.tokens), mention.end + CLOSE)
-    near = [
-        at
+    near = (
+        reading.landmarks[at]
         for at in range(low, high)
-        if not mention.at <= at < mention.end and reading.sentences[at] == reading.sentences[mention.at]
-    ]
-    words = (reading.tokens[at] for at in near)
-    found = {stems(word)[-1] for word in words if word[0].isalpha() and word not in english().function}
-    found.update(concept for at in near for concept in reading.concepts_at.get(at, ()))
-    return frozenset(found)
+        if not mention.at <= at < mention.end and reading.sentences[at] == mention.sentence
+    )
+    return frozenset().union(*near)
 
 
 def _visible_facts(case: Case) -> list[tuple[str, list[Mention]]]:

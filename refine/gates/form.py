@@ -80,14 +80,14 @@ def length(case: Case) -> str:
 
 def hedging(case: Case) -> str:
     """Gate `hedging`: no guess where the source makes none."""
-    if lexicon().hedges.search(case.source.text):
-        return ""
     found = [
         match.group()
         for reading in case.fresh
-        for match in lexicon().hedges.finditer(reading.text)
+        for match in reading.find(lexicon().hedges)
         if not (match.group().lower() in LOOKING and _likened(case.source, reading.text[match.end() :]))
     ]
+    if not found or case.source.has(lexicon().hedges):
+        return ""
     if LIKENESS.search(case.source.text):  # "something like a railway" for a railway-like strip
         found = [words for words in found if not LIKENESS.search(words)]
     return f"hedging: {comma_list(found)}" if found else ""
@@ -101,8 +101,8 @@ def _likened(source: Reading, rest: str) -> bool:
 
 def shouts(text: str) -> bool:
     """Whether most letters of a text are capitals."""
-    letters = sum(map(str.isalpha, text))
-    return letters > 20 and sum(map(str.isupper, text)) > letters / 2
+    capitals = sum(map(str.isupper, text))
+    return capitals > 10 and 2 * capitals > max(20, sum(map(str.isalpha, text)))
 
 
 def markup(case: Case) -> str:

@@ -7,7 +7,7 @@ from itertools import groupby
 from refine.gates.case import Case, comma_list
 from refine.gates.form import ENGLISH_SHARE, shouts
 from refine.gates.things import in_lexicon, is_stretch, meant
-from refine.registers import english, lexicon
+from refine.registers import Phrases, english, lexicon
 from refine.registers.reading import BE, Reading, known, plain, stems, words_of
 from refine.thesaurus import bases, is_said, mostly, uses
 
@@ -16,11 +16,18 @@ LABEL = re.compile(
     re.IGNORECASE,
 )
 # A sentence that opens with what a writer is told to do.
-ORDER = re.compile(
+ORDERS = re.compile(
     r"(?:^|[.!?]\s+)((?:please|do not|don't|never|remember|make sure|ensure|avoid|use (?:only|no|the|short)|write"
     r"|return|answer|respond|describe|mention|list|give|provide|follow|keep (?:all|the|to|it)|include|omit|split"
     r"|shorten|stick to)\s+(?!by\b|along\b|past\b|after\b|an?\b))",
     re.IGNORECASE,
+)
+ORDER = Phrases(
+    ORDERS,
+    words_of(
+        "please do don never remember make ensure avoid use write return answer respond describe mention list give "
+        "provide follow keep include omit split shorten stick"
+    ),
 )
 # Verbs that stand at the head of a sentence as prepositions too: "Save for a rim".
 EXCEPTING = words_of("save bar let")
@@ -30,7 +37,10 @@ SAME_PARTICIPLE = words_of(
     "set cut put split shut spread hit let cast cost read burst bet rid run come become overrun thrust"
 )
 # Whoever says these speaks to somebody.
-TALKING = re.compile(r"\b(?:you|your|yours|yourself|me|my|mine|we|our|ours|let's|let us|let me)\b", re.IGNORECASE)
+TALKING = Phrases(
+    re.compile(r"\b(?:you|your|yours|yourself|me|my|mine|we|our|ours|let's|let us|let me)\b", re.IGNORECASE),
+    words_of("you your yours yourself me my mine we our ours let"),
+)
 BEHIND_VERBS = ("for", "a", "an", "the")
 # What is called out, to whomever.
 INTERJECTIONS = words_of(
@@ -39,7 +49,7 @@ INTERJECTIONS = words_of(
 )
 # Nouns of speech that tell of looks as well: the main subject, a colour theme, a signature colour.
 LOOKS = words_of("subject subjects theme themes signature motif motifs")
-WRITER = re.compile(r"(?<!letter )(?<!\ban )\bI\b(?!-)")
+WRITER = Phrases(re.compile(r"(?<!letter )(?<!\ban )\bI\b(?!-)"), frozenset({"i"}))
 ACCORDING = re.compile(r"according to (?:the |a |its |their )?(\w*)")
 WRITTEN = frozenset({"object:sign", "object:lettering", "object:banner", "object:clock", "object:logo"})
 LONGEST_LABEL = 8
@@ -54,9 +64,10 @@ def _by_lettering(case: Case) -> bool:
 
 def _addressed(source: Reading, reading: Reading) -> Iterator[re.Match[str]]:
     """Words for the writer and the reader that the source does not use."""
-    for pattern in (TALKING, WRITER):
-        if not pattern.search(source.text):
-            yield from pattern.finditer(reading.text)
+    for words in (TALKING, WRITER):
+        found = list(reading.find(words))
+        if found and not source.has(words):
+            yield from found
 
 
 def _of_texts(source: Reading, reading: Reading) -> Iterator[str]:
@@ -142,21 +153,17 @@ def _saying_nothing(case: Case, reading: Reading) -> Iterator[str]:
 
 
 def meta(case: Case) -> str:
-    patterns = (lexicon().meta, lexicon().refusals)
-    source = {match.group().lower() for pattern in patterns for match in pattern.finditer(case.source.text)}
-    found = [
-        match.group()
-        for reading in case.fresh
-        for pattern in patterns
-        for match in pattern.finditer(reading.text)
-        if match.group().lower() not in source
-    ]
+    listed = (lexicon().meta, lexicon().refusals)
+    found = [match.group() for reading in case.fresh for phrases in listed for match in reading.find(phrases)]
+    if found:
+        own = {match.group().lower() for phrases in listed for match in case.source.find(phrases)}
+        found = [words for words in found if words.lower() not in own]
     found = [words for words in found if words.lower() != "according to" or not _by_lettering(case)]
     found += [m.group() for reading in case.fresh if (m := LABEL.match(reading.text))]
     found += [
         m.group(1)
         for reading in case.fresh
-        for m in ORDER.finditer(reading.text)
+        for m in reading.find(ORDER)
         if not (m.group(1).split()[0].isupper() and m.group(1).split()[0] in case.source.originals)
     ]
     found += [m.group() for reading in case.fresh for m in _addressed(case.source, reading)]

@@ -78,6 +78,10 @@ ORDINALS = {
 }  # fmt: skip
 
 
+# What `_quantified` has something to say of.
+QUANTITIES = WHOLE | PART | {"none", *EVERY, *ORDINALS}
+
+
 def numbers(case: Case) -> str:
     wrong = [words for dimension, words in case.swaps if dimension == "number"]
     sources = case.source.of("number")
@@ -113,6 +117,8 @@ def numbers(case: Case) -> str:
 def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
     """Quantifiers, ordinals of storeys, sides and letters that are not the source's."""
     for at, word in enumerate(reading.tokens):
+        if word not in QUANTITIES:
+            continue
         rest = reading.tokens[at + 1 : at + 4]
         shared = (word == "one" and WHOLE & set(rest)) or (word == "each" and "other" in rest) or rest[:1] == ("but",)
         if (word in {"whole", "entire"} and HALVES & set(rest[:1])) or _no_quantity(reading, at):
@@ -147,6 +153,8 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
     many = (noun for noun in MANY.findall(reading.words) for base in bases(noun, "n")[:1] if _lone(source, base))
     yield from (f"many {noun}" for noun in many)
     for one, other in (("single", "multi"), ("multi", "single")):
+        if one not in reading.openers:
+            continue
         compounds = re.findall(rf"\b{one}[- ](\w+)", reading.text.lower())
         yield from (f"{one}-{base}" for base in compounds if re.search(rf"\b{other}[- ]?{base}", source.text.lower()))
     letters = {w for w in reading.originals if len(w) == 1 and "B" <= w <= "Z" and w != "I"}

@@ -33,6 +33,14 @@ def unseen_words(platform: Platform, text: str) -> list[str]:
     return [match.group() for match in where.unseen.finditer(bare)]
 
 
+def _is_shown(case: Case, word: str) -> bool:
+    """Whether the source has the word where the platform can see it, and nowhere else."""
+    where = register(case.platform)
+    shown = " ".join(m.group().lower() for m in where.seen.finditer(case.source.text)) if where.seen else ""
+    hidden = (unseen.lower() for unseen in unseen_words(case.platform, case.source.text))
+    return word.lower() in shown and word.lower() not in hidden
+
+
 def _said_from_above(case: Case, phrase: str) -> bool:
     """Whether a phrase is made of words that the source has too, none of which the platform cannot see there."""
     words = set(plain_words(phrase).split()) - english().function
@@ -62,13 +70,12 @@ def _is_view(text: str, found: re.Match[str]) -> bool:
 def in_register(case: Case) -> str:
     where = register(case.platform)
     found: list[str] = []
-    shown = " ".join(m.group().lower() for m in where.seen.finditer(case.source.text)) if where.seen else ""
-    hidden = {word.lower() for word in unseen_words(case.platform, case.source.text)}
     for reading in case.texts:
-        found += [
-            word
-            for word in unseen_words(case.platform, _nouns_only(reading))
-            if (word.lower() not in shown or word.lower() in hidden) and not _said_from_above(case, word)
-        ]
-        found += [m.group() for m in where.foreign_views.finditer(reading.text) if _is_view(reading.text, m)]
+        if unseen_words(case.platform, reading.text):  # most texts need no closer look
+            found += [
+                word
+                for word in unseen_words(case.platform, _nouns_only(reading))
+                if not _is_shown(case, word) and not _said_from_above(case, word)
+            ]
+        found += [m.group() for m in reading.find(where.foreign_views) if _is_view(reading.text, m)]
     return f"not seen from {case.platform}: {comma_list(found)}" if found else ""

@@ -21,12 +21,24 @@ Words = tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Phrases:
+    """A pattern of words, and the words that its matches may open with: most texts have none, and need no search.
+
+    `openers` are in lower case; of a word with an apostrophe it is the letters alone ("cant"), or those before it.
+    `Reading.find` searches.
+    """
+
+    pattern: re.Pattern[str]
+    openers: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Register:
     """What a platform's captions speak of: words it cannot see, exceptions that it can, points of view of others."""
 
     unseen: re.Pattern[str]
     seen: re.Pattern[str] | None
-    foreign_views: re.Pattern[str]
+    foreign_views: Phrases
 
 
 @dataclass(frozen=True)
@@ -44,9 +56,9 @@ class Lexicon:
         ambiguous: words that are nouns only after a determiner, number or adjective.
         qualities: word -> the (axis, side) pairs it asserts; two sides of one axis exclude each other.
         relations: word -> the classes of spatial relation it may express.
-        negations: single words that deny what follows; `denied` words deny the concept they hold.
+        denied: word that denies -> the concept it holds.
         phrases: first word of a phrase -> number of words of the longest that starts with it.
-        hedges, meta, refusals: patterns of guessing, of talk about the rewriting, of refusing.
+        hedges, meta, refusals: phrases of guessing, of talk about the rewriting, of refusing.
     """
 
     senses: dict[str, tuple[tuple[str, str], ...]]
@@ -58,11 +70,10 @@ class Lexicon:
     ambiguous: frozenset[str]
     qualities: dict[str, tuple[tuple[str, int], ...]]
     relations: dict[str, frozenset[str]]
-    negations: re.Pattern[str]
     denied: dict[str, str]
-    hedges: re.Pattern[str]
-    meta: re.Pattern[str]
-    refusals: re.Pattern[str]
+    hedges: Phrases
+    meta: Phrases
+    refusals: Phrases
     phrases: dict[str, int]
 
 
@@ -89,8 +100,13 @@ def _split(text: str) -> Words:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def phrases(words: Words, *, plural: bool = False) -> re.Pattern[str]:
-    """A pattern that finds any of the phrases as whole words, spaces matching hyphens too; never matches if empty."""
+def phrases(words: Words) -> Phrases:
+    """What finds any of the phrases as whole words, spaces matching hyphens too; nothing if there are none."""
+    firsts = (re.split(r"[\s-]", word, maxsplit=1)[0] for word in words)
+    return Phrases(_pattern(words), frozenset(first.lower().replace("'", "") for first in firsts))
+
+
+def _pattern(words: Words, *, plural: bool = False) -> re.Pattern[str]:
     if not words:
         return re.compile(r"(?!)")
     ordered = sorted(words, key=lambda w: (-len(w), w))
@@ -161,7 +177,6 @@ def lexicon() -> Lexicon:
         ambiguous=frozenset(_split(raw["ambiguous"])),
         qualities={word: tuple(places) for word, places in qualities.items()},
         relations={word: frozenset(names) for word, names in relations.items()},
-        negations=phrases(_split(raw["negations"])),
         denied={word: f"object:{concept}" for word, concept in raw["denied_words"].items()},
         hedges=phrases(_split(raw["hedges"])),
         meta=phrases(_split(raw["meta"])),
@@ -188,7 +203,7 @@ def register(platform: Platform) -> Register:
     def either(key: str) -> re.Pattern[str] | None:
         """What the words and the patterns of a key find; None where there are none."""
         words, patterns = _split(raw[key]), list(raw[f"{key}_patterns"])
-        found = [*([phrases(words, plural=True).pattern] if words else []), *patterns]
+        found = [*([_pattern(words, plural=True).pattern] if words else []), *patterns]
         return re.compile("|".join(f"(?:{pattern})" for pattern in found), re.IGNORECASE) if found else None
 
     unseen = either("unseen")

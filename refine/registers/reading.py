@@ -6,12 +6,12 @@ heads.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from itertools import accumulate, pairwise
 
-from refine.registers import english, lexicon
+from refine.registers import Phrases, english, lexicon
 from refine.thesaurus import (
     above,
     akin,
@@ -166,6 +166,34 @@ class Reading:
         w = self.parsed
         return [(at, concept) for at in sorted(w.nouns) if w.is_object(at) for concept in w.nouns[at]]
 
+    @cached_property
+    def openers(self) -> frozenset[str]:
+        """The words, and of those with an apostrophe the letters alone, and those before it: cant and can of can't."""
+        marked = [token for token in self.tokens if "'" in token]
+        bare = {piece for token in marked for piece in (token.replace("'", ""), token.partition("'")[0])}
+        return frozenset(self.tokens).union(bare)
+
+    def find(self, phrases: Phrases) -> Iterator[re.Match[str]]:
+        """The phrases in the text, from left to right."""
+        if self.words.isascii() and phrases.openers.isdisjoint(self.openers):  # "ſ" is an s where case is ignored
+            return iter(())
+        return phrases.pattern.finditer(self.text)
+
+    def has(self, phrases: Phrases) -> bool:
+        """Whether the text has any of the phrases."""
+        return any(self.find(phrases))
+
+    @cached_property
+    def landmarks(self) -> tuple[frozenset[str], ...]:
+        """Of every token what its neighbours may be told by: its stem if it carries meaning, and its concepts."""
+        function = english().function
+        return tuple(
+            frozenset((stems(token)[-1],) if token[0].isalpha() and token not in function else ()).union(
+                self.concepts_at.get(at, ())
+            )
+            for at, token in enumerate(self.tokens)
+        )
+
     def said_of(self, at: int) -> frozenset[str]:
         """The concepts that the adjective or participle at that token is most likely said of."""
         return _said_of(self.parsed, at, at + 1, "quality")[0]
@@ -179,8 +207,16 @@ class Reading:
         """The words of a mention, one blank apart."""
         return " ".join(t for t in self.tokens[mention.at : max(mention.end, mention.at + 1)] if t != "-")
 
+    @cached_property
+    def _by_kind(self) -> dict[str, list[Mention]]:
+        found: dict[str, list[Mention]] = {}
+        for mention in self.mentions:
+            found.setdefault(mention.kind, []).append(mention)
+        return found
+
     def of(self, kind: str) -> list[Mention]:
-        return [mention for mention in self.mentions if mention.kind == kind]
+        """The mentions of a kind, in their order."""
+        return self._by_kind.get(kind, []).copy()
 
 
 @lru_cache(maxsize=20_000)
@@ -748,6 +784,9 @@ def _numbers_of(w: _Words) -> Iterable[Mention]:
     while at < len(w.tokens):
         word, following = w.tokens[at], w.token(at + 1)
         value = number(word)
+        if value is None and word not in {"one", "a", "quadrant", "quadrants"}:
+            at += 1
+            continue
         if word in {"quadrant", "quadrants"}:
             yield Mention(at, "fraction", "1/4", frozenset(), w.sentences[at])
         if following in {"entire", "whole", "full"}:
@@ -810,13 +849,14 @@ def read(text: str) -> Reading:
             sure = _sure(w, start, end, said)
             mentions.append(Mention(start, kind, concept, said[0], sentences[start], end, *said[1:], sure))
     mentions += _numbers_of(w)
+    ambiguous = lexicon().ambiguous
     for at, word in enumerate(tokens):
         places = _qualities(word) if word not in NUMBERS else ()
         if word == "round" and tokens[at + 1 : at + 2] and tokens[at + 1] in DETERMINERS:
             continue  # bends round a court
-        if word in lexicon().ambiguous and at in noun_at:
+        if word in ambiguous and at in noun_at:
             continue  # a drive, which does not drive
-        if tokens[max(0, at - 2) : at] in {("half", "-"), ("semi", "-"), ("part", "-")} and word in _MADE:
+        if word in _MADE and tokens[max(0, at - 2) : at] in {("half", "-"), ("semi", "-"), ("part", "-")}:
             places = _qualities("unfinished")
         if word == "right" and tokens[at + 1 : at + 2] in {("angle",), ("angles",)}:
             places = _qualities("perpendicular")
@@ -847,6 +887,7 @@ _DENIERS = frozenset({"no", "without", "never", "none", "lacks", "lacking", "lac
 
 _NO_DENIALS = {("no", "more"), ("no", "less"), ("no", "fewer")}
 _NEGATING = _DENIERS | {"missing", "absent"}
+_MAY_DENY = _NEGATING | words_of("bare devoid free empty absence lost")
 _HAVING = words_of("has have having with bears bear shows show carries carry contains contain")
 _ANYBODY = words_of("soul anyone anybody")
 
@@ -858,11 +899,12 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
     """
     out: set[str] = set()
     affirmed: set[int] = set()
+    denied = lexicon().denied
     for at, token in enumerate(tokens):
-        if at in affirmed:
+        if at in affirmed or not (token in _MAY_DENY or token in denied or token.endswith("less")):
             continue
-        if token in lexicon().denied:
-            out.add(lexicon().denied[token])
+        if token in denied:
+            out.add(denied[token])
         elif token.endswith("less"):
             lacking = token[:-4]
             out.update(concept for kind, concept in _senses(lacking) if kind == "object")
