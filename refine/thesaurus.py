@@ -129,6 +129,13 @@ def above(sense: str) -> frozenset[str]:
     return frozenset(found)
 
 
+@cache
+def opens_compound() -> frozenset[str]:
+    """The words that a compound of the thesaurus begins with: a pair of words that begins with no such word is none."""
+    table = _table()
+    return frozenset(words.partition(" ")[0] for words in (*table.words, *table.forms) if " " in words)
+
+
 @lru_cache(maxsize=50_000)
 def is_word(word: str) -> bool:
     """Whether the thesaurus has the word, in any form, as any part of speech."""

@@ -22,6 +22,7 @@ from refine.thesaurus import (
     is_word,
     mostly,
     names_thing,
+    opens_compound,
     senses,
     uses,
 )
@@ -157,7 +158,8 @@ class Reading:
     @cached_property
     def pairs(self) -> tuple[str, ...]:
         """Two words side by side that name one thing: hard hat."""
-        found = (f"{one} {next(iter(bases(two, 'n')), two)}" for one, two in pairwise(self.tokens))
+        open_ones = ((one, two) for one, two in pairwise(self.tokens) if one in opens_compound())
+        found = (f"{one} {next(iter(bases(two, 'n')), two)}" for one, two in open_ones)
         return tuple(dict.fromkeys(pair for pair in found if senses(pair, "n")))
 
     @property
@@ -484,6 +486,8 @@ def _of_colour(tokens: tuple[str, ...], at: int) -> bool:
 @lru_cache(maxsize=50_000)
 def _named_pair(first: str, second: str) -> str:
     """Two words that name one thing which is no kind of what the second word names: a baby carriage is no train."""
+    if first not in opens_compound():
+        return ""
     base = next(iter(bases(second, "n")), "")
     phrase = f"{first} {base}"
     if not base or not is_seen(phrase) or phrase in lexicon().senses:
