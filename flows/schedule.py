@@ -5,6 +5,8 @@ the same flows to work pools, so that a worker on a GPU machine trains. Prefect 
 visible in Prefect's own page; runs of one deployment never overlap. See docs/schedules.md.
 """
 
+import asyncio
+import contextlib
 import hashlib
 import os
 import shlex
@@ -14,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Flow, State, get_client
-from prefect import serve as serve_deployments
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterName,
@@ -24,6 +25,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, FlowRun, StateType
 from prefect.deployments.runner import RunnerDeployment
+from prefect.runner import Runner
 from prefect.states import Crashed
 
 from data.stores import is_url
@@ -80,6 +82,18 @@ def end_what_was_left(name: str) -> list[str]:
     return [run.name for run in left]
 
 
+class _Runner(Runner):
+    """Prefect's runner, which SIGTERM ends as Ctrl-C does: what Prefect does itself is to leave in mid-loop."""
+
+    async def start(self, run_once: bool = False, webserver: bool | None = None) -> None:
+        self._serving = asyncio.current_task()
+        await super().start(run_once, webserver)
+
+    def handle_sigterm(self, *signal: object) -> None:
+        assert self._serving
+        self._serving.get_loop().call_soon_threadsafe(self._serving.cancel)
+
+
 def serve(source: str, out: str, cron: str | None, config: dict[str, Any], train_run: Path | None) -> None:
     """Serve the rebuild of one data set until interrupted; without cron it runs when asked through Prefect.
 
@@ -120,4 +134,8 @@ def serve(source: str, out: str, cron: str | None, config: dict[str, Any], train
                     concurrency_limit=1,  # a training waits for the one before it
                 )
             )
-        serve_deployments(*deployments, print_starting_message=False)
+        runner = _Runner()
+        for deployment in deployments:
+            runner.add_deployment(deployment)
+        with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+            asyncio.run(runner.start())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -226,3 +227,27 @@ def test_serve_trains_on_what_it_rebuilt_and_ends_at_ctrl_c(source: Path, tmp_pa
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=90) in (0, 130)
     assert [path.name for path in out.glob("v0*")] == ["v0001"]
+
+
+def heeds(process: subprocess.Popen[bytes], number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    return bool(int(re.findall(r"SigCgt:\s*(\w+)", status)[0], 16) >> (number - 1) & 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to ask who heeds a signal")
+def test_serve_ends_quietly_when_the_system_stops_it(source: Path, tmp_path: Path) -> None:
+    log = tmp_path / "serve.log"
+    command = [sys.executable, "-m", "georefine", "serve", str(source), "--out", str(tmp_path / "dataset")]
+    with running(command, log, dict(os.environ)) as server:
+        deadline = time.monotonic() + PATIENCE
+        while "own page" not in log.read_text(encoding="utf-8") or not heeds(server, signal.SIGTERM):
+            assert server.poll() is None, log.read_text(encoding="utf-8")
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+            time.sleep(0.2)
+        time.sleep(2)  # into its loop
+        server.terminate()
+        assert server.wait(timeout=90) == 0
+    said = log.read_text(encoding="utf-8").splitlines()
+    assert [line.partition(" ")[0] for line in said] == ["Rebuilding", "Prefect's"], "no traceback, no warning"
