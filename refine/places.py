@@ -10,8 +10,9 @@ two places that cannot both be true (left and right, top and middle). All else i
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from refine.orientation_spans import Mention, Tokens
@@ -63,12 +64,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class _Clause:
-    """A clause: its things as concept -> noun, its place if it gives exactly one, whether it speaks of any place."""
+    """A clause: what of it names things, its place if it gives exactly one, whether it speaks of any place."""
 
     text: str
-    things: dict[str, str]
+    about: str
     place: Place | None
     directed: bool
+
+    @property
+    def things(self) -> Mapping[str, str]:
+        """The clause's things, concept -> noun."""
+        return _things(self.about)
 
     @property
     def bound(self) -> str:
@@ -111,7 +117,8 @@ def _place(tokens: Tokens, mention: Mention, centred: bool) -> Place | None:
     return Place(next(iter(across), middle), next(iter(down), middle))
 
 
-def _things(text: str) -> dict[str, str]:
+@lru_cache(maxsize=1_024)
+def _things(text: str) -> Mapping[str, str]:
     """The things that a clause is about, concept -> noun: of "a paved road" the road, not what it is lined with."""
     reading: Reading = read(text)
     found = reading.of("object")
@@ -135,7 +142,7 @@ def _clauses(text: str) -> Iterator[_Clause]:
         tail = _TAIL.search(said) if own else None
         if tail and not _FINITE.search(said, tail.start()) and tail.start() < len(parts[0].strip(" ,.")):
             place = None  # a pond with a statue on the left: which of them is there?
-        yield _Clause(said.lower(), _things(said[: tail.start()] if tail else said), place, bool(own))
+        yield _Clause(said.lower(), said[: tail.start()] if tail else said, place, bool(own))
 
 
 def misplaced(source: str, reply: str) -> tuple[str, ...]:
@@ -146,9 +153,10 @@ def misplaced(source: str, reply: str) -> tuple[str, ...]:
     """
     if not find_orientation(reply)[1] or not find_orientation(source)[1]:
         return ()
-    told = list(_clauses(source))
+    placed = _placed(_clauses(reply))
+    told = list(_clauses(source)) if placed else []
     found = []
-    for concept, noun, place in _placed(_clauses(reply)):
+    for concept, noun, place in placed:
         own = [clause for clause in told if concept in clause.things]
         rest = [clause for clause in told if clause.directed and concept not in clause.things]
         if len(own) != 1 or any(clause.may_put_at(place) for clause in rest):

@@ -27,6 +27,7 @@ from schemas.errors import RefinerError
 NICE = 5
 MOST = 8  # workers of one loop, which cannot keep more of them busy
 AHEAD = 2  # calls that a worker is given at once: one to do, and one so that it never waits for the next
+SELDOM = 100_000  # objects between two looks for cycles, of which judging makes none: each costs a tenth of the time
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -178,6 +179,7 @@ def _work(calls: socket.socket) -> None:
     os.closerange(calls.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
     os.nice(NICE)
     gc.freeze()  # to look through what we were would be to copy it
+    gc.set_threshold(SELDOM)
     while len(head := calls.recv(8, socket.MSG_WAITALL)) == 8:
         function, args, kwargs = pickle.loads(calls.recv(int.from_bytes(head), socket.MSG_WAITALL))
         try:

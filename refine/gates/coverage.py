@@ -1,6 +1,7 @@
 """The coverage gate: a caption keeps the main object and enough of what the platform can see of the source."""
 
 import re
+from bisect import bisect_left, bisect_right
 
 from refine.gates.case import Case, comma_list
 from refine.gates.clauses import CLAUSE
@@ -50,7 +51,7 @@ def _kept(case: Case, facts: list[tuple[str, list[Mention]]]) -> set[int]:
     for i, (word, mentions) in enumerate(facts):
         if i not in kept and mentions[0].kind == "object" and all(root.isdisjoint(stems(word)) for root in roots):
             kept |= {i} if meant(case.caption, word) else set()
-    return kept | {i for i in range(len(facts)) if any(_repeats(facts, own, i, j) for j in kept)}
+    return kept | {i for i in range(len(facts)) if i not in kept and any(_repeats(facts, own, i, j) for j in kept)}
 
 
 def _repeats(facts: list[tuple[str, list[Mention]]], beside: list[frozenset[str]], i: int, j: int) -> bool:
@@ -63,13 +64,9 @@ def _repeats(facts: list[tuple[str, list[Mention]]], beside: list[frozenset[str]
 
 def _beside_in(reading: Reading, mention: Mention) -> frozenset[str]:
     """The stems and concepts that stand close to a mention in its sentence."""
-    low, high = max(0, mention.at - CLOSE), min(len(reading.tokens), mention.end + CLOSE)
-    near = (
-        reading.landmarks[at]
-        for at in range(low, high)
-        if not mention.at <= at < mention.end and reading.sentences[at] == mention.sentence
-    )
-    return frozenset().union(*near)
+    low = max(bisect_left(reading.sentences, mention.sentence), mention.at - CLOSE)
+    high = min(bisect_right(reading.sentences, mention.sentence), mention.end + CLOSE)
+    return frozenset().union(*reading.landmarks[low : mention.at], *reading.landmarks[mention.end : high])
 
 
 def _visible_facts(case: Case) -> list[tuple[str, list[Mention]]]:

@@ -22,10 +22,10 @@ Words = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Phrases:
-    """A pattern of words, and the words that its matches may open with: most texts have none, and need no search.
+    """A pattern of words, and what its matches may open with: most texts have nothing of it, and need no search.
 
-    `openers` are in lower case; of a word with an apostrophe it is the letters alone ("cant"), or those before it.
-    `Reading.find` searches.
+    An opener is a word, or two with a blank between them, in lower case; of a word with an apostrophe it has the
+    letters alone ("cant"), or those before it. `Reading.find` searches.
     """
 
     pattern: re.Pattern[str]
@@ -102,8 +102,8 @@ def _split(text: str) -> Words:
 
 def phrases(words: Words) -> Phrases:
     """What finds any of the phrases as whole words, spaces matching hyphens too; nothing if there are none."""
-    firsts = (re.split(r"[\s-]", word, maxsplit=1)[0] for word in words)
-    return Phrases(_pattern(words), frozenset(first.lower().replace("'", "") for first in firsts))
+    openers = (re.split(r"[\s-]+", word.lower().replace("'", ""))[:2] for word in words)
+    return Phrases(_pattern(words), frozenset(map(" ".join, openers)))
 
 
 def _pattern(words: Words, *, plural: bool = False) -> re.Pattern[str]:

@@ -49,6 +49,7 @@ NUMBERS = {
     "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
     "ninety": 90, "hundred": 100, "thousand": 1000,
 }  # fmt: skip
+_COUNTING = NUMBERS.keys() | {"one", "a", "quadrant", "quadrants"}
 TENS = frozenset({20, 30, 40, 50, 60, 70, 80, 90})
 FRACTIONS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fifth": 5, "fifths": 5}
 DETERMINERS = words_of(
@@ -170,10 +171,17 @@ class Reading:
 
     @cached_property
     def openers(self) -> frozenset[str]:
-        """The words, and of those with an apostrophe the letters alone, and those before it: cant and can of can't."""
-        marked = [token for token in self.tokens if "'" in token]
-        bare = {piece for token in marked for piece in (token.replace("'", ""), token.partition("'")[0])}
-        return frozenset(self.tokens).union(bare)
+        """The words, and every two side by side; of one with an apostrophe the letters alone too, and those before it.
+
+        Of "it can't" it, can't, cant and can, and with each of them "it can't", "it cant" and "it can".
+        """
+        forms = [
+            (token, token.replace("'", ""), token.partition("'")[0]) if "'" in token else (token,)
+            for token in self.tokens
+            if token != "-"
+        ]
+        pairs = {f"{a} {b}" for one, two in pairwise(forms) for a in one for b in two}
+        return frozenset(pairs.union(*forms))
 
     def find(self, phrases: Phrases) -> Iterator[re.Match[str]]:
         """The phrases in the text, from left to right."""
@@ -398,20 +406,21 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
     """Object, colour and material words as (start, end, kind, concept); the longest phrase wins."""
     lex = lexicon()
     surfaces = {"roof", "roofs", "surface", "surfaces", "tilted", "folded"}
+    compounds = opens_compound()
     found: list[tuple[int, int, str, str]] = []
     at = 0
     while at < len(tokens):
-        if not tokens[at][0].isalnum():
+        token = tokens[at]
+        if not token[0].isalnum():
             at += 1
             continue
-        longest = lex.phrases.get(tokens[at], 1)
-        phrase = _named_pair(tokens[at], tokens[at + 1] if at + 1 < len(tokens) else "")
-        if longest == 1 and not phrase and not _senses(tokens[at]):
+        longest = lex.phrases.get(token, 1)
+        phrase = _named_pair(token, tokens[at + 1]) if token in compounds and at + 1 < len(tokens) else ""
+        if longest == 1 and not phrase and not _senses(token):
             at += 1
             continue
-        words: list[str] = []
-        ends: list[int] = []
-        look = at
+        words = [token]
+        ends = [look := at + 1]
         while look < len(tokens) and len(words) < longest:
             if tokens[look] == "-":
                 look += 1
@@ -486,8 +495,6 @@ def _of_colour(tokens: tuple[str, ...], at: int) -> bool:
 @lru_cache(maxsize=50_000)
 def _named_pair(first: str, second: str) -> str:
     """Two words that name one thing which is no kind of what the second word names: a baby carriage is no train."""
-    if first not in opens_compound():
-        return ""
     base = next(iter(bases(second, "n")), "")
     phrase = f"{first} {base}"
     if not base or not is_seen(phrase) or phrase in lexicon().senses:
@@ -786,11 +793,11 @@ def _nouns_in(w: _Words, start: int) -> frozenset[str]:
 def _numbers_of(w: _Words) -> Iterable[Mention]:
     at = 0
     while at < len(w.tokens):
-        word, following = w.tokens[at], w.token(at + 1)
-        value = number(word)
-        if value is None and word not in {"one", "a", "quadrant", "quadrants"}:
+        word = w.tokens[at]
+        if word not in _COUNTING and not word[0].isdigit():
             at += 1
             continue
+        value, following = number(word), w.token(at + 1)
         if word in {"quadrant", "quadrants"}:
             yield Mention(at, "fraction", "1/4", frozenset(), w.sentences[at])
         if following in {"entire", "whole", "full"}:
@@ -856,6 +863,8 @@ def read(text: str) -> Reading:
     ambiguous = lexicon().ambiguous
     for at, word in enumerate(tokens):
         places = _qualities(word) if word not in NUMBERS else ()
+        if not places and word not in _MADE and word != "right":
+            continue
         if word == "round" and tokens[at + 1 : at + 2] and tokens[at + 1] in DETERMINERS:
             continue  # bends round a court
         if word in ambiguous and at in noun_at:
