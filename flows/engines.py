@@ -37,7 +37,7 @@ Runner = Literal["threads", "processes", "dask", "ray"]
 CLUSTERS = ("dask", "ray")
 WORKERS = os.cpu_count() or 1
 KNOCK_SECONDS = 10.0
-CONNECTIONS = 3  # tries: the process that a Ray head starts for each client now and then dies as it starts
+CONNECTIONS = 3  # tries: what a Ray head forks for each client now and then dies at once (ray-project/ray issue 63202)
 PAUSE_SECONDS = 2.0
 HINTS = {
     "dask": "is it a Dask scheduler, of the same version as here?",
@@ -167,7 +167,9 @@ def _connect(runner: Runner, address: str | None, number: int, stack: ExitStack)
         except Exception as error:  # each engine has errors of its own
             tried += 1
             said = f"The {runner} cluster {address or 'on this machine'} cannot be used ({_gist(error)})"
-            if tried == CONNECTIONS or isinstance(error, OSError):  # nobody answers: both clients tried for long
+            # Nobody answers: both clients tried for long. Aborted is what Ray calls it when that process died.
+            unanswered = isinstance(error, OSError) and not isinstance(error, ConnectionAbortedError)
+            if tried == CONNECTIONS or unanswered:
                 raise GeorefineError(f"{said}: {HINTS[runner]}") from error
             report("connections", tried, CONNECTIONS, f"{said}: trying again")
             time.sleep(PAUSE_SECONDS)
