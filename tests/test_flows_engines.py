@@ -33,7 +33,7 @@ PATIENT = os.environ | {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "300s",  # the client to the scheduler, a worker and its nanny to both
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "300s",
     "PREFECT_API_REQUEST_TIMEOUT": "300",
-    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "300",
+    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",
     "GRPC_ENABLE_FORK_SUPPORT": "0",  # else what a Ray head forks for a client may die: docs/schedules.md
     "RAY_AUTH_MODE": "token",  # as newer versions do by themselves, with a token in the home folder
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
