@@ -681,7 +681,10 @@ def main() -> None:
             _fail(error, INTERRUPTED, 130, bool(debug))
         _end(error, output)
     except Exception as error:
-        sentence = (
-            f"{type(error).__name__}: {str(error).strip() or 'no message'}; run it again with --debug for details."
-        )
+        kind = type(error).__name__
+        if kind == "PydanticSerializationError" and "KeyboardInterrupt" in str(
+            error
+        ):  # Ctrl-C in the midst of its work
+            _fail(error, INTERRUPTED, 130, bool(debug))
+        sentence = f"{kind}: {str(error).strip() or 'no message'}; run it again with --debug for details."
         _fail(error, sentence.replace("\n", " "), 1, bool(debug))

@@ -183,6 +183,26 @@ def test_an_interrupt_is_one_sentence_and_leaves_nothing_running(moment: int, tm
     assert not list((tmp_path / "dataset").glob("v*"))
 
 
+def test_an_interrupt_is_one_in_the_midst_of_a_serializer_too() -> None:
+    code = """
+import os, pydantic, signal
+from georefine import cli
+class Model(pydantic.BaseModel):
+    @pydantic.model_serializer
+    def interrupted(self):
+        os.kill(os.getpid(), signal.SIGINT)
+@cli.app.command("serialize")
+def serialize():
+    Model().model_dump_json()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+cli.sys.argv = ["georefine", "serialize"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.startswith("georefine: interrupted")
+
+
 @pytest.mark.slow
 def test_output_closed_early_is_no_traceback() -> None:
     feed = "A red roof stands on the left side.\n" * 20000
