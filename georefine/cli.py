@@ -682,9 +682,7 @@ def main() -> None:
         _end(error, output)
     except Exception as error:
         kind = type(error).__name__
-        if kind == "PydanticSerializationError" and "KeyboardInterrupt" in str(
-            error
-        ):  # Ctrl-C in the midst of its work
+        if kind == "PydanticSerializationError" and "KeyboardInterrupt" in str(error):  # Ctrl-C in its midst
             _fail(error, INTERRUPTED, 130, bool(debug))
         sentence = f"{kind}: {str(error).strip() or 'no message'}; run it again with --debug for details."
         _fail(error, sentence.replace("\n", " "), 1, bool(debug))
