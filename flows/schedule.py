@@ -86,11 +86,16 @@ class _Runner(Runner):
     """Prefect's runner, which SIGTERM ends as Ctrl-C does: what Prefect does itself is to leave in mid-loop."""
 
     async def start(self, run_once: bool = False, webserver: bool | None = None) -> None:
-        self._serving = asyncio.current_task()
-        await super().start(run_once, webserver)
+        self._serving, self._stopped = asyncio.current_task(), False
+        try:
+            await super().start(run_once, webserver)
+        except asyncio.CancelledError:
+            if not self._stopped:  # whatever else cancels it is a failure to be seen
+                raise
 
     def handle_sigterm(self, *signal: object) -> None:
         assert self._serving
+        self._stopped = True
         self._serving.get_loop().call_soon_threadsafe(self._serving.cancel)
 
 
@@ -137,5 +142,5 @@ def serve(source: str, out: str, cron: str | None, config: dict[str, Any], train
         runner = _Runner()
         for deployment in deployments:
             runner.add_deployment(deployment)
-        with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(runner.start())

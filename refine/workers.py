@@ -27,7 +27,7 @@ from schemas.errors import RefinerError
 NICE = 5
 MOST = 8  # workers of one loop, which cannot keep more of them busy
 AHEAD = 2  # calls that a worker is given at once: one to do, and one so that it never waits for the next
-SELDOM = 100_000  # objects between two looks for cycles, of which judging makes none: each costs a tenth of the time
+SELDOM = 100_000  # objects made between two looks for cycles, of which judging leaves none: else a tenth of the time
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -140,7 +140,7 @@ def _worded(case: Case, asserted: set[str]) -> Iterator[str]:
             yield "water for dry"
         if full and not empty and EMPTY.search(reading.words):
             yield "empty for full"
-        if empty and OCCUPIED.search(reading.words) and not EMPTY.search(reading.words) and _unfilled(source, reading):
+        if empty and not EMPTY.search(reading.words) and _unfilled(source, reading):
             yield "full for empty"
         if clouded and any(m.concept == "weather:0" and "object:sky" in m.heads for m in reading.of("quality")):
             yield "clear sky"

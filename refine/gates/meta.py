@@ -15,18 +15,34 @@ LABEL = re.compile(
     r"^\W*(?:\w+ )?(?:caption|description|answer|reply|output|quer(?:y|ies)|note|result|rewrite)s?\s*\d*\s*:",
     re.IGNORECASE,
 )
+
+
+def _worded(pattern: str, words: tuple[str, ...]) -> Phrases:
+    """The pattern with any of the words, whose first words are what it opens with, in the place of WORDS."""
+    either = "|".join(map(re.escape, words))
+    openers = frozenset(re.split("[ ']", word)[0] for word in words)
+    return Phrases(re.compile(pattern.replace("WORDS", f"(?:{either})"), re.IGNORECASE), openers)
+
+
 # A sentence that opens with what a writer is told to do.
-ORDERS = re.compile(
-    r"(?:^|[.!?]\s+)((?:please|do not|don't|never|remember|make sure|ensure|avoid|use (?:only|no|the|short)|write"
-    r"|return|answer|respond|describe|mention|list|give|provide|follow|keep (?:all|the|to|it)|include|omit|split"
-    r"|shorten|stick to)\s+(?!by\b|along\b|past\b|after\b|an?\b))",
-    re.IGNORECASE,
-)
-ORDER = Phrases(
-    ORDERS,
-    words_of(
-        "please do don never remember make ensure avoid use write return answer respond describe mention list give "
-        "provide follow keep include omit split shorten stick"
+ORDER = _worded(
+    r"(?:^|[.!?]\s+)(WORDS\s+(?!by\b|along\b|past\b|after\b|an?\b))",
+    (
+        *(
+            "please",
+            "do not",
+            "don't",
+            "never",
+            "remember",
+            "make sure",
+            "ensure",
+            "avoid",
+            "write",
+            "return",
+            "answer",
+        ),
+        *("respond", "describe", "mention", "list", "give", "provide", "follow", "include", "omit", "split", "shorten"),
+        *("use only", "use no", "use the", "use short", "keep all", "keep the", "keep to", "keep it", "stick to"),
     ),
 )
 # Verbs that stand at the head of a sentence as prepositions too: "Save for a rim".
@@ -37,9 +53,12 @@ SAME_PARTICIPLE = words_of(
     "set cut put split shut spread hit let cast cost read burst bet rid run come become overrun thrust"
 )
 # Whoever says these speaks to somebody.
-TALKING = Phrases(
-    re.compile(r"\b(?:you|your|yours|yourself|me|my|mine|we|our|ours|let's|let us|let me)\b", re.IGNORECASE),
-    words_of("you your yours yourself me my mine we our ours let"),
+TALKING = _worded(
+    r"\bWORDS\b",
+    (
+        *("you", "your", "yours", "yourself", "me", "my", "mine", "we", "our", "ours"),
+        *("let's", "let us", "let me"),
+    ),
 )
 BEHIND_VERBS = ("for", "a", "an", "the")
 # What is called out, to whomever.
