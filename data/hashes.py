@@ -1,11 +1,11 @@
-"""SHA-256 of files, remembered by size, modification time and inode as git does, so that an unchanged source is not
-read again.
+"""SHA-256 of files, remembered by size, modification time and inode, so that an unchanged source is not read again.
 
     with remembered(dataset / ".work" / "hashes.sqlite") as hashes:
         hashes.of(path)
 
-`rehash` distrusts everything that is remembered. A damaged row, or a damaged memory, is as good as none: the files are
-read again. Nothing that happens to the memory can fail a rebuild.
+It is what git goes by, but for the time of the last change of status, which a hard link changes too. `rehash` distrusts
+everything that is remembered. A damaged row, or a damaged memory, is as good as none: the files are read again. Nothing
+that happens to the memory can fail a rebuild.
 """
 
 import os

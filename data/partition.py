@@ -162,5 +162,5 @@ def gaps(found: Mapping[tuple[Split, Platform], Iterable[str]]) -> list[str]:
 
 
 def _some(ids: set[str]) -> str:
-    shown = sorted(ids)[:5]
+    shown = [name if name.isprintable() else ascii(name) for name in sorted(ids)[:5]]
     return ", ".join(shown) + (", …" if len(ids) > len(shown) else "")

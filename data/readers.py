@@ -62,6 +62,7 @@ class Source:
         ignored: file or folder relative to the source -> why it is no data.
         read: rows read per table; len(accepted) + rejected.
         refused: rows refused per table.
+        unread: a sentence for every annotation file of which nothing could be taken.
         buildings: the buildings of accepted images of every split and platform, sorted.
         notes: differences from the official counts, gaps and leaks, one sentence each.
         fingerprint: {"sha256": of names and sizes of the images and of all rows as they were read, "files": n,
@@ -72,6 +73,7 @@ class Source:
     ignored: dict[str, str]
     read: dict[Table, int]
     refused: dict[Table, int]
+    unread: tuple[str, ...]
     buildings: dict[tuple[Split, Platform], list[str]]
     notes: tuple[str, ...]
     fingerprint: dict[str, Any]
@@ -116,7 +118,7 @@ class _Reading:
     ignored: dict[str, str] = field(default_factory=dict)
     read: Counter[Table] = field(default_factory=Counter)
     folders: Counter[str] = field(default_factory=Counter)  # train/drone, or a flat building -> accepted images
-    refused: list[str] = field(default_factory=list)  # a sentence for each annotation file of which nothing was taken
+    unread: list[str] = field(default_factory=list)  # a sentence for each annotation file of which nothing was taken
 
     def refuse(self, table: Table, source: str, row: int, why: _RowError) -> None:
         self.spill.add_reject(Reject(table, printable(source, 1000), row, why.field, why.reason, why.detail))
@@ -308,7 +310,7 @@ def _read_annotations(reading: _Reading, name: str) -> None:
         if official or why.reason not in ("not_a_list", "no_list_of_records"):
             reading.read["captions"] += 1
             reading.refuse("captions", name, 0, why)
-            reading.refused.append(
+            reading.unread.append(
                 f"{printable(name)} is no readable annotation file ({why.reason}: {why.detail}): no caption and no "
                 "region of it was taken; mend it and rebuild."
             )
@@ -540,16 +542,17 @@ def _finish(reading: _Reading) -> Source:
     spill.refuse_duplicates("regions", "sentences", SHOWN)
     spill.commit()
     buildings = spill.buildings()
-    notes = [*reading.refused, *differences(reading.folders, spill.counts, reading.config), *gaps(buildings)]
+    notes = [*reading.unread, *differences(reading.folders, spill.counts, reading.config), *gaps(buildings)]
     without, images = spill.without_captions()
     if without:
-        notes.append(f"{without:,} of {images:,} images have no caption; they are kept.")
+        notes.append(f"{without:,} of {images:,} images have no caption (query images aside).")
     ignored = dict(sorted(reading.ignored.items()))
     return Source(
         spill=spill,
         ignored=ignored,
         read={table: reading.read[table] for table in TABLES},
         refused={table: spill.refused[table] for table in TABLES},
+        unread=tuple(reading.unread),
         buildings=buildings,
         notes=tuple(notes),
         fingerprint={

@@ -243,11 +243,12 @@ class Spill:
         return found
 
     def without_captions(self) -> tuple[int, int]:
-        """Images without a caption, and images in all."""
+        """Images without a caption, and images in all; not those that are queries themselves."""
+        images = "SELECT count(*) FROM images WHERE role != 'query'"
         none = "NOT EXISTS (SELECT 1 FROM captions WHERE image = images.id AND key IS NOT NULL)"
-        (without,) = self._connection.execute(f"SELECT count(*) FROM images WHERE {none}").fetchone()
-        (images,) = self._connection.execute("SELECT count(*) FROM images").fetchone()
-        return without, images
+        (without,) = self._connection.execute(f"{images} AND {none}").fetchone()
+        (every,) = self._connection.execute(images).fetchone()
+        return without, every
 
     def bytes(self) -> int:
         """Of all images."""

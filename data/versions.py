@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -155,8 +155,12 @@ def next_version(dataset: Path) -> str:
     return f"v{max(taken, default=0) + 1:04d}"
 
 
-def publish(dataset: Path, files: Mapping[str, Path], manifest: Manifest) -> Published:
+def publish(
+    dataset: Path, files: Mapping[str, Path], manifest: Manifest, sha256_of: Callable[[Path], str] = sha256_file
+) -> Published:
     """Make a version of staged shards, unless the newest version has the same shards, configuration and accounts.
+
+    A newest version of which a file is gone or damaged is not taken for the same: it is followed by a whole one.
 
     Call it with the lock held.
 
@@ -165,6 +169,7 @@ def publish(dataset: Path, files: Mapping[str, Path], manifest: Manifest) -> Pub
         files: path in the version -> staged file, for exactly the shards of the manifest; the files stay where they are
             (hard links; a copy where the file system has none).
         manifest: complete but for its version, which is filled in.
+        sha256_of: tells the SHA-256 of a file of the newest version that is not the staged file itself.
 
     Raises:
         DatasetError: files and manifest disagree, a file cannot be read, or the disk is full (nothing is visible then).
@@ -175,7 +180,7 @@ def publish(dataset: Path, files: Mapping[str, Path], manifest: Manifest) -> Pub
         raise DatasetError(f"{dataset}: the manifest lists other shards than were made: please report this.")
     try:
         previous = _newest(dataset)
-        if previous and _same(previous, manifest):
+        if previous and _same(previous, manifest) and _is_whole(previous, files, sha256_of):
             _point_to(dataset, previous.name)
             return Published(previous, new=False)
         name = next_version(dataset)
@@ -209,7 +214,7 @@ def _newest(dataset: Path) -> Version | None:
 
 
 def _same(previous: Version, manifest: Manifest) -> bool:
-    """Whether a version with this manifest would add nothing to the previous one, and that one is still whole.
+    """Whether a version with this manifest would add nothing to the previous one.
 
     How training is configured and where a model is served changes no shard, so it makes no version.
     """
@@ -217,9 +222,19 @@ def _same(previous: Version, manifest: Manifest) -> bool:
     for values in (old, new):
         for section in ("train", "server"):
             values["config"].pop(section, None)
-    if any(old[key] != new[key] for key in ("shards", "config", "accounts", "format_version")):
+    return all(old[key] == new[key] for key in ("shards", "config", "accounts", "format_version"))
+
+
+def _is_whole(version: Version, files: Mapping[str, Path], sha256_of: Callable[[Path], str]) -> bool:
+    """Whether a version still has its files as they were published: the staged ones, or others with their bytes."""
+    card = version.manifest.card
+    try:
+        return (card is None or sha256_of(version.path / CARD) == card.sha256) and all(
+            (path := version.path / shard.path).samefile(files[shard.path]) or sha256_of(path) == shard.sha256
+            for shard in version.manifest.shards
+        )
+    except OSError:
         return False
-    return all(_has_size(previous.path / shard.path, shard) for shard in previous.manifest.shards)
 
 
 def _has_size(path: Path, shard: Shard) -> bool:

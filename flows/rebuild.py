@@ -18,7 +18,7 @@ from prefect.utilities.urls import url_for
 
 from data.hashes import Hashes, remembered
 from data.partition import PARTS
-from data.readers import Source, read_source
+from data.readers import Source, is_utf8, printable, read_source
 from data.remote import Remote
 from data.shards import open_version
 from data.spill import SPILL, Spill, spilled
@@ -41,10 +41,11 @@ from refine.server import Model, model_of
 from review.decisions import REVIEWS, standing_decisions
 from schemas import __version__
 from schemas.config import Config, build, config_dict
-from schemas.errors import UsageError
+from schemas.errors import SourceError, UsageError
 from schemas.manifest import FORMAT_VERSION, Manifest, Shard
 
 UNTRAINED = "untrained"  # lies in .work while a version that was asked to be trained on may be published and is not
+HELD_BACK = "Until every annotation file can be read, no older version is removed and no training is begun."
 TASKS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=WORKERS))
 
 
@@ -64,7 +65,7 @@ def _refine(
 
 @task(name="publish", cache_policy=NO_CACHE)
 def _publish(
-    out: str, source: Source, results: list[ShardResult], config: Config, unknown: tuple[str, ...]
+    out: str, source: Source, results: list[ShardResult], config: Config, unknown: tuple[str, ...], hashes: Hashes
 ) -> dict[str, Any]:
     dataset = Path(out)
     decisions = total_decisions(results, unknown)
@@ -74,6 +75,13 @@ def _publish(
     files[path] = dataset / ".work" / "rejects.parquet"
     written = write_rejects(files[path], source, results)
     shards.append(Shard(path, "rejects", None, None, written.rows, written.bytes, written.sha256))
+    accounts = total_accounts(source, results)
+    if not accounts["images"].written:
+        first = next(r for r in source.spill.every_reject() if r.table == "images")
+        raise SourceError(
+            f"Not one of the {accounts['images'].read:,} images of the source can be used ({first.source}: "
+            f"{first.reason}, …): nothing was published. Mend the source and rebuild."
+        )
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         version="",
@@ -81,12 +89,17 @@ def _publish(
         source=source.fingerprint,
         config=config_dict(config),
         shards=tuple(sorted(shards, key=lambda s: s.path)),
-        accounts=total_accounts(source, results),
+        accounts=accounts,
         counts=total_counts(results),
         gates=total_gates(results),
-        notes=(*source.notes, *(note for r in results for note in r.notes), *decision_notes(decisions)),
+        notes=(
+            *source.notes,
+            *([HELD_BACK] if source.unread else []),
+            *(note for r in results for note in r.notes),
+            *decision_notes(decisions),
+        ),
     )
-    published = publish(dataset, files, manifest)
+    published = publish(dataset, files, manifest, hashes.of)
     create_markdown_artifact(summary(published), key="rebuild-summary", description=str(dataset))
     return {
         "version": published.version.path.name,
@@ -143,7 +156,8 @@ def rebuild(
             that was not begun, because the rebuild was killed or failed after it had published, is made up for.
         train_deployment: deployment that shall train, such as "train/campus"; None: this process does.
         finish_with_what_we_have: ask no model; captions without an accepted reply fall back to the rules.
-        keep: remove all but so many of the newest versions afterwards; none that a run beside the data set names.
+        keep: remove all but so many of the newest versions afterwards; none that a run beside the data set names, and
+            none at all while an annotation file of the source cannot be read: neither is anything trained then.
         rehash: read every file again instead of trusting its size, time and inode.
         cluster: address of the Dask scheduler or the Ray head; None starts a small cluster on this machine.
 
@@ -183,19 +197,25 @@ def rebuild(
         if train_run:
             untrained.touch()
         result: dict[str, Any] = _publish(
-            str(dataset), opaque(found), opaque([results[name] for name in sorted(results)]), settings, unknown
+            str(dataset),
+            opaque(found),
+            opaque([results[name] for name in sorted(results)]),
+            settings,
+            unknown,
+            opaque(hashes),
         )
         if remote:
             result["new"] = remote.push(open_version(dataset / result["version"]), report)
             result["dataset"] = remote.store.url
         remember(planned, dataset / WORK)
+        keep = None if found.unread else keep
         removed = prune(dataset, keep) if keep else []
         if remote and keep:
             removed = sorted({*removed, *remote.prune(keep)})
         answers = {Path(shard.job.answers).name for shard in planned.shards if shard.job.answers}
         clean(dataset / WORK, {shard.key for shard in planned.shards}, answers)
         result |= {"refining": refining, "plan": planned.counts(), "damaged": planned.damaged(), "removed": removed}
-    if train_run:
+    if train_run and not found.unread:
         if result["new"] or due:
             version = f"{result['dataset']}/{result['version']}"
             result["train"] = _train(version, Path(train_run) / result["version"], config, train_deployment)
@@ -235,6 +255,11 @@ def _train(version: str, run: Path, config: dict[str, Any] | None, deployment: s
 
 
 def _settings(source: str, out: str, config: dict[str, Any] | None) -> tuple[Config, Path]:
+    for what, place in (("source", source), ("destination", out)):
+        if not place:
+            raise UsageError(f"The {what} is empty, perhaps a variable that is not set: name a folder or a URL.")
+        if not is_utf8(place):
+            raise UsageError(f"The {what} {printable(place)} is no UTF-8: rename the folder, or link to it.")
     dataset = Remote.at(out).folder if is_url(out) else Path(out).resolve()
     inside = any(f"{out}/".startswith(f"{source.rstrip('/')}/{part}/") for part in PARTS)
     if inside or any(dataset.is_relative_to(Path(source).resolve() / part) for part in PARTS):

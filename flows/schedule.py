@@ -24,6 +24,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, FlowRun, StateType
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
 from prefect.states import Crashed
@@ -32,6 +33,7 @@ from data.stores import is_url
 from flows.rebuild import rebuild
 from flows.server import prefect_api
 from flows.train import train
+from schemas.errors import UsageError
 
 ON_FAILURE = "GEOREFINE_ON_FAILURE"
 HOOK_SECONDS = 60
@@ -97,6 +99,20 @@ class _Runner(Runner):
         assert self._serving
         self._stopped = True
         self._serving.get_loop().call_soon_threadsafe(self._serving.cancel)
+
+
+def check_cron(cron: str) -> None:
+    """Refuse what is no schedule.
+
+    Raises:
+        UsageError: with an example of one.
+    """
+    try:
+        CronSchedule(cron=cron)
+    except ValueError as error:
+        raise UsageError(
+            f'{cron!r} is no schedule: give minute, hour, day, month and weekday; "0 3 * * *" is three at night.'
+        ) from error
 
 
 def serve(source: str, out: str, cron: str | None, config: dict[str, Any], train_run: Path | None) -> None:

@@ -77,6 +77,18 @@ def _embedded(scheduler: bool) -> Iterator[str]:
                 server.wait()
 
 
+def _check_home(home: Path) -> None:
+    """Prefect's server keeps its runs in there, and says little of a folder that it cannot write."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise GeorefineError(
+            f"Prefect cannot keep its runs in {home} ({error.strerror}): set PREFECT_HOME to another folder."
+        ) from error
+
+
 @contextlib.contextmanager
 def prefect_api(scheduler: bool = False) -> Iterator[str]:
     """Yield the address of a Prefect API and make it the current one: the configured one, else an embedded server.
@@ -85,7 +97,7 @@ def prefect_api(scheduler: bool = False) -> Iterator[str]:
         scheduler: let the embedded server fire schedules and show Prefect's own page; it starts ten seconds later.
 
     Raises:
-        GeorefineError: the embedded server did not start.
+        GeorefineError: the embedded server did not start, or has no folder that it can write.
     """
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
@@ -93,6 +105,7 @@ def prefect_api(scheduler: bool = False) -> Iterator[str]:
     if configured:
         yield configured
         return
+    _check_home(get_current_settings().home)
     with _embedded(scheduler) as url, temporary_settings({PREFECT_API_URL: url}):
         try:
             yield url
@@ -111,7 +124,7 @@ def _deliver() -> None:
 
 def _serve(bound: socket.socket, folder: str, scheduler: bool) -> None:
     def end_with_parent() -> None:
-        sys.stdin.buffer.read()
+        os.read(0, 1)  # not through sys.stdin: its lock would be held when the interpreter ends for another reason
         shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 

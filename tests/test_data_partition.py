@@ -129,3 +129,8 @@ def test_gaps_name_lacking_platforms_and_buildings_in_both_parts() -> None:
     )
     assert "train: 1 of 2 buildings have no satellite image (2)." in notes
     assert notes[-1] == "1 buildings are in train and in test (1): test scores will be too good."
+
+
+def test_a_building_s_name_cannot_break_a_note_into_lines() -> None:
+    notes = gaps({("train", "drone"): ["a\nb", "c"], ("train", "satellite"): ["c"]})
+    assert notes[0] == r"train: 1 of 2 buildings have no satellite image ('a\nb')."

@@ -67,7 +67,7 @@ def test_the_real_mini_set() -> None:
     assert len({building for found in source.buildings.values() for building in found}) == 136
     assert Counter(image.platform for image in source.images) == {"satellite": 120, "drone": 125, "ground": 40}
     assert {image.split for image in source.images} == {"train", "val", "test"}
-    assert "75 of 285 images have no caption; they are kept." in source.notes
+    assert "75 of 285 images have no caption (query images aside)." in source.notes
     assert read_source(MINI, PartitionConfig()) == source
 
 

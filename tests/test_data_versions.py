@@ -143,6 +143,19 @@ def test_a_version_that_lost_a_shard_is_made_again(dataset: Path) -> None:
     assert run(dataset, ["one"]).version.name == "v0003"
 
 
+@pytest.mark.parametrize("name", [shard_path("captions", "test", "drone", 0), "README.md"])
+def test_a_version_that_was_damaged_is_followed_by_a_whole_one(dataset: Path, name: str) -> None:
+    run(dataset, ["one"])
+    shutil.rmtree(dataset.parent / "staged")  # made again: what is damaged is a link to what was staged
+    path = dataset / "v0001" / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert run(dataset, ["one"]).version.name == "v0002"
+    assert (dataset / "v0002" / name).read_bytes().startswith(content[:4])
+    assert open_version(dataset).read("captions", split="test")["final"].to_pylist() == ["fixed"]
+    assert run(dataset, ["one"]).version.name == "v0002"
+
+
 def test_a_file_system_without_hard_links_gets_copies(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: Path, target: Path) -> None:
         raise OSError(18, "Invalid cross-device link")

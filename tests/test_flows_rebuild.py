@@ -20,7 +20,7 @@ from PIL import Image
 from data.shards import open_version
 from data.verify import verify
 from data.versions import Published
-from flows.rebuild import rebuild, summary
+from flows.rebuild import HELD_BACK, rebuild, summary
 from flows.server import prefect_api
 from schemas.config import Config, config_dict
 from schemas.errors import SourceError
@@ -124,6 +124,40 @@ def test_an_unusable_source_publishes_nothing(api: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError):
         rebuild(str(tmp_path / "empty"), str(tmp_path / "dataset"))
     assert not list(tmp_path.glob("dataset/v*"))
+
+
+def test_a_source_whose_images_were_all_lost_takes_nothing_with_it(api: str, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dataset"
+    rebuild(str(source), str(out))
+    before = checksums(out)
+    for path in source.rglob("*.jp*g"):
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(
+        SourceError, match=r"Not one of the 72 images of the source can be used \(test/gallery_drone/0100"
+    ):
+        rebuild(str(source), str(out), keep=1)
+    assert [entry.name for entry in sorted(out.iterdir())] == [".work", "latest", "v0001"]
+    assert checksums(out) == before
+
+
+def test_nothing_is_removed_or_trained_while_an_annotation_file_is_broken(
+    api: str, source: Path, tmp_path: Path
+) -> None:
+    out, runs = tmp_path / "dataset", str(tmp_path / "runs")
+    epochs = {"train": {"stage0_epochs": 1, "stage1_epochs": 1, "stage2_epochs": 1}}
+    whole = (source / "train.json").read_text(encoding="utf-8")
+    rebuild(str(source), str(out), epochs)
+    (source / "train.json").write_text(whole[: len(whole) // 2], encoding="utf-8")
+    result = rebuild(str(source), str(out), epochs, "threads", runs, keep=1)
+    assert (result["version"], result["removed"]) == ("v0002", [])
+    assert "train" not in result
+    assert any(note.startswith("train.json is no readable annotation file") for note in result["notes"])
+    assert HELD_BACK in result["notes"]
+    (source / "train.json").write_text(whole, encoding="utf-8")
+    result = rebuild(str(source), str(out), epochs, "threads", runs, keep=1)
+    assert (result["version"], result["removed"]) == ("v0003", ["v0001", "v0002"])
+    assert result["train"]["queries"] == 36
+    assert HELD_BACK not in result["notes"]
 
 
 def test_real_images_every_row_accounted_and_every_byte_kept(api: str, mini: Path, tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows.server import prefect_api
+from schemas.errors import GeorefineError
 
 ROOT = Path(__file__).resolve().parents[1]
 HOLD = """
@@ -57,6 +59,19 @@ def test_a_configured_server_is_used() -> None:
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.strip() == "http://127.0.0.1:9/api"
+
+
+def test_a_home_of_prefect_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    home = tmp_path / "file" / "home"
+    with (
+        temporary_settings({PREFECT_HOME: home, PREFECT_API_URL: None}),
+        pytest.raises(
+            GeorefineError, match=r"Prefect cannot keep its runs in .*/file/home \(Not a directory\): set PREF"
+        ),
+        prefect_api(),
+    ):
+        pass
 
 
 @pytest.mark.slow
