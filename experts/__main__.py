@@ -75,48 +75,57 @@ def score_table(scores: dict[str, Any]) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 the work failed, 2 wrong usage."""
-    args = _parser().parse_args(arguments)
     try:
-        if args.command == "train":
-            from experts.trainer import train
-
-            config = train_config(args.config, args.seed, args.trunks)
-            result = train(args.dataset, args.out, config, args.device, resume=args.resume)
-            recall = result["best"][result["best"]["scored_on"]]["t2i"]
-            if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
-                scored = f"recall@1 {recall['r1']:.1f} %, recall@10 {recall['r10']:.1f} %"
-                print(f"{args.out}: {result['best']['scored_on']} {scored}", file=sys.stderr)
-        elif args.command == "evaluate":
-            from experts.evaluate import evaluate
-
-            scores = evaluate(args.run, args.dataset, args.split, device=args.device)
-            lines = score_table(scores)
-            if args.robustness:
-                from experts.robustness import as_lines as worsened
-                from experts.robustness import robustness
-                from experts.trainer import print_progress
-
-                scores["robustness"] = robustness(
-                    args.run, args.dataset, args.split, device=args.device, progress=print_progress
-                )
-                lines += worsened(scores["robustness"])
-            if args.cues:
-                from experts.cues import as_lines as steadied
-                from experts.cues import cues
-                from experts.trainer import print_progress
-
-                scores["cues"] = cues(args.run, args.dataset, args.split, device=args.device, progress=print_progress)
-                lines += steadied(scores["cues"])
-            print(json.dumps(scores) if args.json else "\n".join(lines))
-        else:
-            from experts.search import as_json, as_lines, search
-
-            found = search(args.run, args.dataset, args.text, args.top, device=args.device)
-            print(json.dumps(as_json(found)) if args.json else "\n".join(as_lines(found)))
+        _run(_parser().parse_args(arguments))
+        sys.stdout.flush()
     except GeorefineError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted: nothing unfinished is visible; train goes on with --resume.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains on its way out
     return 0
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.command == "train":
+        from experts.trainer import train
+
+        config = train_config(args.config, args.seed, args.trunks)
+        result = train(args.dataset, args.out, config, args.device, resume=args.resume)
+        recall = result["best"][result["best"]["scored_on"]]["t2i"]
+        if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
+            scored = f"recall@1 {recall['r1']:.1f} %, recall@10 {recall['r10']:.1f} %"
+            print(f"{args.out}: {result['best']['scored_on']} {scored}", file=sys.stderr)
+    elif args.command == "evaluate":
+        from experts.evaluate import evaluate
+
+        scores = evaluate(args.run, args.dataset, args.split, device=args.device)
+        lines = score_table(scores)
+        if args.robustness:
+            from experts.robustness import as_lines as worsened
+            from experts.robustness import robustness
+            from experts.trainer import print_progress
+
+            scores["robustness"] = robustness(
+                args.run, args.dataset, args.split, device=args.device, progress=print_progress
+            )
+            lines += worsened(scores["robustness"])
+        if args.cues:
+            from experts.cues import as_lines as steadied
+            from experts.cues import cues
+            from experts.trainer import print_progress
+
+            scores["cues"] = cues(args.run, args.dataset, args.split, device=args.device, progress=print_progress)
+            lines += steadied(scores["cues"])
+        print(json.dumps(scores) if args.json else "\n".join(lines))
+    else:
+        from experts.search import as_json, as_lines, search
+
+        found = search(args.run, args.dataset, args.text, args.top, device=args.device)
+        print(json.dumps(as_json(found)) if args.json else "\n".join(as_lines(found)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from data.shards import open_version
 from experts.checkpoint import load_checkpoint
 from experts.device import memory_errors, open_device
-from experts.embed import IMAGE_BATCH, PRETRAINED_BATCH, fused_images, image_features
+from experts.embed import IMAGE_BATCH, PRETRAINED_BATCH, fused_images, image_features, shared_out
 from experts.evaluate import Progress, query_vectors, refuse_empty, silent, text_to_image
 from experts.examples import Pictures, building_codes, load_captions, load_pictures
 from experts.model import MixtureOfExperts
@@ -126,8 +126,7 @@ def encode(
         return fused_images(model, image_features(model, pixels, device))
 
     whole, crops = [], []
-    for start in range(0, len(gallery), IMAGE_BATCH):
-        rows = range(len(gallery))[start : start + IMAGE_BATCH]
+    for rows in shared_out(len(gallery), IMAGE_BATCH):
         pixels = gallery.pixels(rows, size).to(device)
         whole.append(image_features(model, pixels, device))
         crops += [multi_scale(some, fused) for some in torch.split(pixels, PRETRAINED_BATCH)]

@@ -20,6 +20,8 @@ def open_device(name: str) -> torch.device:
         raise TrainingError(f"There is no device {name!r}: use --device cpu or --device cuda.") from error
     if device.type not in ("cpu", "cuda"):
         raise TrainingError(f"The experts run on cpu or cuda, not on {name!r}: use --device cpu or --device cuda.")
+    if device.type == "cpu":
+        return torch.device("cpu")  # cpu:0 is no place that a checkpoint can be loaded to
     if device.type == "cuda" and not torch.cuda.is_available():
         raise TrainingError(
             "torch sees no CUDA device here: use --device cpu, or install a CUDA build of torch and a driver."

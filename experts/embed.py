@@ -1,5 +1,6 @@
 """Texts and images through a trained model, in batches: what evaluation, mining and search share."""
 
+import math
 from collections.abc import Sequence
 from typing import overload
 
@@ -31,14 +32,21 @@ def text_bags(vocabulary: Vocabulary | None, texts: Sequence[str]) -> Bags | Tex
     return Bags.of([[i for part in sentences(text) for i in vocabulary.encode(part)] for text in texts])
 
 
+def shared_out(count: int, most: int) -> list[range]:
+    """So many rows in near-equal parts of at most `most`: none is left alone, for a batch of one is computed by other
+    code, and equal inputs would get features that differ in their last bit."""
+    parts = math.ceil(count / most)
+    return [range(count * n // parts, count * (n + 1) // parts) for n in range(parts)]
+
+
 @torch.no_grad()
 def text_features(model: MixtureOfExperts, bags: Bags | Texts, device: torch.device) -> Tensor:
     """Text trunk features float32 [N, W] on `device`; the model is left in evaluation mode."""
     model.eval()
     parts = []
     size = TEXT_BATCH if isinstance(bags, Bags) else PRETRAINED_BATCH
-    for start in range(0, len(bags), size):
-        rows = torch.arange(start, min(start + size, len(bags)))
+    for part in shared_out(len(bags), size):
+        rows = torch.arange(part.start, part.stop)
         with precision(device):
             parts.append(model.text_trunk(bags.pick(rows, rows + 1).to(device)).float())
     return torch.cat(parts) if parts else torch.zeros(0, model.text_trunk.width, device=device)
@@ -50,9 +58,9 @@ def image_features(model: MixtureOfExperts, pixels: Tensor, device: torch.device
     model.eval()
     parts = []
     size = IMAGE_BATCH if isinstance(model, CompactMixture) else PRETRAINED_BATCH
-    for start in range(0, len(pixels), size):
+    for part in shared_out(len(pixels), size):
         with precision(device):
-            parts.append(model.image_trunk(pixels[start : start + size].to(device)).float())
+            parts.append(model.image_trunk(pixels[part.start : part.stop].to(device)).float())
     return torch.cat(parts) if parts else torch.zeros(0, model.image_trunk.width, device=device)
 
 
@@ -60,8 +68,7 @@ def gallery_features(model: MixtureOfExperts, gallery: Images | Pictures, size: 
     """Image trunk features float32 [N, W] on `device`; what is encoded is decoded at `size`, some at a time."""
     if isinstance(gallery, Images):
         return image_features(model, gallery.pixels, device)
-    rows = range(len(gallery))
-    parts = [rows[start : start + IMAGE_BATCH] for start in range(0, len(rows), IMAGE_BATCH)]
+    parts = shared_out(len(gallery), IMAGE_BATCH)
     found = [image_features(model, gallery.pixels(part, size), device) for part in parts]
     return torch.cat(found) if found else torch.zeros(0, model.image_trunk.width, device=device)
 

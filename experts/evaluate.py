@@ -101,7 +101,7 @@ def recall(scores: Any, query_buildings: Labels, gallery_buildings: Labels, ks: 
     Raises:
         TrainingError: a score is NaN, the shapes do not fit the labels, or there are no queries.
     """
-    table = scores if isinstance(scores, Tensor) else torch.from_numpy(np.asarray(scores))
+    table = scores if isinstance(scores, Tensor) else torch.from_numpy(_native(np.asarray(scores)))
     queries, gallery = _labels(query_buildings), _labels(gallery_buildings)
     if table.ndim != 2 or table.shape != (len(queries), len(gallery)):
         raise TrainingError(
@@ -113,17 +113,31 @@ def recall(scores: Any, query_buildings: Labels, gallery_buildings: Labels, ks: 
     return recall_of_ranks(best_ranks(table, query_codes, gallery_codes), torch.isin(query_codes, gallery_codes), ks)
 
 
+def _native(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An array that torch takes: in this machine's order of bytes, no wider than double, in one piece, writable."""
+    kind = np.dtype(np.float64) if values.dtype.kind == "f" and values.itemsize > 8 else values.dtype.newbyteorder("=")
+    return np.require(values, kind, ["C_CONTIGUOUS", "WRITEABLE"])
+
+
 def _labels(labels: Labels) -> list[Any]:
-    """Labels as plain hashable values, whether they came as a list, an array or a tensor."""
-    return list(labels.tolist()) if isinstance(labels, (Tensor, np.ndarray)) else list(labels)
+    """Labels as plain hashable values, whether they came as a list (of values or of scalars), an array or a tensor."""
+    if isinstance(labels, (Tensor, np.ndarray)):
+        return list(labels.tolist())
+    return [label.item() if isinstance(label, (Tensor, np.generic)) else label for label in labels]
 
 
 def ranks_in_chunks(queries: Tensor, gallery: Tensor, query_codes: Tensor, gallery_codes: Tensor) -> Tensor:
-    """best_ranks of queries @ gallery.T without ever holding all scores. float [Q, D], float [G, D] -> int64 [Q]."""
+    """best_ranks of queries @ gallery.T without ever holding all scores. float [Q, D], float [G, D] -> int64 [Q].
+
+    Scores are products in double precision, rounded to single: what a product in single precision gives for one and the
+    same vector depends on where it stands in the matrix, and equal images would not tie.
+    """
     chunk = max(1, SCORES_AT_ONCE // max(1, len(gallery)))
+    columns = gallery.double().T
     parts = [
-        best_ranks(queries[start : start + chunk] @ gallery.T, query_codes[start : start + chunk], gallery_codes)
-        for start in range(0, len(queries), chunk)
+        best_ranks((some.double() @ columns).float(), codes, gallery_codes)
+        for some, codes in zip(torch.split(queries, chunk), torch.split(query_codes, chunk), strict=True)
+        if len(some)
     ]
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=queries.device)
 

@@ -122,7 +122,7 @@ def decode(data: bytes, size: int, image_id: str) -> npt.NDArray[np.uint8]:
         with Image.open(io.BytesIO(data)) as image:
             image.draft("RGB", (size, size))  # JPEG is decoded at the nearest larger eighth: several times as fast
             small = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
         raise DatasetError(f"Image {image_id!r} cannot be decoded ({error}): run `georefine verify`.") from error
     return np.ascontiguousarray(np.asarray(small, dtype=np.uint8).transpose(2, 0, 1))
 

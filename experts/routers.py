@@ -20,6 +20,7 @@ def sparsemax(scores: Tensor) -> Tensor:
     Returns:
         float [B, K], rows sum to one.
     """
+    scores = scores - scores.amax(-1, keepdim=True)  # the same projection, and 1 + z is more than z however large z was
     ranked = scores.sort(dim=-1, descending=True).values
     sums = ranked.cumsum(-1)
     place = torch.arange(1, scores.shape[-1] + 1, device=scores.device, dtype=scores.dtype)

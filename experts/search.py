@@ -124,7 +124,7 @@ def _write_gallery(path: Path, key: bytes, gallery: Gallery) -> None:
         "platform": pa.array(gallery.platforms, pa.string()),
         "feature": pa.FixedSizeListArray.from_arrays(values, gallery.features.shape[1]),
     }
-    table = pa.table(columns).replace_schema_metadata({"made_from": key})
+    table = pa.table(columns).replace_schema_metadata({"made_from": key, "sha256": _digest(gallery.features)})
 
     def write(file: BinaryIO) -> None:
         with pa.ipc.new_file(file, table.schema) as writer:
@@ -133,18 +133,23 @@ def _write_gallery(path: Path, key: bytes, gallery: Gallery) -> None:
     write_in_one_step(path, write)
 
 
+def _digest(features: Tensor) -> bytes:
+    return hashlib.sha256(features.numpy().data).hexdigest().encode()
+
+
 def _read_gallery(path: Path, key: bytes) -> Gallery | None:
     """What _write_gallery wrote for `key`; None where there is none, or nothing that can be used."""
     try:
         with pa.memory_map(str(path)) as file:
             table = pa.ipc.open_file(file).read_all()
-            if (table.schema.metadata or {}).get(b"made_from") != key:
+            metadata = table.schema.metadata or {}
+            if metadata.get(b"made_from") != key:
                 return None
             width = table.schema.field("feature").type.list_size
             features = table["feature"].combine_chunks().flatten().to_numpy().reshape(-1, width)
             ids, buildings, platforms = (tuple(table[name].to_pylist()) for name in table.column_names[:3])
-            # A copy, for the map is not to be written to.
-            return Gallery(ids, buildings, platforms, torch.from_numpy(np.array(features)))
+            gallery = Gallery(ids, buildings, platforms, torch.from_numpy(np.array(features)))  # no map to write to
+            return gallery if metadata.get(b"sha256") == _digest(gallery.features) else None
     except (*READ_ERRORS, AttributeError):
         return None
 
@@ -229,6 +234,8 @@ def search(
     checkpoint = load_checkpoint(run, where)
     model = checkpoint.model
     gallery = open_gallery(run, checkpoint, open_version(dataset), split, where)
+    if not gallery.ids:
+        raise DatasetError(f"{dataset} has no image to find{f' in its {split} split' if split else ''}.")
     with memory_errors("searching"), torch.no_grad():
         feature = text_features(model, text_bags(checkpoint.vocabulary, [text]), where)
         rows, scores = nearest(fused_texts(model, feature), gallery.features.to(where), top)

@@ -275,8 +275,8 @@ def jitter(pixels: Tensor, platforms: Tensor, generator: torch.Generator) -> Ten
 
 
 def batches(order: Tensor, size: int) -> Iterator[Tensor]:
-    """Split a permutation into near-equal parts of at most `size`."""
-    yield from order.tensor_split(math.ceil(len(order) / size))
+    """Split a permutation into near-equal parts of at most `size`, or three where two leave one alone."""
+    yield from order.tensor_split(max(1, min(math.ceil(len(order) / size), len(order) // 2)))
 
 
 def one_cycle(done: float) -> float:
@@ -577,7 +577,7 @@ class Trainer:
             loss = loss + self.config.gate_loss * F.cross_entropy(scores, platforms)
         for k in range(0 if model.unified else len(PLATFORMS)):
             at = everything[platforms == k]
-            if len(at) > 1:
+            if len(at):  # one that is alone on its platform still has its mined negatives
                 own_hard = None if hard is None else hard[at, :, k]
                 own = contrast(text[at, k], image[at, k], at, model.expert(k).scale(), own_hard)
                 loss = loss + own * (len(at) / len(rows))
@@ -694,7 +694,7 @@ class Trainer:
         for stage, epoch in self.schedule[self.loop.epochs_done :]:
             if epoch == 0:
                 self.begin_stage(stage)
-                if stage == 2:
+                if stage == 2 and self.config.hard_negatives:
                     self.loop.mined = told_by_first(self.mine().cpu()).to(self.device)  # ranks may round apart
             if self.views is None and self.stored is None and self.frozen(stage):
                 self.views = self.cache_views()

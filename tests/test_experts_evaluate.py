@@ -90,6 +90,28 @@ def test_ties_count_against_the_query() -> None:
     assert recall(np.zeros((1, 3)), ["a"], ["a", "b", "c"], ks=(1, 2, 3)) == {"r1": 0.0, "r2": 0.0, "r3": 100.0}
 
 
+@pytest.mark.parametrize("at_once", [50, 100, 16_000_000])
+@pytest.mark.parametrize("size", [(1, 50), (150, 50), (7, 75), (31, 40)])
+def test_equal_vectors_tie_wherever_they_stand(
+    size: tuple[int, int], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries, gallery = size
+    generator = torch.Generator().manual_seed(3)
+    texts = torch.randn(queries, 768, generator=generator)
+    images = torch.randn(1, 768, generator=generator).expand(gallery, -1).contiguous()
+    monkeypatch.setattr(module, "SCORES_AT_ONCE", at_once)
+    ranks = ranks_in_chunks(texts, images, torch.arange(queries) % 5, torch.arange(gallery) % 5)
+    assert set(ranks.tolist()) == {gallery - gallery // 5}, "every image of another building stands before"
+
+
+def test_arrays_and_labels_of_every_kind_are_fine() -> None:
+    scores = np.array([[0.1, 0.9], [0.2, 0.3]])
+    scores.flags.writeable = False
+    for kind in ("<f4", ">f4", "<f2", ">f8", np.longdouble):
+        assert recall(scores.astype(kind)[:, ::-1], ["b", "a"], ["a", "b"], ks=(1,)) == {"r1": 50.0}
+    assert recall(scores, [torch.tensor(8), np.int64(7)], torch.tensor([7, 8]), ks=(1,)) == {"r1": 50.0}
+
+
 def test_whole_numbers_and_number_labels_are_fine() -> None:
     assert recall(np.array([[2, 1], [1, 2]]), [7, 8], [7, 8], ks=(1,)) == {"r1": 100.0}
     assert recall(np.array([[2, 1]]), torch.tensor([7]), torch.tensor([8, 7]), ks=(1,)) == {"r1": 0.0}

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,14 @@ def test_every_mode_of_image_becomes_rgb(mode: str) -> None:
 def test_a_damaged_image_is_named(data: bytes) -> None:
     with pytest.raises(DatasetError, match=r"test/0001\.png"):
         decode(data, 16, "test/0001.png")
+
+
+def test_an_image_of_a_kind_that_pillow_knows_and_cannot_read_is_named() -> None:
+    header = struct.pack("<4s7I44x2I", b"DDS ", 124, 0x1007, 16, 16, 0, 0, 0, 32, 0x800) + b"\0" * 128
+    with pytest.raises(NotImplementedError), Image.open(io.BytesIO(header)) as image:
+        image.load()
+    with pytest.raises(DatasetError, match=r"test/0001\.png"):
+        decode(header, 16, "test/0001.png")
 
 
 def test_codes_agree_across_groups() -> None:

@@ -107,6 +107,26 @@ def test_exit_codes_and_sentences(dataset: Path, tmp_path: Path, capsys: pytest.
     assert wrong.value.code == 2
 
 
+def test_a_reader_that_has_seen_enough_and_an_interrupt_are_no_tracebacks(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"train": {**config_dict(TINY), "stage1_epochs": 0, "stage2_epochs": 0}}))
+    run = tmp_path / "run"
+    assert main(["train", str(dataset), "--out", str(run), "--config", str(config)]) == 0
+    command = f"set -o pipefail; {sys.executable} -W error -m experts evaluate {run} {dataset} | true"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experts.trainer.train", interrupted)
+    capsys.readouterr()
+    assert main(["train", str(dataset), "--out", str(run)]) == 130
+    assert capsys.readouterr().err == "Interrupted: nothing unfinished is visible; train goes on with --resume.\n"
+
+
 def test_the_table_for_a_person(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"train": {**config_dict(TINY), "stage1_epochs": 0, "stage2_epochs": 0}}))

@@ -46,6 +46,10 @@ def test_sparsemax_is_the_projection_onto_the_simplex(table: list[list[float]]) 
     torch.testing.assert_close(sparsemax(torch.tensor(table, dtype=torch.float64)), expected, rtol=0, atol=1e-9)
 
 
+def test_sparsemax_takes_scores_of_any_size() -> None:
+    assert sparsemax(torch.tensor([[3e7, 3e7, 1.0]])).tolist() == [[0.5, 0.5, 0.0]]
+
+
 def test_sparsemax_has_the_gradient_of_its_paper() -> None:
     scores = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(sparsemax, scores)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_experts_examples import write_tiny
+from test_experts_examples import tiny_rows, write_dataset, write_tiny
 from test_experts_trainer import TINY, quiet
 from typer.testing import CliRunner
 
@@ -92,6 +92,28 @@ def test_a_run_without_a_readable_checkpoint_is_said(dataset: Path, tmp_path: Pa
         evaluate(tmp_path, dataset)
 
 
+def test_a_split_without_an_image_is_said(run: Path, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path, *tiny_rows({"train": 8, "val": 3}))
+    with pytest.raises(DatasetError, match="has no image to find in its test split"):
+        search(run, dataset, "a red roof")
+
+
+@pytest.mark.parametrize("count", [257, 513])
+def test_equal_inputs_have_equal_features_wherever_they_stand(run: Path, count: int) -> None:
+    cpu = torch.device("cpu")
+    checkpoint = load_checkpoint(run, cpu)
+    pixels = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8).expand(count, -1, -1, -1)
+    features = image_features(checkpoint.model, pixels, cpu)
+    assert torch.equal(features, features[:1].expand_as(features))
+    bags = text_bags(checkpoint.vocabulary, ["a red roof"] * (8 * count))
+    features = text_features(checkpoint.model, bags, cpu)
+    assert torch.equal(features, features[:1].expand_as(features))
+
+
+def test_a_device_of_the_cpu_with_a_number_is_the_cpu(run: Path, dataset: Path) -> None:
+    assert evaluate(run, dataset, device="cpu:0") == evaluate(run, dataset)
+
+
 def test_evaluate_reads_a_run(run: Path, dataset: Path) -> None:
     scores = evaluate(run, dataset)
     assert scores["queries"] == scores["gallery"] == 12
@@ -101,6 +123,12 @@ def test_evaluate_reads_a_run(run: Path, dataset: Path) -> None:
 
 def refuse(*_: object) -> None:
     raise DatasetError("no gallery is made here")
+
+
+def open_gallery_features(run: Path, dataset: Path) -> bytes:
+    cpu = torch.device("cpu")
+    gallery = module.open_gallery(run, load_checkpoint(run, cpu), open_version(dataset), "test", cpu)
+    return gallery.features.numpy().tobytes()
 
 
 def galleries(run: Path) -> list[Path]:
@@ -122,6 +150,12 @@ def test_the_gallery_is_made_once_for_a_checkpoint_and_its_shards(
     with pytest.raises(DatasetError, match="no gallery"):
         search(mine, dataset, "a red roof")
     monkeypatch.undo()
+    assert search(mine, dataset, "a red roof") == first
+    content = bytearray(test.read_bytes())
+    at = content.find(open_gallery_features(mine, dataset)[:8])
+    content[at] ^= 1
+    test.write_bytes(content)  # a disk that forgot
+    assert search(mine, dataset, "a red roof") == first
     val.rename(test)  # of another split
     assert search(mine, dataset, "a red roof") == first
     values = torch.load(mine / CHECKPOINT, weights_only=True)

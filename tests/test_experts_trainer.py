@@ -309,6 +309,43 @@ def test_trunks_learn_within_platforms_too_unless_the_model_is_unified(dataset: 
     assert within < pooled
 
 
+def test_a_pair_alone_on_its_platform_learns_from_its_mined_negatives(dataset: Path) -> None:
+    data, vocabulary, val, _ = trainer.load_data(open_version(dataset), TINY)
+    loop = trainer.Trainer(data, vocabulary, val, TINY, CPU)
+    satellite = int((data.platforms == 0).nonzero()[0])
+    rows = torch.cat([torch.tensor([satellite]), (data.platforms == 1).nonzero().flatten()[:5]])
+    generator = torch.Generator().manual_seed(0)
+    width = loop.model.each_text(torch.zeros(1, loop.model.text_trunk.width)).shape[-1]
+    text, image, hard = (
+        F.normalize(torch.randn(*shape, width, generator=generator), dim=-1) for shape in ((6, 3), (6, 3), (6, 2, 3))
+    )
+    text.requires_grad_()
+    scores = torch.tensor([[-99.0, 99.0, -99.0]]).expand(6, 3)  # the fused score says nothing of the satellite expert
+    for mined, learns in ((torch.zeros(6, 2, dtype=torch.int64), True), (torch.full((6, 2), -1), False)):
+        text.grad = None
+        loop.pair_loss(rows, scores, text, image, mined, hard).backward()
+        assert text.grad is not None
+        assert bool(text.grad[0, 0].abs().max() > 1e-4) == learns
+
+
+@pytest.mark.parametrize("changes", [{"end_to_end": True}, {"batch": 2}])
+def test_no_hard_negatives_and_the_smallest_batches_train(
+    dataset: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    config = dataclasses.replace(TINY, hard_negatives=0, stage0_epochs=1, stage1_epochs=1, stage2_epochs=1, **changes)
+    train(dataset, tmp_path, config, progress=quiet)
+
+
+@given(st.integers(1, 300), st.integers(2, 70))
+def test_batches_are_near_equal_and_leave_none_alone(count: int, size: int) -> None:
+    parts = list(trainer.batches(torch.arange(count), size))
+    assert torch.cat(parts).tolist() == list(range(count))
+    lengths = sorted(map(len, parts))
+    assert lengths[-1] - lengths[0] <= 1
+    assert lengths[0] > 1 or count == 1
+    assert lengths[-1] <= max(size, 3)
+
+
 def test_from_stage_one_on_trunks_learn_only_end_to_end(dataset: Path) -> None:
     for end_to_end in (False, True):
         config = dataclasses.replace(TINY, stage0_epochs=0, stage1_epochs=1, stage2_epochs=0, end_to_end=end_to_end)
