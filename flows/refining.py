@@ -154,8 +154,7 @@ def answered(
     """The jobs that `with_answers` gave, now all of the train split with answers; asks the model about what is missing.
 
     Args:
-        only_stored: send nothing; captions without an accepted reply in the store fall back to the rules. Such answers
-            are not kept for the next run.
+        only_stored: send nothing; captions without an accepted reply in the store fall back to the rules.
 
     Returns:
         The jobs, and what was sent, accepted and refused (refine.vllm.Tally as a dict; empty when nothing was missing),
@@ -183,12 +182,12 @@ def answered(
             folder=work / "batch",
             report=report,
         )
-        done, tally = _ask(pending, model, config, [], work, keys, report, only_stored=True, is_partial=False)
-    elif only_stored:
-        done, tally = _ask(pending, model, config, [], work, keys, report, only_stored=True, is_partial=True)
+        only_stored = True
+    if only_stored:
+        done, tally = _ask(pending, model, config, [], work, keys, report)
     else:
         with serving(model, config.server, work / "vllm.log", report) as urls:
-            done, tally = _ask(pending, model, config, urls, work, keys, report, only_stored=False, is_partial=False)
+            done, tally = _ask(pending, model, config, urls, work, keys, report)
     tally |= {"damaged_answers": damaged} if damaged else {}
     return [done.get(number, job) for number, job in enumerate(jobs)], tally
 
@@ -206,9 +205,6 @@ def _ask(
     work: Path,
     keys: dict[int, str],
     report: Report,
-    *,
-    only_stored: bool,
-    is_partial: bool,
 ) -> tuple[dict[int, ShardJob], dict[str, Any]]:
     from refine.vllm import Tally, refine_all
 
@@ -222,10 +218,10 @@ def _ask(
     def settle() -> None:
         """Write the answers of the jobs that are complete, and forget them."""
         for number in [n for n, count in list(missing.items()) if not count]:  # a list: another thread reads asks
-            key = f"partial{keys[number]}" if is_partial else keys[number]
-            done[number] = replace(
-                by_number[number], answers=str(_write_answers(work / "answers", key, answers.pop(number)))
-            )
+            rows = answers.pop(number)
+            # The next run does not find the answers to a caption that it shall ask about again.
+            key = keys[number] if all(row.is_settled for row in rows.values()) else f"partial{keys[number]}"
+            done[number] = replace(by_number[number], answers=str(_write_answers(work / "answers", key, rows)))
             del missing[number]
 
     for ask, refined in refine_all(
@@ -236,7 +232,7 @@ def _ask(
         urls=urls,
         store=work / STORE,
         report=report,
-        only_stored=only_stored,
+        only_stored=not urls,
         tally=tally,
         total=total,
     ):

@@ -76,10 +76,10 @@ class _Stored(Asker):
     def __init__(self, store: ReplyStore, revision: str) -> None:
         super().__init__(store, None, revision, Tally(), here)
 
-    async def outcome(self, request: bytes, gates_of: GatesOf) -> Outcome | None:
+    async def outcome(self, request: bytes, gates_of: GatesOf) -> Outcome:
         key = reply_key(request, self.revision)
         stored = self.store.get(key)
-        if stored is None or stored.finish == "failed":
+        if stored is None or not stored.is_settled:
             raise _LackingError(key, request)
         return Outcome(stored, await gates_of(stored))
 

@@ -66,6 +66,11 @@ class Answer:
     refused: tuple[str, ...] = ()
 
     @property
+    def is_settled(self) -> bool:
+        """Whether asking again is of no use."""
+        return self.finish != "failed"
+
+    @property
     def is_reply(self) -> bool:
         """Whether a model said it."""
         return self.finish not in ("rejected", "failed")
