@@ -53,7 +53,7 @@ class Answer:
     Attributes:
         text: the model's words as they came; for `rejected` and `failed` the reason in one line.
         finish: the server's finish_reason ("stop": the reply is whole), or `rejected`: the server will never take this
-            request (HTTP 4xx), or `failed`: no answer came, though the server was asked several times.
+            request (HTTP 400, 413, 422), or `failed`: no answer came, though the server was asked several times.
         retries: why the request was sent again, one entry each.
         refused: why the gates refused the text.
     """
