@@ -5,8 +5,9 @@
 
 Every server has at most `in_flight` requests under way; a request goes to the one with the fewest. Connection errors,
 timeouts, 429, 5xx and whatever makes no sense are tried again, elsewhere where there is an elsewhere; what a server
-refuses for itself (REFUSED) is not, and what no request will get (NEVER, a redirect) ends the work. A server that fails is left alone until its /health answers. Which server answered, how long it took and how often
-a request was sent decide nothing: an answer is what the model said.
+refuses for itself (REFUSED) is not, and what no request will get (NEVER, a redirect) ends the work. A server that
+fails is left alone until its /health answers. Which server answered, how long it took and how often a request was sent
+decide nothing: an answer is what the model said.
 """
 
 import asyncio
