@@ -1,5 +1,6 @@
 """The model's part of a rebuild: what a vLLM server makes of the captions of every train shard, kept in .work/answers.
 
+    model = chosen_model(config, work, only_stored=False)
     jobs, unanswered = with_answers(jobs, model, work, hashes, code)
     jobs, tally = answered(jobs, model, config, work, code, report, only_stored=False)
 
@@ -30,6 +31,36 @@ if TYPE_CHECKING:
 Report = Callable[[str, int, int, str], None]
 Answers = dict[tuple[str, str], Refined]  # (image id, wording) -> what became of it
 STORE = "replies.sqlite"
+ASKED = "model.json"  # the model of the last run, as its servers knew it
+
+
+def chosen_model(config: Config, work: Path, *, only_stored: bool) -> "Model":
+    """The model to ask, noted for later; with `only_stored`, the one that earlier runs asked, and no server is needed.
+
+    Raises:
+        ConfigError, RefinerError: none can be told, see refine.server.model_of.
+    """
+    from refine.server import model_of
+
+    model = _noted_model(config, work) if only_stored else None
+    if model is None:
+        model = model_of(config.refine, config.server.urls)
+        atomic_write(work / ASKED, json.dumps(asdict(model)).encode())
+    return model
+
+
+def _noted_model(config: Config, work: Path) -> "Model | None":
+    """The model of the last run, unless the configuration names another."""
+    from refine.server import Model, model_of
+
+    named = model_of(config.refine, ()) if config.refine.model else None
+    try:
+        noted = Model(**json.loads((work / ASKED).read_bytes()))
+    except (OSError, ValueError, TypeError):  # no run yet, or a damaged note
+        return named
+    if named:
+        return noted if (named.path, named.revision) == (noted.path, noted.revision) else named
+    return noted if config.refine.revision in ("", noted.revision) else None
 
 
 def read_answers(path: Path) -> Answers:

@@ -371,6 +371,23 @@ def test_captions_that_an_outage_left_unanswered_are_asked_about_by_the_next_reb
         assert rebuilt()["refining"] == {}, "what the server refuses for itself stays settled"
 
 
+def test_what_is_there_is_finished_with_when_the_server_is_gone(tmp_path: Path) -> None:
+    source, out = write_source(tmp_path / "source", train_drone=2), tmp_path / "out"
+    with ScriptedServer(echo) as server:
+        server.models = ("a-model",)
+        config = {**SMALL, "refine": {"refiner": "vllm"}, "server": {"urls": (server.url,)}}
+        rebuild_here(source, out, config=config)
+    change_caption(source)
+    nameless: dict[str, Any] = {**config, "server": {}}
+    for given in (config, nameless, {**nameless, "refine": {"refiner": "vllm", "model": "a-model"}}):
+        result = rebuild_here(source, out, config=given, finish_with_what_we_have=True)["refining"]
+        assert (result["stored"], result["fallbacks"]) == (1, {"answered": 1})
+    other = {**nameless, "refine": {"refiner": "vllm", "model": "another"}}
+    assert rebuild_here(source, out, config=other, finish_with_what_we_have=True)["refining"]["stored"] == 0
+    with pytest.raises(GeorefineError, match="No vLLM server answers"):
+        rebuild_here(source, out, config=config)
+
+
 def test_a_refused_source_leaves_no_folder_and_a_full_disk_is_told_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
