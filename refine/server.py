@@ -65,6 +65,8 @@ def _fetch(url: str) -> bytes | str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted: {cause.verify_message}"
         return "no answer in time" if isinstance(cause, TimeoutError) else getattr(cause, "strerror", "") or str(cause)
+    except http.client.IncompleteRead:
+        return "its answer breaks off"
     except (http.client.HTTPException, ValueError):
         return "it does not speak HTTP"
 

@@ -481,7 +481,7 @@ def saying(said: bytes) -> Iterator[str]:
     ("said", "why"),
     [
         (b"SSH-2.0-OpenSSH_9\r\n", "it does not speak HTTP"),
-        (b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"da', "it does not speak HTTP"),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"da', "its answer breaks off"),
         (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", "HTTP 401: it wants an API key"),
         (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "HTTP 503"),
         (b"HTTP/1.1 204 Nothing\r\n\r\n", "HTTP 204"),
