@@ -278,9 +278,9 @@ def _planned(
     jobs, unknown = decided(jobs, standing_decisions(dataset / REVIEWS), spill)
     refining: dict[str, Any] = {}
     if settings.refine.refiner == "vllm":
-        from flows.refining import with_answers
+        from flows.refining import chosen_model, with_answers
 
-        model = model_of(settings.refine, settings.server.urls)
+        model = chosen_model(settings, dataset / WORK, only_stored=only_stored)
         jobs, _ = with_answers(jobs, model, dataset / WORK, hashes, step_version("train"))
         check_space(dataset, plan(jobs, hashes, dataset / WORK).space())  # not after hours of asking
         jobs, refining = _refine(opaque(jobs), model, settings, dataset / WORK, only_stored)

@@ -1,5 +1,6 @@
 """The model's part of a rebuild: what a vLLM server makes of the captions of every train shard, kept in .work/answers.
 
+    model = chosen_model(config, work, only_stored=False)
     jobs, unanswered = with_answers(jobs, model, work, hashes, code)
     jobs, tally = answered(jobs, model, config, work, code, report, only_stored=False)
 
@@ -30,6 +31,36 @@ if TYPE_CHECKING:
 Report = Callable[[str, int, int, str], None]
 Answers = dict[tuple[str, str], Refined]  # (image id, wording) -> what became of it
 STORE = "replies.sqlite"
+ASKED = "model.json"  # the model of the last run, as its servers knew it
+
+
+def chosen_model(config: Config, work: Path, *, only_stored: bool) -> "Model":
+    """The model to ask, noted for later; with `only_stored`, the one that earlier runs asked, and no server is needed.
+
+    Raises:
+        ConfigError, RefinerError: none can be told, see refine.server.model_of.
+    """
+    from refine.server import model_of
+
+    model = _noted_model(config, work) if only_stored else None
+    if model is None:
+        model = model_of(config.refine, config.server.urls)
+        atomic_write(work / ASKED, json.dumps(asdict(model)).encode())
+    return model
+
+
+def _noted_model(config: Config, work: Path) -> "Model | None":
+    """The model of the last run, unless the configuration names another."""
+    from refine.server import Model, model_of
+
+    named = model_of(config.refine, ()) if config.refine.model else None
+    try:
+        noted = Model(**json.loads((work / ASKED).read_bytes()))
+    except (OSError, ValueError, TypeError):  # no run yet, or a damaged note
+        return named
+    if named:
+        return noted if (named.path, named.revision) == (noted.path, noted.revision) else named
+    return noted if config.refine.revision in ("", noted.revision) else None
 
 
 def read_answers(path: Path) -> Answers:
@@ -154,8 +185,7 @@ def answered(
     """The jobs that `with_answers` gave, now all of the train split with answers; asks the model about what is missing.
 
     Args:
-        only_stored: send nothing; captions without an accepted reply in the store fall back to the rules. Such answers
-            are not kept for the next run.
+        only_stored: send nothing; captions without an accepted reply in the store fall back to the rules.
 
     Returns:
         The jobs, and what was sent, accepted and refused (refine.vllm.Tally as a dict; empty when nothing was missing),
@@ -183,12 +213,12 @@ def answered(
             folder=work / "batch",
             report=report,
         )
-        done, tally = _ask(pending, model, config, [], work, keys, report, only_stored=True, is_partial=False)
-    elif only_stored:
-        done, tally = _ask(pending, model, config, [], work, keys, report, only_stored=True, is_partial=True)
+        only_stored = True
+    if only_stored:
+        done, tally = _ask(pending, model, config, [], work, keys, report)
     else:
         with serving(model, config.server, work / "vllm.log", report) as urls:
-            done, tally = _ask(pending, model, config, urls, work, keys, report, only_stored=False, is_partial=False)
+            done, tally = _ask(pending, model, config, urls, work, keys, report)
     tally |= {"damaged_answers": damaged} if damaged else {}
     return [done.get(number, job) for number, job in enumerate(jobs)], tally
 
@@ -206,9 +236,6 @@ def _ask(
     work: Path,
     keys: dict[int, str],
     report: Report,
-    *,
-    only_stored: bool,
-    is_partial: bool,
 ) -> tuple[dict[int, ShardJob], dict[str, Any]]:
     from refine.vllm import Tally, refine_all
 
@@ -222,10 +249,10 @@ def _ask(
     def settle() -> None:
         """Write the answers of the jobs that are complete, and forget them."""
         for number in [n for n, count in list(missing.items()) if not count]:  # a list: another thread reads asks
-            key = f"partial{keys[number]}" if is_partial else keys[number]
-            done[number] = replace(
-                by_number[number], answers=str(_write_answers(work / "answers", key, answers.pop(number)))
-            )
+            rows = answers.pop(number)
+            # The next run does not find the answers to a caption that it shall ask about again.
+            key = keys[number] if all(row.is_settled for row in rows.values()) else f"partial{keys[number]}"
+            done[number] = replace(by_number[number], answers=str(_write_answers(work / "answers", key, rows)))
             del missing[number]
 
     for ask, refined in refine_all(
@@ -236,7 +263,7 @@ def _ask(
         urls=urls,
         store=work / STORE,
         report=report,
-        only_stored=only_stored,
+        only_stored=not urls,
         tally=tally,
         total=total,
     ):

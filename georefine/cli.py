@@ -144,7 +144,8 @@ def _refining(
 ) -> "Config":
     """The configuration with the options on top that say who rewrites captions, and where."""
     given = {"refiner": refiner.value if refiner else None, "model": model}
-    where = {"urls": tuple(urls) if urls else None, "python": str(python.resolve()) if python else None}
+    # Not resolved: the link is what makes it a virtual environment.
+    where = {"urls": tuple(urls) if urls else None, "python": str(python.absolute()) if python else None}
     settings = _config(path, refine=given, server=where)
     if settings.refine.refiner == "rules" and (urls or python or model):
         raise UsageError("--vllm-url, --vllm-python and --model are for --refiner vllm: add it, or leave them out.")

@@ -10,6 +10,7 @@ the part is done: what a kill can cost is one part.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from refine.client import one_line, read_answer
+from refine.client import REFUSED, STORM, one_line, read_answer
 from refine.prompts import reply_key
 from refine.replies import Answer, ReplyStore
 from refine.server import (
@@ -49,7 +50,8 @@ class BatchTally:
 
     Attributes:
         rounds: times that all captions were gone through and some had to be asked about.
-        asked: requests written for the runner; answered: those whose outcome is in the store now.
+        asked: requests written for the runner; answered: those whose outcome is settled now; failed: those that the
+            runner could not answer.
         malformed: lines of the runner's output that could not be read; their requests are asked again.
         unknown: lines that answer no request of the part.
     """
@@ -57,6 +59,7 @@ class BatchTally:
     rounds: int = 0
     asked: int = 0
     answered: int = 0
+    failed: int = 0
     malformed: int = 0
     unknown: int = 0
 
@@ -76,10 +79,10 @@ class _Stored(Asker):
     def __init__(self, store: ReplyStore, revision: str) -> None:
         super().__init__(store, None, revision, Tally(), here)
 
-    async def outcome(self, request: bytes, gates_of: GatesOf) -> Outcome | None:
+    async def outcome(self, request: bytes, gates_of: GatesOf) -> Outcome:
         key = reply_key(request, self.revision)
         stored = self.store.get(key)
-        if stored is None or stored.finish == "failed":
+        if stored is None or not stored.is_settled:
             raise _LackingError(key, request)
         return Outcome(stored, await gates_of(stored))
 
@@ -146,12 +149,12 @@ def _outcome(line: bytes) -> tuple[str, Answer]:
         if not isinstance(key, str):
             raise TypeError("custom_id")
         body, status = response.get("body"), int(response.get("status_code") or 0)
-    except (KeyError, TypeError, AttributeError, RecursionError) as trouble:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as trouble:
         raise ValueError(f"no line of a batch's output: {trouble!r}") from trouble
     if body is not None and not error:
         return key, read_answer(json.dumps(body).encode())
     said = one_line(f"HTTP {status}: {json.dumps(error, ensure_ascii=False)}")
-    return key, Answer(said, "rejected" if 400 <= status < 500 else "failed")
+    return key, Answer(said, "rejected" if status in REFUSED else "failed")
 
 
 def read_replies(replies: Path, requests: Path, store: ReplyStore, revision: str, tally: BatchTally) -> None:
@@ -182,7 +185,8 @@ def read_replies(replies: Path, requests: Path, store: ReplyStore, revision: str
                 tally.unknown += 1
                 continue
             store.put(key, body, answer)
-            tally.answered += answer.finish != "failed"
+            tally.answered += answer.is_settled
+            tally.failed += not answer.is_settled
 
 
 def run(
@@ -244,9 +248,9 @@ def answer_in_batches(
     tally = BatchTally()
     with ReplyStore(store) as kept:
         read_replies(replies, requests, kept, model.revision, tally)
-        for number in range(1, config.attempts * (1 + config.judge) + 1):
+        for number in itertools.count(1):
             pending = wanted(asks(), model=model, config=config, store=kept)
-            asked, answered = tally.asked, tally.answered
+            asked, answered, failed = tally.asked, tally.answered, tally.failed
             while True:
                 replies.unlink(missing_ok=True)
                 part = write_requests(pending, requests)
@@ -264,6 +268,8 @@ def answer_in_batches(
             if tally.asked == asked:
                 break
             tally.rounds += 1
+            if tally.answered == answered and tally.failed > failed and tally.asked - asked < STORM:
+                break  # a few that the runner cannot answer are left to the rules, and to the next run
             if tally.answered == answered:
                 raise RefinerError(
                     f"vLLM's batch runner answered none of {tally.asked - asked:,} requests ({tally.malformed:,} lines "

@@ -4,9 +4,10 @@
         answer = await client.ask(body)
 
 Every server has at most `in_flight` requests under way; a request goes to the one with the fewest. Connection errors,
-timeouts, 429, 5xx and answers that make no sense are tried again, elsewhere where there is an elsewhere; other 4xx are
-not. A server that fails is left alone until its /health answers. Which server answered, how long it took and how often
-a request was sent decide nothing: an answer is what the model said.
+timeouts, 429, 5xx and whatever makes no sense are tried again, elsewhere where there is an elsewhere; what a server
+refuses for itself (REFUSED) is not, and what no request will get (NEVER, a redirect) ends the work. A server that
+fails is left alone until its /health answers. Which server answered, how long it took and how often a request was sent
+decide nothing: an answer is what the model said.
 """
 
 import asyncio
@@ -36,9 +37,18 @@ WATCH_SECONDS = 0.5
 QUIET_SECONDS = 5.0  # a server is asked how it is when nothing came from it for so long
 PROBE_SECONDS = 5.0
 STORM = 20  # failures in a row of servers that call themselves healthy are no accident
-NEVER = {401: "wants an API key", 403: "refuses us", 404: "does not serve this model at this address"}
+REFUSED = (400, 413, 422)  # these speak of the request; whatever stands in neither table may be better next time
+NEVER = {
+    401: "wants an API key",
+    403: "refuses us",
+    404: "does not serve this model at this address",
+    405: "takes no requests at this address",
+    410: "serves nothing at this address any more",
+}
 PROBE = aiohttp.ClientTimeout(total=PROBE_SECONDS)
 LONE = re.compile(r"[\ud800-\udfff]")
+MOST_TOKENS = 2**63 - 1  # that SQLite holds
+COUNTER = re.compile(r"^([\w:]+)(?:\{[^}]*\})? ([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)$", re.MULTILINE)
 
 
 @dataclass
@@ -74,8 +84,12 @@ class _NoAnswerError(Exception):
 
 
 def one_line(text: str, most: int = 300) -> str:
-    """The text on one line, at most so many characters."""
-    return " ".join(text.split())[:most]
+    """The text on one line that can be stored, at most so many characters."""
+    return LONE.sub("\ufffd", " ".join(text.split())[:most])
+
+
+def _tokens(number: float | str | None) -> int:
+    return min(max(0, int(number or 0)), MOST_TOKENS)
 
 
 def read_answer(payload: bytes) -> Answer:
@@ -91,12 +105,12 @@ def read_answer(payload: bytes) -> Answer:
         if not isinstance(finish, str) or not isinstance(text, str | None):
             raise TypeError(f"finish_reason {finish!r}")
         usage = loaded.get("usage") or {}
-        tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        tokens = _tokens(usage.get("prompt_tokens")), _tokens(usage.get("completion_tokens"))
+    except (ArithmeticError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(one_line(f"the server's answer is no chat completion: {error!r}")) from error
     if finish in ("rejected", "failed"):  # words of ours, see Answer
         finish = f"server: {finish}"
-    return Answer(LONE.sub("\ufffd", text or ""), finish, *tokens)
+    return Answer(LONE.sub("\ufffd", text or ""), LONE.sub("\ufffd", finish), *tokens)
 
 
 def _wait_asked(value: str | None) -> float:
@@ -195,8 +209,11 @@ class Client:
             try:
                 answer = await self._send(server, body)
             except _NoAnswerError as trouble:
-                retries.append(str(trouble))
-                failures += not trouble.busy or time.monotonic() > patient_until
+                server.trouble = str(trouble)
+                retries.append(server.trouble)
+                is_failure = not trouble.busy or time.monotonic() > patient_until
+                failures += is_failure
+                self._storm += is_failure
                 doubled = FIRST_PAUSE if trouble.after else min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (len(retries) - 1))
                 pause = min(trouble.after, self.config.timeout) + doubled * random.uniform(0.5, 1)
             else:
@@ -213,8 +230,8 @@ class Client:
         for server in self.servers:
             with contextlib.suppress(aiohttp.ClientError, OSError, UnicodeDecodeError):
                 async with self._session.get(f"{server.url}/metrics", timeout=PROBE) as response:
-                    text = await response.text()
-                for name, value in re.findall(r"^([\w:]+)(?:\{[^}]*\})? ([-+.\deE]+)$", text, re.MULTILINE):
+                    text = await response.text() if response.status == 200 else ""
+                for name, value in COUNTER.findall(text):
                     total[name] = total.get(name, 0.0) + float(value)
         return total
 
@@ -228,30 +245,35 @@ class Client:
         self.sent += 1
         url = f"{server.url}/v1/chat/completions"
         try:
-            async with self._session.post(url, data=body) as response:
+            # aiohttp would follow a redirect with a GET, to which nobody has an answer.
+            async with self._session.post(url, data=body, allow_redirects=False) as response:
                 payload = await response.read()
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise self._lost(server, _words(error)) from error
+            self._leave(server)
+            raise _NoAnswerError(_words(error)) from error
         status = response.status
-        said = one_line(payload.decode("utf-8", "replace"))
+        said = f"HTTP {status}: {one_line(payload.decode('utf-8', 'replace'))}"
         if status >= 500:
-            raise self._lost(server, f"HTTP {status}: {said}")
+            self._leave(server)
+            raise _NoAnswerError(said)
         self._heard(server)
         if status == 429:
             raise _NoAnswerError("HTTP 429", busy=True, after=_wait_asked(response.headers.get("Retry-After")))
+        never = NEVER.get(status)
+        if 300 <= status < 400:
+            never = f"sends us on to {one_line(response.headers.get('Location', 'nowhere'))}"
+        if never:
+            raise ServersGoneError(f"{url} {never} ({said}): correct the URL or the model's name")
         if status == 200:
             try:
                 answer = read_answer(payload)
             except ValueError as error:
-                self._storm += 1
                 raise _NoAnswerError(str(error)) from error
+        elif status in REFUSED:
+            answer = Answer(said, "rejected")
         else:
-            answer = Answer(f"HTTP {status}: {said}", "rejected")
+            raise _NoAnswerError(said)
         self._answered, self._storm = time.monotonic(), 0
-        if status in NEVER:
-            raise ServersGoneError(
-                f"{url} {NEVER[status]} (HTTP {status}: {said}): correct the URL or the model's name"
-            )
         return answer
 
     # --- who sends where --------------------------------------------------------------------------
@@ -287,12 +309,10 @@ class Client:
             server.up = True
             self._next(self.config.in_flight)
 
-    def _lost(self, server: Server, trouble: str) -> _NoAnswerError:
+    def _leave(self, server: Server) -> None:
         """Leave a server alone until it has been visited."""
-        server.up, server.trouble = False, trouble
-        self._storm += 1
+        server.up = False
         self._look.set()
-        return _NoAnswerError(trouble)
 
     async def _watch(self) -> None:
         """Visit servers that failed, or fell silent while something is asked, for as long as there is hope."""

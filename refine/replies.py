@@ -11,6 +11,7 @@ rows, never the file. Several processes may use one store; the first answer to a
 import json
 import re
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ class Answer:
     Attributes:
         text: the model's words as they came; for `rejected` and `failed` the reason in one line.
         finish: the server's finish_reason ("stop": the reply is whole), or `rejected`: the server will never take this
-            request (HTTP 4xx), or `failed`: no answer came, though the server was asked several times.
+            request (HTTP 400, 413, 422), or `failed`: no answer came, though the server was asked several times.
         retries: why the request was sent again, one entry each.
         refused: why the gates refused the text.
     """
@@ -64,6 +65,11 @@ class Answer:
     completion_tokens: int = 0
     retries: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether asking again is of no use."""
+        return self.finish != "failed"
 
     @property
     def is_reply(self) -> bool:
@@ -103,8 +109,20 @@ class ReplyStore:
             self._db.execute(CREATE)
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._db.execute("COMMIT")
-        self._db.execute("PRAGMA journal_mode = WAL")
+        self._log_ahead()
         self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def _log_ahead(self) -> None:
+        """Turn the write-ahead log on; SQLite refuses that at once, without waiting, while somebody uses the file."""
+        until = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+            time.sleep(0.02)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ georefine rebuild SOURCE --out DATASET --refiner vllm --model MODEL [--vllm-pyth
 
 import contextlib
 import hashlib
+import http.client
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import random
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -24,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from schemas.config import RefineConfig, ServerConfig
 from schemas.errors import ConfigError, RefinerError
@@ -50,38 +53,51 @@ class Model:
     path: str
 
 
-def _fetch(url: str) -> bytes | None:
-    """The body of a 200 answer, or None."""
+def _fetch(url: str) -> bytes | str:
+    """The body of a 200 answer, or why there is none."""
     try:
         with _DIRECT.open(url, timeout=ANSWER_SECONDS) as answer:
-            return bytes(answer.read()) if answer.status == 200 else None
-    except (OSError, ValueError):  # ValueError: the other side does not speak HTTP
-        return None
+            return bytes(answer.read()) if answer.status == 200 else f"HTTP {answer.status}"
+    except urllib.error.HTTPError as error:
+        return f"HTTP {error.code}{': it wants an API key, and requests carry none' * (error.code == 401)}"
+    except OSError as error:
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {cause.verify_message}"
+        return "no answer in time" if isinstance(cause, TimeoutError) else getattr(cause, "strerror", "") or str(cause)
+    except http.client.IncompleteRead:
+        return "its answer breaks off"
+    except (http.client.HTTPException, ValueError):
+        return "it does not speak HTTP"
 
 
 def base_url(url: str) -> str:
     """http://host:port without a trailing slash or /v1, which people paste along.
 
     Raises:
-        ConfigError: the URL is no http or https address.
+        ConfigError: the URL is no http or https address, or holds a user's name and password.
     """
-    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
+    if "@" in url:  # not shown: a password shall not get into a log
+        raise ConfigError("server.urls", "an address with a user's name is not supported; write http://HOST:PORT.")
+    try:
+        is_address = re.fullmatch(r"https?://[^\s/]+(/\S*)?", url) and urlsplit(url).port != 0
+    except ValueError:  # of the port, or of an IPv6 address
+        is_address = False
+    if not is_address:
         raise ConfigError("server.urls", f"{url!r} is no address; write http://HOST:PORT.")
     return url.rstrip("/").removesuffix("/v1")
 
 
-def _served(url: str) -> list[dict[str, Any]] | None:
-    """The models that a server lists ({id, root, …}), or None when it does not answer."""
+def _served(url: str) -> list[dict[str, Any]] | str:
+    """The models that a server lists ({id, root, …}), or why it lists none."""
     body = _fetch(f"{url}/v1/models")
-    if body is None:
-        return None
+    if isinstance(body, str):
+        return body
     try:
         models = json.loads(body)["data"]
         return [{"id": str(model["id"]), "root": str(model.get("root") or "")} for model in models]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RefinerError(
-            f"{url} answers /v1/models, but not as an OpenAI-compatible server; check the address."
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "it answers /v1/models, but not as an OpenAI-compatible server"
 
 
 def _answering(urls: Sequence[str], report: Report | None = None) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -91,14 +107,18 @@ def _answering(urls: Sequence[str], report: Report | None = None) -> list[tuple[
         RefinerError: none of them answers.
     """
     answering = []
+    silent = []
     for number, url in enumerate(map(base_url, urls), start=1):
         models = _served(url)
-        if report:
-            report("server", number, len(urls), f"{url} {'does not answer' if models is None else 'answers'}")
-        if models is not None:
+        if isinstance(models, str):
+            silent.append(f"{url} ({models})")
+        else:
             answering.append((url, models))
+        if report:
+            said = f"does not answer ({models})" if isinstance(models, str) else "answers"
+            report("server", number, len(urls), f"{url} {said}")
     if not answering:
-        raise RefinerError(f"No vLLM server answers at {', '.join(urls)}: start it, or correct --vllm-url.")
+        raise RefinerError(f"No vLLM server answers at {', '.join(silent)}: start it, or correct --vllm-url.")
     return answering
 
 
@@ -368,7 +388,7 @@ def _wait_ready(process: subprocess.Popen[bytes], url: str, seconds: float, log:
                 f"The vLLM server ended while starting ({ended(process)}); its last words: {last_words(log)}; "
                 f"the whole log is {log}."
             )
-        if _fetch(f"{url}/health") is not None:
+        if isinstance(_fetch(f"{url}/health"), bytes):
             return
         if passed > seconds:
             raise RefinerError(

@@ -55,6 +55,7 @@ BACKLOG = 256  # and those whose replies wait to be judged: beside a busy server
 REPORT_SECONDS = 0.5
 RATE_REPORTS = 40  # the rates shown are those of the last so many reports
 WARM = Stripped("A building stands next to a road.")
+UNSENT = Answer("only stored replies were wanted", "failed")
 LOOK_AHEAD = 1024  # lines read beyond the first that has no answer yet
 
 
@@ -121,15 +122,15 @@ class Asker:
         self.run = run
         self._under_way: dict[str, asyncio.Future[Outcome]] = {}
 
-    async def outcome(self, request: bytes, gates_of: GatesOf) -> Outcome | None:
-        """What came of a request; None when there is no client and the store does not know it."""
+    async def outcome(self, request: bytes, gates_of: GatesOf) -> Outcome:
+        """What came of a request; it `failed` when there is no client and the store does not know it."""
         key = reply_key(request, self.revision)
         stored = self.store.get(key)
-        if stored is not None and (self.client is None or stored.finish != "failed"):
+        if stored is not None and (self.client is None or stored.is_settled):
             self.tally.stored += 1
             return Outcome(stored, await self._judged(key, stored, gates_of))
         if self.client is None:
-            return None
+            return Outcome(UNSENT, await gates_of(UNSENT))
         if key in self._under_way:
             return await self._under_way[key]
         promise = self._under_way[key] = asyncio.get_running_loop().create_future()
@@ -173,18 +174,22 @@ async def refine_one(asker: Asker, ask: Ask, model: Model, config: RefineConfig)
     source = sendable(ask.stripped.text)  # what the model reads is what its reply is judged by
     gates: Gates = ()
     key = reply = ""
+    is_settled = True
     for attempt in range(config.attempts):
         request = body(
             model.name, ask.platform, source, config, attempt=attempt, refused=reasons(gates), image=ask.image
         )
         outcome = await asker.outcome(request, partial(_gates, asker.run, ask.platform, source))
-        if outcome is None or not outcome.answer.is_reply:
+        is_settled = is_settled and outcome.answer.is_settled
+        if not outcome.answer.is_reply:
             key = key or reply_key(request, model.revision)
-            gates += outcome.gates if outcome else (GateResult("answered", False, "only stored replies were wanted"),)
+            gates += outcome.gates
             break
         key, reply, gates = reply_key(request, model.revision), outcome.answer.text, outcome.gates
         if passed(gates) and config.judge:
-            gates += (await _verdict(asker, model, source, reply, config),)
+            verdict = await _verdict(asker, model, source, reply, config)
+            is_settled = is_settled and verdict.answer.is_settled
+            gates += verdict.gates
         if passed(gates):
             break
     row = Refined(
@@ -198,6 +203,7 @@ async def refine_one(asker: Asker, ask: Ask, model: Model, config: RefineConfig)
         prompt_version=prompt_version(ask.platform),
         reply_key=key,
         reply=reply,
+        is_settled=is_settled,
     )
     if passed(gates):
         said = json.loads(reply)
@@ -207,15 +213,14 @@ async def refine_one(asker: Asker, ask: Ask, model: Model, config: RefineConfig)
     return replace(row, status="fallback", refined=rules.refined, final=rules.final, queries=rules.queries)
 
 
-async def _verdict(asker: Asker, model: Model, source: str, reply: str, config: RefineConfig) -> GateResult:
+async def _verdict(asker: Asker, model: Model, source: str, reply: str, config: RefineConfig) -> Outcome:
     """What the model itself says of a reply that the other gates let pass."""
     request = judge.body(model.name, source, reply, config)
 
     async def gates_of(answer: Answer) -> Gates:
         return (judge.gate(answer),)
 
-    outcome = await asker.outcome(request, gates_of)
-    return outcome.gates[0] if outcome else GateResult("judge", False, "only stored replies were wanted")
+    return await asker.outcome(request, gates_of)
 
 
 @contextlib.asynccontextmanager

@@ -75,7 +75,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """One caption through the whole of refinement; the columns of the captions table that refinement fills."""
+    """One caption through the whole of refinement; the columns of the captions table that refinement fills.
+
+    `is_settled` is none of them: whether asking again would give the same. It would not where a request failed or was
+    never sent.
+    """
 
     stripped: Stripped
     refined: str
@@ -87,6 +91,7 @@ class Refined:
     prompt_version: str
     reply_key: str
     reply: str
+    is_settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)

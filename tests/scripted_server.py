@@ -62,6 +62,8 @@ class ScriptedServer:
         self.most_at_once = 0
         self.health = 200
         self.metrics = ""
+        self.metrics_status = 200
+        self.models: tuple[str, ...] = ()
         self.port = 0
 
     @property
@@ -137,7 +139,9 @@ class ScriptedServer:
             self.probes += 1
             said = Said(status=self.health)
         elif path == "/metrics":
-            said = Said(self.metrics.encode(), headers={"Content-Type": "text/plain"})
+            said = Said(self.metrics.encode(), self.metrics_status, headers={"Content-Type": "text/plain"})
+        elif path == "/v1/models":
+            said = Said(json.dumps({"data": [{"id": name} for name in self.models]}).encode())
         else:
             request = json.loads(body.decode("utf-8", "replace"))
             self.requests.append(request)

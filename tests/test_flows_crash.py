@@ -26,6 +26,7 @@ from unittest import mock
 
 import pytest
 from PIL import Image
+from scripted_server import Said, ScriptedServer, echo
 
 from data.shards import open_version, sha256_file
 from data.verify import verify
@@ -343,6 +344,48 @@ def test_damaged_answers_of_a_model_are_found_and_counted(tmp_path: Path) -> Non
     assert asked() == {}, "the answers are there"
     whole.write_bytes(whole.read_bytes()[:-9])
     assert asked()["damaged_answers"] == 1
+
+
+def test_captions_that_an_outage_left_unanswered_are_asked_about_by_the_next_rebuild(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refine.client.FIRST_PAUSE", 0.001)
+    source, out = write_source(tmp_path / "source", train_drone=3), tmp_path / "out"
+    settings = {"refiner": "vllm", "model": "a-model", "revision": "1", "attempts": 1}
+    with ScriptedServer(lambda request, number: Said(status=500)) as server:
+        server.models = ("a-model",)
+        config = {**SMALL, "refine": settings, "server": {"urls": (server.url,), "timeout": 5}}
+
+        def rebuilt() -> dict[str, Any]:
+            return rebuild_here(source, out, config=config)
+
+        assert set(rebuilt()["refining"]["fallbacks"]) == {"answered"}
+        server.script = echo
+        again = rebuilt()
+        assert (again["new"], again["refining"]["fallbacks"]) == (True, {})
+        assert rebuilt()["refining"] == {}
+
+        change_caption(source)
+        server.script = lambda request, number: Said(status=400)
+        assert rebuilt()["refining"]["fallbacks"] == {"answered": 1}
+        assert rebuilt()["refining"] == {}, "what the server refuses for itself stays settled"
+
+
+def test_what_is_there_is_finished_with_when_the_server_is_gone(tmp_path: Path) -> None:
+    source, out = write_source(tmp_path / "source", train_drone=2), tmp_path / "out"
+    with ScriptedServer(echo) as server:
+        server.models = ("a-model",)
+        config = {**SMALL, "refine": {"refiner": "vllm"}, "server": {"urls": (server.url,)}}
+        rebuild_here(source, out, config=config)
+    change_caption(source)
+    nameless: dict[str, Any] = {**config, "server": {}}
+    for given in (config, nameless, {**nameless, "refine": {"refiner": "vllm", "model": "a-model"}}):
+        result = rebuild_here(source, out, config=given, finish_with_what_we_have=True)["refining"]
+        assert (result["stored"], result["fallbacks"]) == (1, {"answered": 1})
+    other = {**nameless, "refine": {"refiner": "vllm", "model": "another"}}
+    assert rebuild_here(source, out, config=other, finish_with_what_we_have=True)["refining"]["stored"] == 0
+    with pytest.raises(GeorefineError, match="No vLLM server answers"):
+        rebuild_here(source, out, config=config)
 
 
 def test_a_refused_source_leaves_no_folder_and_a_full_disk_is_told_before_the_work(

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from stand_in_vllm import stand_in_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [
@@ -98,6 +99,17 @@ def test_a_flow_that_fails_says_one_sentence(arguments: list[str], words: str, t
     assert len(said) == 1, done.stderr
     assert said[0].startswith("georefine: ")
     assert words in said[0]
+
+
+def test_a_virtual_environment_with_vllm_is_used_through_its_link(tmp_path: Path) -> None:
+    python = stand_in_environment(tmp_path / "venv", "api_server", "raise SystemExit('the stand-in was started')")
+    assert Path(python).is_symlink()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    options = ("--platform", "drone", "--refiner", "vllm", "--model", tmp_path / "model", "--vllm-python", python)
+    done = run("refine-text", *options, text="A roof.\n")
+    assert done.returncode == 1
+    assert "the stand-in was started" in done.stderr
 
 
 def test_verify_lists_what_is_wrong() -> None:

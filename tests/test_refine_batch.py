@@ -18,7 +18,7 @@ from refine import batch, tiny_rewriter
 from refine.batch import BatchTally, answer_in_batches, read_replies, wanted, write_requests
 from refine.prompts import body, reply_key
 from refine.refinement import refine_stripped
-from refine.replies import ReplyStore
+from refine.replies import Answer, ReplyStore
 from refine.server import Model, model_of, vllm_python
 from refine.vllm import Ask, refine_all
 from schemas.config import RefineConfig, ServerConfig
@@ -55,6 +55,8 @@ for number, line in enumerate(lines):
     answer = {"choices": [{"message": {"content": said}, "finish_reason": "stop"}],
               "usage": {"prompt_tokens": 9, "completion_tokens": 5}}
     response, error = {"status_code": 200, "request_id": "x", "body": answer}, None
+    if caption in plan.get("hiccups", [])[len(runs.read_text().split()) - 1 :][:1]:
+        response, error = {"status_code": 500, "request_id": "x", "body": None}, "engine hiccup"
     if number == plan.get("refuses"):
         response, error = {"status_code": 400, "request_id": "x", "body": None}, {"error": {"message": "too long"}}
     out.append(json.dumps({"id": "x", "custom_id": row["custom_id"], "response": response, "error": error}).encode())
@@ -143,7 +145,7 @@ class Work:
 
 def test_refused_replies_get_their_retry_and_a_second_run_sends_nothing(tmp_path: Path, stand_in: str) -> None:
     work = Work(tmp_path, stand_in, folder_with(tmp_path))
-    assert asdict(work.fill()) == {"rounds": 2, "asked": 6, "answered": 6, "malformed": 0, "unknown": 0}
+    assert asdict(work.fill()) == {"rounds": 2, "asked": 6, "answered": 6, "failed": 0, "malformed": 0, "unknown": 0}
     assert work.runs() == [4, 2]
     assert [row.status for row in work.rows()] == ["refined"] * 4
     assert [json.loads(row.reply)["caption"] == row.final for row in work.rows()] == [True] * 4
@@ -186,6 +188,44 @@ def test_a_request_that_the_runner_refuses_falls_back_with_the_reason(tmp_path: 
     assert row.gates[-1].gate == "answered"
     assert "HTTP 400" in row.gates[-1].detail
     assert "too long" in row.gates[-1].detail
+
+
+def test_a_request_that_failed_keeps_its_attempts(tmp_path: Path, stand_in: str) -> None:
+    work = Work(tmp_path, stand_in, folder_with(tmp_path, hiccups=[CAPTIONS[1]]))
+    work.fill(config=RefineConfig(refiner="vllm", attempts=2))
+    assert work.runs() == [4, 2, 1], "its first attempt, made up for in the second round, was refused"
+    assert [row.status for row in work.rows()] == ["refined"] * 4
+
+
+def test_a_request_that_fails_for_ever_is_left_to_the_rules(
+    tmp_path: Path, stand_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work(tmp_path, stand_in, folder_with(tmp_path, hiccups=CAPTIONS[:1] * 9))
+    for asked in (8, 1):
+        assert work.fill().asked == asked
+        assert [(row.status, row.is_settled) for row in work.rows()][:2] == [("fallback", False), ("refined", True)]
+    monkeypatch.setattr(batch, "STORM", 1)
+    with pytest.raises(RefinerError, match="answered none of 1 requests"):
+        work.fill()
+
+
+@pytest.mark.parametrize(
+    ("response", "error", "kept"),
+    [
+        ('{"status_code": 1e999, "body": null}', '"x"', None),
+        ('{"status_code": 400, "body": null}', '"bad \\ud800"', Answer('HTTP 400: "bad \ufffd"', "rejected")),
+        ('{"status_code": 404, "body": null}', '"x"', Answer('HTTP 404: "x"', "failed")),
+    ],
+)
+def test_odd_lines_of_the_runner_stop_nothing(response: str, error: str, kept: Answer | None, tmp_path: Path) -> None:
+    requests, replies = tmp_path / "requests.jsonl", tmp_path / "replies.jsonl"
+    with ReplyStore(tmp_path / "store") as store:
+        write_requests(wanted(asks(CAPTIONS[:1]), model=MODEL, config=CONFIG, store=store), requests)
+        key = json.loads(requests.read_bytes())["custom_id"]
+        replies.write_text(f'{{"custom_id": "{key}", "response": {response}, "error": {error}}}\n')
+        read_replies(replies, requests, store, "revision", tally := BatchTally())
+        assert store.get(key) == kept
+        assert tally.malformed == (kept is None)
 
 
 @pytest.mark.parametrize("cut", [1000, 1500])
@@ -269,7 +309,7 @@ def test_vllms_own_batch_runner_fills_the_store(tmp_path: Path) -> None:
     work = Work(tmp_path, "", tiny_rewriter.MODEL)
     work.model = model_of(config, [])
     tally = work.fill(config=config)
-    assert asdict(tally) == {"rounds": 1, "asked": 4, "answered": 4, "malformed": 0, "unknown": 0}
+    assert asdict(tally) == {"rounds": 1, "asked": 4, "answered": 4, "failed": 0, "malformed": 0, "unknown": 0}
     with ReplyStore(work.store) as store:
         for text in CAPTIONS:
             key = reply_key(body(work.model.name, "satellite", text, config), work.model.revision)

@@ -19,6 +19,7 @@ from refine.replies import Answer
 from schemas.config import ServerConfig
 
 CONFIG = ServerConfig(in_flight=4, timeout=5, patience=1)
+FINE = completion("fine")
 REQUEST = b'{"messages":[{"role":"user","content":"Platform: drone\\nCaption: A roof."}]}'
 
 
@@ -46,9 +47,6 @@ def then(*said: Said) -> Script:
     return lambda _request, number: said[min(number, len(said) - 1)]
 
 
-FINE = completion("fine")
-
-
 def test_an_answer_comes_back_as_it_was_said() -> None:
     answer, server = ask(then(FINE))
     assert answer == Answer("fine", "stop", 100, 10)
@@ -60,6 +58,10 @@ def test_an_answer_comes_back_as_it_was_said() -> None:
     [
         (Said(status=500, body=b"oh\nno"), "HTTP 500: oh no"),
         (Said(status=503), "HTTP 503: "),
+        (Said(status=408), "HTTP 408: "),
+        (Said(status=425), "HTTP 425: "),
+        (Said(status=409, body=b"later"), "HTTP 409: later"),
+        (Said(status=202), "HTTP 202: "),
         (completion("body", drop=150), "the connection was dropped"),
         (completion("head", drop=30), "the connection was dropped"),
         (completion("none", drop=0), "the connection was dropped"),
@@ -69,6 +71,7 @@ def test_an_answer_comes_back_as_it_was_said() -> None:
         (Said(b'{"choices": [{"message": {"content": "a"}}]}'), "the server's answer is no chat completion"),
         (Said(b"\xff\xfe"), "the server's answer is no chat completion"),
         (Said(b"[" * 100_000), "the server's answer is no chat completion"),
+        (Said(FINE.body.replace(b": 100,", b": 1e999,")), "the server's answer is no chat completion"),
     ],
 )
 def test_what_may_be_better_next_time_is_tried_again(trouble: Said, why: str) -> None:
@@ -85,10 +88,18 @@ def test_a_refused_request_is_not_tried_again(status: int) -> None:
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 410])
 def test_what_no_request_will_get_ends_the_work(status: int) -> None:
     with pytest.raises(ServersGoneError, match=f"HTTP {status}"):
         ask(then(Said(status=status)))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_and_named(status: int) -> None:
+    with ScriptedServer(then(Said(status=status, headers={"Location": "https://elsewhere/v1"}))) as server:
+        with pytest.raises(ServersGoneError, match=f"sends us on to https://elsewhere/v1 .HTTP {status}"):
+            use([server.url], lambda client: client.ask(REQUEST))
+        assert len(server.requests) == 1
 
 
 def test_a_server_that_is_slow_to_answer_is_asked_again() -> None:
@@ -230,29 +241,45 @@ def test_a_slow_but_healthy_server_is_waited_for(monkeypatch: pytest.MonkeyPatch
     assert server.probes >= 3
 
 
-def test_a_healthy_server_that_fails_everything_ends_the_work() -> None:
-    with ScriptedServer(then(Said(status=500))) as server:
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [(Said(status=500), "HTTP 500"), (Said(status=429), "HTTP 429"), (Said(b"<"), "the server's answer")],
+)
+def test_a_healthy_server_that_fails_everything_ends_the_work(said: Said, told: str) -> None:
+    with ScriptedServer(then(said)) as server:
 
         async def keep_on(client: Client) -> None:
             while True:
-                await asyncio.gather(*(client.ask(REQUEST) for _ in range(4)))
+                await asyncio.gather(*(client.ask(REQUEST) for _ in range(60)))
 
-        with pytest.raises(ServersGoneError, match=r"Every request has failed since .* HTTP 500"):
-            use([server.url], keep_on)
+        with pytest.raises(ServersGoneError, match=rf"Every request has failed since .* \({server.url}: {told}"):
+            use([server.url], keep_on, ServerConfig(in_flight=4, timeout=1, patience=1))
 
 
 def test_counters_of_several_servers_are_summed() -> None:
     with ScriptedServer() as one, ScriptedServer() as two:
-        one.metrics = '# HELP x\nvllm:prefix_cache_hits_total{engine="0",model_name="m"} 1.5e+02\nother 3\n'
+        one.metrics = '# HELP\nvllm:prefix_cache_hits_total{engine="0",model_name="m"} 1.5e+02\nother 3\nv 1.2.3\n'
         two.metrics = 'vllm:prefix_cache_hits_total{engine="0"} 50\n'
         counters = use([one.url, two.url], lambda client: client.metrics())
     assert counters == {"vllm:prefix_cache_hits_total": 200.0, "other": 3.0}
     assert use([one.url], lambda client: client.metrics()) == {}
 
 
+def test_counters_are_read_from_an_answer_only() -> None:
+    with ScriptedServer() as server:
+        server.metrics, server.metrics_status = "retries 3\n", 404
+        assert use([server.url], lambda client: client.metrics()) == {}
+
+
 def test_lone_surrogates_and_our_own_words_are_taken_out() -> None:
     assert read_answer(completion("a\ud800b").body).text == "a\ufffdb"
+    assert read_answer(completion("a", "st\ud800p").body).finish == "st\ufffdp"
     assert read_answer(completion(None, "failed").body) == Answer("", "server: failed", 100, 10)
+
+
+@pytest.mark.parametrize(("said", "kept"), [(b"99999999999999999999", 2**63 - 1), (b"1e300", 2**63 - 1), (b"-1", 0)])
+def test_counts_of_tokens_fit_the_store(said: bytes, kept: int) -> None:
+    assert read_answer(FINE.body.replace(b": 100,", b": %s," % said)).prompt_tokens == kept
 
 
 @given(

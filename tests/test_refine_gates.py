@@ -1,6 +1,7 @@
 """The faithfulness gates: one reply per gate that breaks exactly that gate, honest paraphrase, and hostile input."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -389,6 +390,13 @@ def test_a_caption_without_the_main_object_is_refused_though_its_words_occur() -
         "White flat parts alternate with blue-grey roofs on an oblong hall; a mottled roof fills a corner by a street."
     )
     assert "main object" not in str(check("drone", TOWN, {"caption": short, "queries": ["Cars are parked on a lot."]}))
+
+
+def test_what_repeats_itself_a_thousand_times_is_judged_in_seconds() -> None:
+    start = time.process_time()
+    caption = "red, " * 1000
+    assert failed("drone", caption, reply(caption, ["A red roof."]))
+    assert time.process_time() - start < 20
 
 
 def test_lone_surrogates_are_judged_and_never_raise() -> None:

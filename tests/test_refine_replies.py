@@ -6,12 +6,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from refine.replies import Answer, ReplyStore
+from refine.replies import CREATE, SCHEMA_VERSION, Answer, ReplyStore
 from schemas.errors import RefinerError
 
 ANSWER = Answer("a", "stop", 5, 7, ("HTTP 500",), ("colour: red",))
@@ -104,6 +106,17 @@ def test_several_processes_write_one_store(tmp_path: Path) -> None:
         assert process.returncode == 0
     with ReplyStore(path) as store:
         assert len(store) == 600
+
+
+def test_a_new_store_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        other.execute(CREATE)
+        other.execute("BEGIN IMMEDIATE")  # lets others read, and refuses them the change to a write-ahead log
+        threading.Timer(0.5, other.execute, ("COMMIT",)).start()
+        with ReplyStore(path) as store:
+            assert store.put("k", b"r", ANSWER) == ANSWER
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -12,11 +12,14 @@ import json
 import os
 import shutil
 import signal
+import socketserver
+import ssl
 import subprocess
 import sys
 import threading
 import time
 import unittest.mock
+import urllib.error
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -445,10 +448,50 @@ def test_given_servers_must_serve_one_model() -> None:
                 model_of(RefineConfig(model=model), urls)
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data": [{}]}'])
-def test_what_is_no_openai_server_is_named(body: bytes) -> None:
-    with listing(body=body) as url, pytest.raises(RefinerError, match="not as an OpenAI-compatible server"):
-        model_of(RefineConfig(), [url])
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[]", b'{"data": [{}]}', b'{"data": ["a"]}', b'{"data":' + b"[" * 100_000]
+)
+def test_what_is_no_openai_server_is_named_and_left_out(body: bytes) -> None:
+    with listing(body=body) as url, listing("a") as good:
+        with pytest.raises(RefinerError, match="not as an OpenAI-compatible server"):
+            model_of(RefineConfig(), [url])
+        assert model_of(RefineConfig(), [url, good]).name == "a"
+
+
+@contextlib.contextmanager
+def saying(said: bytes) -> Iterator[str]:
+    """A server that says the same to everybody and hangs up."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(said)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as served:
+        thread = threading.Thread(target=served.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{served.server_address[1]}"
+        finally:
+            served.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"SSH-2.0-OpenSSH_9\r\n", "it does not speak HTTP"),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"da', "its answer breaks off"),
+        (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", "HTTP 401: it wants an API key"),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "HTTP 503"),
+        (b"HTTP/1.1 204 Nothing\r\n\r\n", "HTTP 204"),
+    ],
+)
+def test_why_a_server_is_of_no_use_is_told_and_another_is_used(said: bytes, why: str) -> None:
+    with saying(said) as url, listing("a") as good:
+        with pytest.raises(RefinerError, match=rf"No vLLM server answers at {url} \({why}"):
+            model_of(RefineConfig(), [url])
+        assert model_of(RefineConfig(), [url, good]).name == "a"
 
 
 def test_given_servers_are_used_while_one_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,7 +504,25 @@ def test_given_servers_are_used_while_one_answers(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "log").exists()
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", "http://a b"])
+def test_a_certificate_that_is_not_trusted_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ssl.SSLCertVerificationError()
+    error.verify_message = "self-signed certificate"
+    monkeypatch.setattr(server_module._DIRECT, "open", unittest.mock.Mock(side_effect=urllib.error.URLError(error)))
+    with pytest.raises(RefinerError, match=r"its certificate is not trusted: self-signed certificate\)"):
+        model_of(RefineConfig(), ["https://host"])
+
+
+def test_a_password_in_an_address_is_refused_unseen() -> None:
+    for url in ("http://user:secret@host:80", "user:secret@host"):
+        with pytest.raises(ConfigError, match="user's name is not supported") as told:
+            base_url(url)
+        assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:8000", "ftp://x", "http://", "http://a b", "http://a:b", "http://a:0", "http://a:70000", "http://[::1"],
+)
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match=r"server\.urls"):
         base_url(url)
@@ -521,7 +582,7 @@ class TinyServer:
 
     def urls(self) -> list[str]:
         """Start the server if it does not run."""
-        if server_module._fetch(f"{self.url}/health") is None:
+        if isinstance(server_module._fetch(f"{self.url}/health"), str):
             port = int(self.url.rpartition(":")[2])
             with unittest.mock.patch.object(server_module, "_free_port", return_value=port):
                 assert self.stack.enter_context(serving(self.model, self.server, self.log, silent)) == [self.url]
@@ -589,7 +650,7 @@ def test_the_run_goes_on_when_a_killed_server_is_started_again(
     done = rows_of(asks, tmp_path / "store", tally, model=tiny.model, urls=tiny.urls(), patience=300)
     rows = dict(itertools.islice(done, 10))
     tiny.kill()
-    assert server_module._fetch(f"{tiny.url}/health") is None
+    assert isinstance(server_module._fetch(f"{tiny.url}/health"), str)
     tiny.urls()
     rows |= dict(done)
     assert rows.keys() == set(asks), "none lost"

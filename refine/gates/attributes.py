@@ -51,9 +51,10 @@ def _attributes(case: Case, kind: str) -> str:
     for reading in case.texts:
         for word, mentions in at_same_word(reading, kind):
             matching = [s for m in mentions for s in sources if related(m.concept, s.concept)]
-            exact = [s for s in matching if s.concept == mentions[0].concept]
-            if exact and kind == "colour":  # green is no turquoise where the source has a green
-                matching = [s for s in matching if s in exact or not _in_between(s.concept)]
+            exact = mentions[0].concept
+            if kind == "colour" and any(s.concept == exact for s in matching):
+                # Green is no turquoise where the source has a green.
+                matching = [s for s in matching if s.concept == exact or not _in_between(s.concept)]
             if not matching and _grown_green(case.source, mentions[0]) and not replaced(case, reading, mentions[0]):
                 continue
             if not matching and _lies_between(case.source, mentions[0].concept):
