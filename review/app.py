@@ -375,15 +375,18 @@ def create_app(
         row = desk.captions.row(form["caption"])
         if row is None:
             raise RefusedError(404, "This version of the data set holds no such caption.")
-        drafts = _drafts(desk, row, form)
-        saved = desk.log.save(drafts, form.session.reviewer)
-        form.session.batches.append(saved.batch)
+        first, copies = _drafts(desk, row, form)
+        if form["seen"] != row.seen:  # a newer version was loaded, or somebody has decided
+            return _conflict(request, form, row, first)
+        saved = desk.log.save([first], form.session.reviewer, copies=copies)
+        if saved.events:
+            form.session.batches.append(saved.batch)
         desk.captions.sync()
         now = desk.captions.row(row.caption_id)
         assert now is not None
         if row.caption_id in saved.conflicts:
-            return _conflict(request, form, now, drafts[0])
-        return _answer(request, desk, form, now, [d.caption_id for d in drafts[1:]])
+            return _conflict(request, form, now, first)
+        return _answer(request, desk, form, now, [d.caption_id for d in copies])
 
     @app.post("/undo")
     def undo(request: Request, desk: AtDesk, form: Posted) -> Response:
@@ -412,7 +415,7 @@ def create_app(
         if kind not in ("accept", "reject"):
             raise RefusedError(422, "In bulk one can accept or reject.")
         drafts = desk.captions.drafts(filters, "accept" if kind == "accept" else "reject")
-        if str(len(drafts)) != form["count"]:
+        if (str(len(drafts)), desk.captions.version.name) != (form["count"], form["version"]):
             return show(
                 request,
                 "bulk.html",
@@ -469,6 +472,8 @@ def create_app(
             409,
             row=now,
             mine=mine,
+            other_words=form["seen"] != now.seen,
+            copies=form.get("copies"),
             view=form.get("view"),
             filters_query=form.get("filters"),
             back=_back(form),
@@ -531,8 +536,8 @@ def _caption(desk: Desk, row: Row) -> dict[str, Any]:
     }
 
 
-def _drafts(desk: Desk, row: Row, form: Form) -> list[Draft]:
-    """The decision of a form, and the same for the copies of the caption on augmented tiles if it says so.
+def _drafts(desk: Desk, row: Row, form: Form) -> tuple[Draft, list[Draft]]:
+    """The decision of a form; and the same for the copies of the caption on augmented tiles, if it says so.
 
     Raises:
         RefusedError: the caption is evidence, the decision unknown, or the edited text empty, too long or unchanged.
@@ -559,9 +564,8 @@ def _drafts(desk: Desk, row: Row, form: Form) -> list[Draft]:
             raise RefusedError(422, "The text is as it was: accept it instead.")
     first = draft(row, kind, text, desk.captions.version.name, int(revision))
     if form.get("copies") != "yes":
-        return [first]
-    others = desk.captions.same_words(row)
-    return [first, *(draft(r, kind, text, desk.captions.version.name) for r in others)]
+        return first, []
+    return first, [draft(r, kind, text, desk.captions.version.name) for r in desk.captions.same_words(row)]
 
 
 def _undo(desk: Desk, form: Form) -> Saved:

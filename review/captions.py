@@ -6,6 +6,7 @@ What only one caption's page shows (gates, replies, image bytes) is read from it
 """
 
 import glob
+import hashlib
 import re
 import threading
 from collections import Counter, OrderedDict
@@ -115,6 +116,12 @@ class Row:
         if self.decision and self.decision.kind != "reject" and self.state != "stale":
             return self.decision.text
         return self.refined if self.status in ("edited", "rejected") else self.final
+
+    @property
+    def seen(self) -> str:
+        """A name for the two texts that a person sees; a form that carries another one is about other texts."""
+        shown = f"{self.raw}\0{self.proposed}".encode("utf-8", "surrogatepass")
+        return hashlib.sha256(shown).hexdigest()[:16]
 
     @property
     def number(self) -> str:

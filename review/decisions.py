@@ -306,38 +306,44 @@ class DecisionLog:
         """What stands for one caption."""
         return fold(self.history(caption_id)).get(caption_id)
 
-    def save(self, drafts: Sequence[Draft], reviewer: str, batch: str | None = None) -> Saved:
+    def save(self, drafts: Sequence[Draft], reviewer: str, *, copies: Sequence[Draft] = ()) -> Saved:
         """Append decisions as one batch, in one transaction.
 
         A draft whose caption has moved on from the revision its author saw is left out, and named in `conflicts`.
+
+        Args:
+            copies: drafts that follow the others, and are left out altogether where one of those is.
         """
-        batch, time = batch or uuid.uuid4().hex, _now()
+        batch, time = uuid.uuid4().hex, _now()
         events: list[Event] = []
         conflicts: list[str] = []
         with self._transaction() as db:
             seq = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
-            for d in drafts:
-                now = _revision(db, d.caption_id)
-                if now != d.revision:
-                    conflicts.append(d.caption_id)
-                    continue
-                seq += 1
-                event = Event(
-                    seq,
-                    d.caption_id,
-                    now + 1,
-                    d.kind,
-                    d.old_text,
-                    d.new_text,
-                    reviewer,
-                    time,
-                    d.version,
-                    d.source_sha256,
-                    batch,
-                    None,
-                )
-                _append(db, event)
-                events.append(event)
+            for part in (drafts, copies):
+                if conflicts:
+                    break
+                for d in part:
+                    now = _revision(db, d.caption_id)
+                    if now != d.revision:
+                        conflicts.append(d.caption_id)
+                        continue
+                    seq += 1
+                    event = Event(
+                        seq,
+                        d.caption_id,
+                        now + 1,
+                        d.kind,
+                        d.old_text,
+                        d.new_text,
+                        reviewer,
+                        time,
+                        d.version,
+                        d.source_sha256,
+                        batch,
+                        None,
+                    )
+                    _append(db, event)
+                    events.append(event)
         return Saved(batch, tuple(events), tuple(conflicts))
 
     def undo(self, batch: str, reviewer: str) -> Saved:

@@ -14,6 +14,7 @@ from review.decisions import REVIEWS, standing_decisions
 
 FIRST = "train/drone/0001/view 1.jpeg#0"
 TILE = "train/satellite/0002/view 2.jpeg#0"
+CHANGED = "train/drone/0000/view 0.jpeg#0"
 EVIDENCE = "test/drone/0010/view 10.jpeg#0"
 
 
@@ -222,6 +223,46 @@ def test_two_reviewers_meet_as_a_conflict_that_shows_both_texts(page: Served, an
     assert page.app.state.desk.captions.page(Filters(sort="disagreement")).rows[0].caption_id == FIRST
 
 
+@pytest.mark.parametrize(("kind", "text"), [("accept", ""), ("reject", ""), ("edit", "My own words.")])
+def test_a_decision_on_words_that_were_not_shown_is_a_conflict(
+    page: Served, ann: Browser, dataset: Path, kind: str, text: str
+) -> None:
+    shown = ann.seen(CHANGED)
+    write_version(dataset, changed=" and a canal")
+    assert page.sign_in().post("/reload", {}).status == 303
+    answer = ann.decide(CHANGED, kind, 0, text, seen=shown, copies="yes")
+    assert answer.status == 409
+    assert "v0002 has other words" in answer.text
+    assert "and a canal" in answer.text
+    assert (text or f"{kind.capitalize()} what stands now") in answer.text
+    assert standing_decisions(dataset / REVIEWS) == {}
+    assert f'name="seen" value="{ann.seen(CHANGED)}"' in answer.text
+    assert 'name="copies" value="yes"' in answer.text
+    assert ann.decide(CHANGED, kind, 0, text).status == 200
+    assert standing_decisions(dataset / REVIEWS)[CHANGED].version == "v0002"
+
+
+def test_a_bulk_on_a_version_that_was_not_shown_is_asked_again(ann: Browser, dataset: Path) -> None:
+    write_version(dataset, changed=" and a canal")
+    ann.post("/reload", {})
+    fields = {"filters": "platform=drone", "version": "v0001", "count": "20", "decision": "accept"}
+    answer = ann.post("/bulk", fields)
+    assert answer.status == 409
+    assert 'name="version" value="v0002"' in answer.text
+    assert standing_decisions(dataset / REVIEWS) == {}
+
+
+def test_what_was_not_saved_saves_no_copies_either(page: Served, ann: Browser, dataset: Path) -> None:
+    bob = page.sign_in()
+    shown = bob.seen(TILE)
+    ann.decide(TILE, "edit", 0, "Words by ann.", copies="yes")
+    answer = bob.decide(TILE, "edit", 0, "Text of bob.", copies="yes", seen=ann.seen(TILE))
+    assert answer.status == bob.decide(TILE, "reject", 0, copies="yes", seen=shown).status == 409
+    assert 'name="copies" value="yes"' in answer.text
+    assert {d.text for d in standing_decisions(dataset / REVIEWS).values()} == {"Words by ann."}
+    assert bob.post("/undo", {}).status == 409  # nothing of this browser was saved
+
+
 def test_undo_takes_back_the_own_decision_even_under_a_shared_name(page: Served, ann: Browser, dataset: Path) -> None:
     other = page.sign_in()  # signs with the same name: nobody set one
     assert ann.decide(FIRST, "accept", 0).status == 200
@@ -247,10 +288,10 @@ def test_bulk_asks_acts_on_the_filter_and_is_reverted_whole(page: Served, ann: B
     filters = "platform=drone&asof=0"
     asked = ann.get(f"/bulk?{filters}")
     assert "Accept 19" in asked.text  # ten train buildings with two captions, one of them decided since
-    wrong = ann.post("/bulk", {"filters": filters, "count": "18", "decision": "accept"})
-    assert wrong.status == 409
-    assert ann.post("/bulk", {"filters": filters, "count": "19", "decision": "edit"}).status == 422
-    assert ann.post("/bulk", {"filters": filters, "count": "19", "decision": "accept"}).status == 200
+    fields = {"filters": filters, "version": "v0001", "count": "19", "decision": "accept"}
+    assert ann.post("/bulk", {**fields, "count": "18"}).status == 409
+    assert ann.post("/bulk", {**fields, "decision": "edit"}).status == 422
+    assert ann.post("/bulk", fields).status == 200
     stands = standing_decisions(dataset / REVIEWS)
     assert (len(stands), stands[FIRST].kind) == (20, "reject")
     assert len({d.batch for d in stands.values() if d.kind == "accept"}) == 1
@@ -293,17 +334,16 @@ def test_pages_hold_every_caption_once_forwards_and_backwards(shared: Served, so
 
 
 def test_a_newer_version_is_offered_and_marks_what_became_stale(ann: Browser, page: Served, dataset: Path) -> None:
-    changed = "train/drone/0000/view 0.jpeg#0"
-    ann.decide(changed, "accept", 0)
+    ann.decide(CHANGED, "accept", 0)
     ann.decide(FIRST, "accept", 0)
     assert write_version(dataset, changed=" and a canal") == "v0002"
     assert "Load v0002" in ann.get("/").text
     assert ann.post("/reload", {"back": "https://evil.example//x"}).headers["location"] == "/x"
     overview = ann.get("/").text
     assert "4 captions changed" in overview
-    states = {c: page.app.state.desk.captions.row(c).state for c in (changed, FIRST)}
-    assert states == {changed: "stale", FIRST: "accept"}
-    assert "kept, and not applied" in ann.get(address(changed)).text
+    states = {c: page.app.state.desk.captions.row(c).state for c in (CHANGED, FIRST)}
+    assert states == {CHANGED: "stale", FIRST: "accept"}
+    assert "kept, and not applied" in ann.get(address(CHANGED)).text
 
 
 def test_decisions_survive_a_restart_and_are_exported(ann: Browser, page: Served, dataset: Path) -> None:
@@ -332,7 +372,7 @@ def test_distinct_states_say_what_is_the_matter(ann: Browser) -> None:
     assert "No caption matches" in ann.get("/queue?q=zzzz").text
     assert ann.get(address("train/none#0")).status == 404
     filters = "platform=drone&split=train"
-    ann.post("/bulk", {"filters": filters, "count": "20", "decision": "accept"})
+    ann.post("/bulk", {"filters": filters, "version": "v0001", "count": "20", "decision": "accept"})
     assert "Queue finished" in ann.get(f"/queue?{filters}&decision=open").text
 
 

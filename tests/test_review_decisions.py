@@ -60,6 +60,15 @@ def test_a_save_on_an_old_revision_is_a_conflict_and_changes_nothing(log: Decisi
     assert log.standing("a#0").kind == "accept"  # type: ignore[union-attr]
 
 
+def test_copies_are_saved_only_where_their_original_is(log: DecisionLog) -> None:
+    log.save([draft("a#0", "accept", "old")], "ann")
+    saved = log.save([draft("a#0", "reject")], "bob", copies=[draft("a~aug0#0", "reject")])
+    assert (saved.events, saved.conflicts) == ((), ("a#0",))
+    log.save([draft("a~aug0#0", "accept", "old")], "ann")
+    saved = log.save([draft("a#0", "reject", "", 1)], "bob", copies=[draft("a~aug0#0", "reject")])
+    assert ([e.caption_id for e in saved.events], saved.conflicts) == (["a#0"], ("a~aug0#0",))
+
+
 def test_undo_is_an_event_and_brings_back_what_stood_before(log: DecisionLog) -> None:
     log.save([draft("a#0", "accept", "old")], "ann")
     second = log.save([draft("a#0", "edit", "new", 1)], "ann")
