@@ -63,11 +63,6 @@ class Door:
             self._announce(self.token)
         return key
 
-    def made_by_another(self, batch: str, session: Session) -> bool:
-        """Whether another browser that is in decided this: two of them may sign with the same name."""
-        with self._lock:
-            return any(batch in other.batches for other in self._sessions.values() if other is not session)
-
     def session(self, key: str) -> Session | None:
         with self._lock:
             return self._sessions.get(key)

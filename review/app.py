@@ -569,22 +569,33 @@ def _drafts(desk: Desk, row: Row, form: Form) -> tuple[Draft, list[Draft]]:
 
 
 def _undo(desk: Desk, form: Form) -> Saved:
-    """Take back the batch that is named, else the last of this browser, else, after a restart, of this reviewer.
+    """Take back the batch that is named, from a card only what it says of that caption; else the last of this browser.
+
+    Never the last of a name: two people may sign with the same one.
 
     Raises:
-        RefusedError: nothing is named, and nothing of this browser or reviewer stands.
+        RefusedError: nothing is named, and nothing of this browser stands.
     """
     session = form.session
     if named := form.get("batch"):
-        return desk.log.undo(named, session.reviewer)
-    while session.batches:
-        undone = desk.log.undo(session.batches.pop(), session.reviewer)
+        only = _with_copies(desk, form["caption"]) if form.get("caption") else None
+        return desk.log.undo(named, session.reviewer, only)
+    for batch in reversed(tuple(session.batches)):
+        undone = desk.log.undo(batch, session.reviewer)
+        with suppress(ValueError):  # another request of this browser took it out
+            session.batches.remove(batch)
         if undone.events:
             return undone
-    last = desk.log.last_batch(session.reviewer)
-    if not last or desk.door.made_by_another(last, session):
-        raise RefusedError(409, "There is nothing left of yours to undo.")
-    return desk.log.undo(last, session.reviewer)
+    raise RefusedError(
+        409, "Nothing that was decided in this browser is left to undo: older decisions can be reverted in the history."
+    )
+
+
+def _with_copies(desk: Desk, caption_id: str) -> list[str]:
+    """A caption and, as a decision on an original goes to its copies, those."""
+    row = desk.captions.row(caption_id)
+    copies = desk.captions.same_words(row) if row and row.tile == "original" else []
+    return [caption_id, *(copy.caption_id for copy in copies)]
 
 
 def _back(form: Form) -> str:

@@ -602,14 +602,19 @@ class Captions:
         )
 
     def same_words(self, row: Row) -> list[Row]:
-        """The same caption on the other tiles of its image: copies whose proposed text is the same, word for word."""
+        """The same caption on the other tiles of its image, word for word, raw and proposed.
+
+        Without those on which a decision of its own stands: a decision on this one does not speak of them.
+        """
         tiles = [tile["image_id"] for tile in self.tiles(row.image_id)][1:]
         if not tiles or row.split != "train":
             return []
         marks = ", ".join("?" * len(tiles))
         found = self._rows(f"SELECT pos, rank FROM captions WHERE image_id IN ({marks}) ORDER BY rank", tiles)
         rows = self._read({place["pos"]: f"0.{place['rank']}" for place in found})
-        return [r for r in rows if r.raw == row.raw and r.proposed == row.proposed]
+        batch = row.decision.batch if row.decision else ""
+        free = [r for r in rows if r.decision is None or r.state == "stale" or r.decision.batch == batch]
+        return [r for r in free if r.raw == row.raw and r.proposed == row.proposed]
 
     # --- at a glance -------------------------------------------------------------------------------------------------
 

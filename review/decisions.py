@@ -12,7 +12,7 @@ import json
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -346,8 +346,9 @@ class DecisionLog:
                     events.append(event)
         return Saved(batch, tuple(events), tuple(conflicts))
 
-    def undo(self, batch: str, reviewer: str) -> Saved:
-        """Take back a batch: one undo event for each of its decisions that still stands.
+    def undo(self, batch: str, reviewer: str, only: Collection[str] | None = None) -> Saved:
+        """Take back a batch, or what it decided on `only` some captions: one undo event for each of its decisions that
+        still stands.
 
         `conflicts` names the captions on which somebody has decided since; those decisions stay.
         """
@@ -357,6 +358,8 @@ class DecisionLog:
             rows = db.execute(f"SELECT {_COLUMNS} FROM events e WHERE batch = ? AND {_STANDS}", [batch]).fetchall()
             events: list[Event] = []
             for e in (Event(*row) for row in rows):
+                if only is not None and e.caption_id not in only:
+                    continue
                 seq += 1
                 event = Event(
                     seq,
@@ -379,14 +382,8 @@ class DecisionLog:
                 "AND NOT EXISTS (SELECT 1 FROM events u WHERE u.undoes = e.seq) ORDER BY caption_id",
                 [batch],
             ).fetchall()
-        return Saved(new, tuple(events), tuple(row[0] for row in overtaken))
-
-    def last_batch(self, reviewer: str) -> str | None:
-        """The newest batch of a reviewer of which something still stands; what their next undo takes back."""
-        rows = self._select(
-            f"SELECT batch FROM events e WHERE reviewer = ? AND {_STANDS} ORDER BY seq DESC LIMIT 1", [reviewer]
-        )
-        return cast(str, rows[0][0]) if rows else None
+        conflicts = tuple(row[0] for row in overtaken if only is None or row[0] in only)
+        return Saved(new, tuple(events), conflicts)
 
     def batches(self, limit: int, before: int | None = None) -> list[tuple[int, Batch]]:
         """The newest batches with their first `seq`, newest first; `before` a `seq` for the next page."""

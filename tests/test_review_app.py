@@ -1,6 +1,7 @@
 """The review page over HTTP: pages, decisions, undo, bulk, conflicts; and everything that must be refused."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -281,6 +282,57 @@ def test_copies_on_augmented_tiles_follow_and_are_undone_together(ann: Browser, 
     assert {c: d.text for c, d in standing_decisions(dataset / REVIEWS).items()} == {TILE: "A roof.", copy: "A roof."}
     ann.post("/undo", {})
     assert standing_decisions(dataset / REVIEWS) == {}
+
+
+def test_a_copy_that_was_decided_by_itself_is_left_alone(page: Served, ann: Browser, dataset: Path) -> None:
+    copy = TILE.replace("#", "~aug0#")
+    bob = page.sign_in()
+    assert ann.decide(copy, "accept", 0).status == 200
+    assert "also on" not in bob.get(address(TILE)).text
+    assert bob.decide(TILE, "accept", 0, copies="yes").status == 200
+    assert bob.decide(TILE, "edit", 1, "Text of bob.", copies="yes").status == 200
+    assert ann.post("/undo", {}).status == 303  # what stands on the copy is still what ann decided
+    assert list(standing_decisions(dataset / REVIEWS)) == [TILE]
+
+
+def test_an_undo_that_failed_is_still_the_next(page: Served, ann: Browser, dataset: Path) -> None:
+    page.app.state.desk.log._db.execute("PRAGMA busy_timeout = 50")
+    for text in ("First.", "Second."):
+        ann.decide(FIRST, "edit", 0 if text == "First." else 1, text)
+    other = sqlite3.connect(dataset / REVIEWS, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # for longer than the log waits
+    assert ann.post("/undo", {}).status == 500
+    other.execute("ROLLBACK")
+    other.close()
+    assert ann.post("/undo", {}).status == 303
+    assert standing_decisions(dataset / REVIEWS)[FIRST].text == "First."
+
+
+def test_undo_on_a_card_leaves_the_rest_of_a_bulk(page: Served, ann: Browser, dataset: Path) -> None:
+    fields = {"filters": "platform=satellite&split=train", "version": "v0001", "count": "31", "decision": "accept"}
+    assert ann.post("/bulk", fields).status == 200
+    batch = next(iter(standing_decisions(dataset / REVIEWS).values())).batch
+    copy = TILE.replace("#", "~aug0#")
+    bob = page.sign_in()
+    assert bob.post("/undo", {"caption": TILE, "batch": batch}).status == 303
+    stands = standing_decisions(dataset / REVIEWS)
+    assert len(stands) == 29
+    assert not {TILE, copy} & set(stands)
+    assert bob.post("/undo", {"caption": TILE, "batch": batch}).status == 409
+    other = "train/satellite/0004/view 4.jpeg~aug0#0"
+    assert bob.post("/undo", {"caption": other, "batch": batch}).status == 303
+    assert len(standing_decisions(dataset / REVIEWS)) == 28
+    assert ann.post("/undo", {}).status == 303  # the rest
+    assert standing_decisions(dataset / REVIEWS) == {}
+
+
+def test_a_fresh_browser_has_nothing_to_undo(ann: Browser, dataset: Path) -> None:
+    ann.decide(FIRST, "accept", 0)
+    with served(dataset) as again:
+        answer = again.sign_in().post("/undo", {})
+    assert answer.status == 409
+    assert 'href="/history"' in answer.text.partition("<main")[2]
+    assert list(standing_decisions(dataset / REVIEWS)) == [FIRST]
 
 
 def test_bulk_asks_acts_on_the_filter_and_is_reverted_whole(page: Served, ann: Browser, dataset: Path) -> None:
