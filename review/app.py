@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -124,7 +125,8 @@ async def read_form(request: Request) -> Form:
 
 
 def _desk(request: Request) -> Desk:
-    desk: Desk = request.app.state.desk
+    """A desk of its own for each request: it ends with the captions it began with, whatever is loaded meanwhile."""
+    desk: Desk = copy(request.app.state.desk)
     desk.captions.sync()
     return desk
 
@@ -439,13 +441,12 @@ def create_app(
         return RedirectResponse(_back(form), 303)
 
     @app.post("/reload")
-    def load_newest(desk: AtDesk, form: Posted) -> Response:
+    def load_newest(form: Posted) -> Response:
         with desk.lock:
-            if desk.newer():
-                before, desk.captions = desk.captions, Captions(desk.dataset, desk.log)
+            if desk.newer():  # what was loaded goes when the last request that reads it has ended
+                desk.captions = Captions(desk.dataset, desk.log)
                 if desk.run:
                     desk.run.follow(desk.captions.version)
-                before.close()
         return RedirectResponse(_back(form), 303)
 
     def _answer(request: Request, desk: Desk, form: Form, row: Row, also: list[str]) -> Response:
@@ -595,7 +596,7 @@ def _with_copies(desk: Desk, caption_id: str) -> list[str]:
     """A caption and, as a decision on an original goes to its copies, those."""
     row = desk.captions.row(caption_id)
     copies = desk.captions.same_words(row) if row and row.tile == "original" else []
-    return [caption_id, *(copy.caption_id for copy in copies)]
+    return [caption_id, *(tile.caption_id for tile in copies)]
 
 
 def _back(form: Form) -> str:

@@ -1,16 +1,19 @@
 """The review page over HTTP: pages, decisions, undo, bulk, conflicts; and everything that must be refused."""
 
+import gc
 import json
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from review_dataset import HOSTILE, Browser, Served, address, served, write_version
 
 from refine.replies import Answer, ReplyStore
-from review.captions import Filters
+from review.captions import Captions, Filters, Page
 from review.decisions import REVIEWS, standing_decisions
 
 FIRST = "train/drone/0001/view 1.jpeg#0"
@@ -396,6 +399,27 @@ def test_a_newer_version_is_offered_and_marks_what_became_stale(ann: Browser, pa
     states = {c: page.app.state.desk.captions.row(c).state for c in (CHANGED, FIRST)}
     assert states == {CHANGED: "stale", FIRST: "accept"}
     assert "kept, and not applied" in ann.get(address(CHANGED)).text
+
+
+def test_what_is_read_while_a_version_is_loaded_is_read_to_the_end(
+    ann: Browser, page: Served, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = page.app.state.desk
+    write_version(dataset, changed=" and a canal")
+    old, asked = weakref.ref(desk.captions), Captions.page
+
+    def slow(*args: Any, **more: Any) -> Page:
+        if desk.newer():
+            assert ann.post("/reload", {}).status == 303
+        return asked(*args, **more)
+
+    monkeypatch.setattr(Captions, "page", slow)
+    answer = ann.get("/queue?q=pond&sort=edit")
+    assert (answer.status, "canal" in answer.text) == (200, False)
+    assert desk.captions.version.name == "v0002"
+    assert ann.get("/queue?q=canal").status == 200
+    gc.collect()
+    assert old() is None, "the version before is still in memory"
 
 
 def test_decisions_survive_a_restart_and_are_exported(ann: Browser, page: Served, dataset: Path) -> None:
