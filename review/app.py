@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 LARGEST_FORM = 1_000_000  # bytes
 LONGEST_NAME = 60
+JOINERS = "\u200c\u200d"
 BATCHES = 50
 BINS = 24
 WORD_WIDTH = 10  # words per bar
@@ -136,8 +137,12 @@ AtDesk = Annotated[Desk, Depends(_desk)]
 
 
 def _one_line(text: str) -> str:
-    """An edited caption as it is kept: one paragraph, no characters that are not text."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """An edited caption as it is kept: one paragraph, no characters that are not text.
+
+    Joiners are text: Persian words and many emoji are spelt with them. A soft hyphen is only a place to break a line.
+    """
+    kept = (c if c.isprintable() or c in JOINERS else " " for c in text.replace("\u00ad", ""))
+    return " ".join(word for word in "".join(kept).split() if word.strip(JOINERS))
 
 
 def _steps(row: Row, edits: list[dict[str, Any]]) -> dict[str, Any]:
@@ -219,7 +224,12 @@ def _pretty(text: str) -> str:
 
 
 def create_app(
-    dataset: Path, token: str, run: Path | None = None, *, announce: Callable[[str], None] | None = None
+    dataset: Path,
+    token: str,
+    run: Path | None = None,
+    *,
+    host: str = "127.0.0.1",
+    announce: Callable[[str], None] | None = None,
 ) -> FastAPI:
     """The review page of a data set.
 
@@ -227,6 +237,7 @@ def create_app(
         dataset: DATASET, or one version DATASET/vNNNN.
         token: lets the first browser in, once, at /?token=...
         run: a folder that `georefine train` wrote; what its model makes of a caption is then shown beside it.
+        host: the name or address that the page is served at.
         announce: called with the next token whenever one was used.
 
     Raises:
@@ -481,7 +492,7 @@ def create_app(
         )
 
     app.mount("/static", StaticFiles(directory=HERE / "static"))
-    app.add_middleware(Guard, door=desk.door)
+    app.add_middleware(Guard, door=desk.door, host=host)
     return app
 
 
@@ -601,7 +612,10 @@ def _with_copies(desk: Desk, caption_id: str) -> list[str]:
 
 def _back(form: Form) -> str:
     """Where a form was sent from: a path of this page, whatever the form says."""
-    target = urlsplit(form.get("back") or "/")
+    try:
+        target = urlsplit(form.get("back"))
+    except ValueError:  # brackets that hold no IPv6 address
+        return "/"
     path = "/" + target.path.lstrip("/\\")
     return path + (f"?{target.query}" if parse_qs(target.query) else "")
 

@@ -196,6 +196,27 @@ def test_a_decision_is_saved_shown_and_undone(ann: Browser, dataset: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("A \U0001f468\u200d\U0001f469 at a co\u00adop.\u200b", "A \U0001f468\u200d\U0001f469 at a coop."),
+        ("A \u200d roof.", "A roof."),
+    ],
+)
+def test_an_edit_keeps_the_characters_that_are_text(ann: Browser, dataset: Path, typed: str, kept: str) -> None:
+    assert ann.decide(FIRST, "edit", 0, "\u200c\u200d").status == 422
+    assert ann.decide(FIRST, "edit", 0, typed).status == 200
+    assert standing_decisions(dataset / REVIEWS)[FIRST].text == kept
+
+
+def test_a_form_that_names_no_page_to_go_back_to_is_saved_all_the_same(ann: Browser, dataset: Path) -> None:
+    fields = {"caption": FIRST, "seen": ann.seen(FIRST), "decision": "accept", "revision": "0", "back": "//["}
+    answer = ann.post("/decide", fields)
+    assert (answer.status, answer.headers["location"]) == (303, "/")
+    assert list(standing_decisions(dataset / REVIEWS)) == [FIRST]
+
+
+@pytest.mark.parametrize(
     ("fields", "status"),
     [
         ({"decision": "approve"}, 422),
