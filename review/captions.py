@@ -285,32 +285,26 @@ class Captions:
             if self.log.last() == self.seq:
                 return
             touched: dict[str, None] = {}
+            before: list[dict[str, Any]] = []  # each event: an address names any of them
             last = self.seq
             for event in self.log.events(self.seq):
-                _push(self._stacks.setdefault(event.caption_id, []), event)
+                stack = self._stacks.setdefault(event.caption_id, [])
+                before.append(_stand(event.caption_id, event.seq, stack))
+                _push(stack, event)
                 touched[event.caption_id] = None
                 last = event.seq
-            self._take_in(list(touched), last)
+            self._take_in(before, [_stand(caption_id, last, self._stacks[caption_id]) for caption_id in touched])
             self.seq = last
 
-    def _take_in(self, caption_ids: list[str], seq: int) -> None:
-        stacks = [self._stacks[caption_id] for caption_id in caption_ids]
-        standing = [_standing(stack) for stack in stacks]
-        moved = pa.table(
-            {
-                "caption_id": pa.array(caption_ids, pa.string()),
-                "state": pa.array([mark.kind if mark else "open" for mark in standing], pa.string()),
-                "source": pa.array([mark.source_sha256 if mark else None for mark in standing], pa.string()),
-                "opinions": pa.array([_opinions(stack) for stack in stacks], pa.int32()),
-                "revision": pa.array([len(stack) for stack in stacks], pa.int32()),
-            }
-        )
+    def _take_in(self, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
         db = self._db.cursor()
-        db.register("moved", moved)
+        db.register("before", pa.Table.from_pylist(before, STANDS))
+        db.register("moved", pa.Table.from_pylist(after, STANDS))
         db.execute("BEGIN")
-        db.execute(EARLIER, [seq])
+        db.execute(EARLIER)
         db.execute(MOVED)
         db.execute("COMMIT")
+        db.unregister("before")
         db.unregister("moved")
 
     @property
@@ -713,15 +707,24 @@ SELECT (row_number() OVER (ORDER BY l.caption_id))::INT AS rank, l.* REPLACE (
 FROM loaded l LEFT JOIN images i ON i.image_id = l.image_id LEFT JOIN changes h ON h.caption_id = l.caption_id;
 DROP TABLE loaded; DROP TABLE changes; DROP TABLE before;
 """
-EARLIER = """
-INSERT INTO earlier SELECT c.pos, ?, c.decision, c.opinions
-FROM captions c JOIN moved m ON m.caption_id = c.caption_id"""
-MOVED = """
+_STANDING = """
+(SELECT c.pos, m.* REPLACE (CASE WHEN c.split <> 'train' THEN 'evidence'
+    WHEN m.source IS NOT NULL AND m.source <> sha256(t.raw) THEN 'stale' ELSE m.state END::STATE AS state)
+  FROM {} m JOIN captions c ON c.caption_id = m.caption_id JOIN texts t ON t.pos = c.pos) m"""
+EARLIER = f"INSERT INTO earlier SELECT m.pos, m.seq, m.state, m.opinions FROM {_STANDING.format('before')}"
+MOVED = f"""
 UPDATE captions SET decision = m.state, opinions = m.opinions, revision = m.revision
-FROM (SELECT m.caption_id, m.opinions, m.revision, CASE WHEN c.split <> 'train' THEN 'evidence'
-    WHEN m.source IS NOT NULL AND m.source <> sha256(t.raw) THEN 'stale' ELSE m.state END::STATE AS state
-  FROM moved m JOIN captions c ON c.caption_id = m.caption_id JOIN texts t ON t.pos = c.pos) m
-WHERE m.caption_id = captions.caption_id"""
+FROM {_STANDING.format("moved")} WHERE m.pos = captions.pos"""
+STANDS = pa.schema(
+    {
+        "caption_id": pa.string(),
+        "seq": pa.int64(),
+        "state": pa.string(),
+        "source": pa.string(),
+        "opinions": pa.int32(),
+        "revision": pa.int32(),
+    }
+)
 ROWS = """
 SELECT c.*, t.raw, coalesce(t.stripped, t.raw) AS stripped, coalesce(t.refined, t.final) AS refined, t.final,
   sha256(t.raw) AS source FROM captions c JOIN texts t ON t.pos = c.pos
@@ -769,6 +772,19 @@ def _alive(stack: Sequence[_Mark]) -> list[_Mark]:
 
 def _standing(stack: Sequence[_Mark]) -> _Mark | None:
     return alive[-1] if (alive := _alive(stack)) else None
+
+
+def _stand(caption_id: str, seq: int, stack: Sequence[_Mark]) -> dict[str, Any]:
+    """How a caption stands at an event: a row of STANDS."""
+    mark = _standing(stack)
+    return {
+        "caption_id": caption_id,
+        "seq": seq,
+        "state": mark.kind if mark else "open",
+        "source": mark.source_sha256 if mark else None,
+        "opinions": _opinions(stack),
+        "revision": len(stack),
+    }
 
 
 def _opinions(stack: Sequence[_Mark]) -> int:

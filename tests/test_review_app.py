@@ -409,6 +409,21 @@ def test_pages_hold_every_caption_once_forwards_and_backwards(shared: Served, so
     assert at.before is None
 
 
+def test_a_kept_address_shows_the_same_after_a_restart(ann: Browser, page: Served, dataset: Path) -> None:
+    ann.decide(FIRST, "accept", 0)
+    ann.decide(TILE, "reject", 0)
+    ann.decide(FIRST, "edit", 1, "A roof.")
+    ann.post("/undo", {})
+    kept = [Filters(decision=state, asof=asof) for state in ("open", "accept", "reject", "edit") for asof in range(5)]
+
+    def counts(captions: Captions) -> list[tuple[int, int]]:
+        return [(captions.count(filters), captions.count_decidable(filters)) for filters in kept]
+
+    before = counts(page.app.state.desk.captions)
+    with served(dataset) as again:
+        assert counts(again.app.state.desk.captions) == before
+
+
 def test_a_newer_version_is_offered_and_marks_what_became_stale(ann: Browser, page: Served, dataset: Path) -> None:
     ann.decide(CHANGED, "accept", 0)
     ann.decide(FIRST, "accept", 0)
