@@ -20,6 +20,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.convertors import Convertor, register_url_convertor
 
 from data.shards import open_version
 from review.access import Door, Guard, Session
@@ -42,6 +43,21 @@ BATCHES = 50
 BINS = 24
 WORD_WIDTH = 10  # words per bar
 EDIT_WIDTH = 5
+
+
+class IdConvertor(Convertor[str]):
+    """An id in a path, whatever a file can be called: starlette's own `path` ends at a line break."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("id", IdConvertor())
 
 
 class RefusedError(Exception):
@@ -325,14 +341,14 @@ def create_app(
             raise RefusedError(422, "This address names no place in the queue: start from its beginning.") from error
         return show(request, "queue.html", **_queue(desk, filters, held, page))
 
-    @app.get("/caption/{caption_id:path}")
+    @app.get("/caption/{caption_id:id}")
     def caption(request: Request, desk: AtDesk, caption_id: str) -> Response:
         row = desk.captions.row(caption_id)
         if row is None:
             raise RefusedError(404, "This version of the data set holds no such caption.")
         return show(request, "caption.html", **_caption(desk, row))
 
-    @app.get("/model/{caption_id:path}")
+    @app.get("/model/{caption_id:id}")
     def model(request: Request, desk: AtDesk, caption_id: str) -> Response:
         row = desk.captions.row(caption_id)
         if row is None or desk.run is None:

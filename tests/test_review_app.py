@@ -488,6 +488,13 @@ def test_distinct_states_say_what_is_the_matter(ann: Browser) -> None:
     assert "Queue finished" in ann.get(f"/queue?{filters}&decision=open").text
 
 
+def test_a_line_break_in_an_id_is_part_of_it(ann: Browser, page: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(Captions, "row", lambda _, caption_id: asked.append(caption_id))
+    assert ann.get(address("train/a\nb/c\n.jpeg#0\n")).status == 404
+    assert asked == ["train/a\nb/c\n.jpeg#0\n"]
+
+
 def test_hostile_names_stay_text(reader: Browser) -> None:
     assert "onerror='window" not in reader.get("/queue").text
     assert (
