@@ -169,6 +169,7 @@ def measure(client: Client, server: psutil.Process) -> dict[str, tuple[float, fl
     first = client.ask("/queue?sort=gates&platform=drone")[1]
     place = re.findall(r'id="after"[^>]*href="([^"]+)"', first)[0].replace("&amp;", "&")
     caption_ids = re.findall(r'name="caption" value="([^"]+)"', first)
+    seen = re.findall(r'name="seen" value="([^"]+)"', first)
     blocks = iter(random.Random(1).sample(range(100, 1000), 900))
     nouns = itertools.cycle(NOUNS)
     pages = {
@@ -185,11 +186,12 @@ def measure(client: Client, server: psutil.Process) -> dict[str, tuple[float, fl
         "caption": lambda: "/caption/" + quote(random.Random(2).choice(caption_ids), safe=""),
         "history": lambda: "/history",
     }
-    ids = iter(dict.fromkeys(caption_ids))
+    shown = iter(dict(zip(caption_ids, seen, strict=True)).items())
 
     def decide() -> float:
-        fields = {"csrf": client.csrf, "caption": next(ids), "decision": "accept", "revision": "0", "view": "queue"}
-        return client.ask("/decide", urlencode(fields))[0]
+        caption_id, texts = next(shown)
+        fields = {"caption": caption_id, "seen": texts, "decision": "accept", "revision": "0", "view": "queue"}
+        return client.ask("/decide", urlencode({"csrf": client.csrf, **fields}))[0]
 
     def page(path: Callable[[], str]) -> float:
         return client.ask(path())[0]

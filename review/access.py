@@ -63,11 +63,6 @@ class Door:
             self._announce(self.token)
         return key
 
-    def made_by_another(self, batch: str, session: Session) -> bool:
-        """Whether another browser that is in decided this: two of them may sign with the same name."""
-        with self._lock:
-            return any(batch in other.batches for other in self._sessions.values() if other is not session)
-
     def session(self, key: str) -> Session | None:
         with self._lock:
             return self._sessions.get(key)
@@ -78,19 +73,27 @@ def cookie_name(port: int) -> str:
     return f"{COOKIE}_{port}"
 
 
-def own_hosts(scope: Scope) -> set[str]:
-    """What the Host header may say: the address that was connected to, or a name of this machine's own loopback."""
+def in_address(host: str) -> str:
+    """A host as it stands in an address: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def own_hosts(scope: Scope, served_at: str) -> set[str]:
+    """What the Host header may say: the address that was connected to, the host that the page is served at, or a name
+    of this machine's own loopback."""
     host, port = scope["server"] or ("127.0.0.1", 80)
-    names = {f"[{host}]" if ":" in host else host, "127.0.0.1", "localhost", "[::1]"}
+    # A socket for both families names an IPv4 address so.
+    names = {in_address(host.removeprefix("::ffff:")), in_address(served_at.lower()), "127.0.0.1", "localhost", "[::1]"}
     return {f"{name}:{port}" for name in names} | (names if port == 80 else set())
 
 
 class Guard:
     """ASGI middleware: refuses what does not come from the page itself, and sends the headers that confine it."""
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
+    def __init__(self, app: ASGIApp, door: Door, host: str) -> None:
         self.app = app
         self.door = door
+        self.host = host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -110,7 +113,7 @@ class Guard:
 
     def _refuse(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        hosts = own_hosts(scope)
+        hosts = own_hosts(scope, self.host)
         if headers.getlist("host") != [headers.get("host")] or headers["host"].lower() not in hosts:
             return _no(421, f"This page answers to {', '.join(sorted(hosts))} only.")
         origin = headers.get("origin")

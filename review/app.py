@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.convertors import Convertor, register_url_convertor
 
 from data.shards import open_version
 from review.access import Door, Guard, Session
@@ -36,10 +38,26 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 LARGEST_FORM = 1_000_000  # bytes
 LONGEST_NAME = 60
+JOINERS = "\u200c\u200d"
 BATCHES = 50
 BINS = 24
 WORD_WIDTH = 10  # words per bar
 EDIT_WIDTH = 5
+
+
+class IdConvertor(Convertor[str]):
+    """An id in a path, whatever a file can be called: starlette's own `path` ends at a line break."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("id", IdConvertor())
 
 
 class RefusedError(Exception):
@@ -124,7 +142,8 @@ async def read_form(request: Request) -> Form:
 
 
 def _desk(request: Request) -> Desk:
-    desk: Desk = request.app.state.desk
+    """A desk of its own for each request: it ends with the captions it began with, whatever is loaded meanwhile."""
+    desk: Desk = copy(request.app.state.desk)
     desk.captions.sync()
     return desk
 
@@ -134,8 +153,12 @@ AtDesk = Annotated[Desk, Depends(_desk)]
 
 
 def _one_line(text: str) -> str:
-    """An edited caption as it is kept: one paragraph, no characters that are not text."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """An edited caption as it is kept: one paragraph, no characters that are not text.
+
+    Joiners are text: Persian words and many emoji are spelt with them. A soft hyphen is only a place to break a line.
+    """
+    kept = (c if c.isprintable() or c in JOINERS else " " for c in text.replace("\u00ad", ""))
+    return " ".join(word for word in "".join(kept).split() if word.strip(JOINERS))
 
 
 def _steps(row: Row, edits: list[dict[str, Any]]) -> dict[str, Any]:
@@ -217,7 +240,12 @@ def _pretty(text: str) -> str:
 
 
 def create_app(
-    dataset: Path, token: str, run: Path | None = None, *, announce: Callable[[str], None] | None = None
+    dataset: Path,
+    token: str,
+    run: Path | None = None,
+    *,
+    host: str = "127.0.0.1",
+    announce: Callable[[str], None] | None = None,
 ) -> FastAPI:
     """The review page of a data set.
 
@@ -225,6 +253,7 @@ def create_app(
         dataset: DATASET, or one version DATASET/vNNNN.
         token: lets the first browser in, once, at /?token=...
         run: a folder that `georefine train` wrote; what its model makes of a caption is then shown beside it.
+        host: the name or address that the page is served at.
         announce: called with the next token whenever one was used.
 
     Raises:
@@ -312,14 +341,14 @@ def create_app(
             raise RefusedError(422, "This address names no place in the queue: start from its beginning.") from error
         return show(request, "queue.html", **_queue(desk, filters, held, page))
 
-    @app.get("/caption/{caption_id:path}")
+    @app.get("/caption/{caption_id:id}")
     def caption(request: Request, desk: AtDesk, caption_id: str) -> Response:
         row = desk.captions.row(caption_id)
         if row is None:
             raise RefusedError(404, "This version of the data set holds no such caption.")
         return show(request, "caption.html", **_caption(desk, row))
 
-    @app.get("/model/{caption_id:path}")
+    @app.get("/model/{caption_id:id}")
     def model(request: Request, desk: AtDesk, caption_id: str) -> Response:
         row = desk.captions.row(caption_id)
         if row is None or desk.run is None:
@@ -375,15 +404,18 @@ def create_app(
         row = desk.captions.row(form["caption"])
         if row is None:
             raise RefusedError(404, "This version of the data set holds no such caption.")
-        drafts = _drafts(desk, row, form)
-        saved = desk.log.save(drafts, form.session.reviewer)
-        form.session.batches.append(saved.batch)
+        first, copies = _drafts(desk, row, form)
+        if form["seen"] != row.seen:  # a newer version was loaded, or somebody has decided
+            return _conflict(request, form, row, first)
+        saved = desk.log.save([first], form.session.reviewer, copies=copies)
+        if saved.events:
+            form.session.batches.append(saved.batch)
         desk.captions.sync()
         now = desk.captions.row(row.caption_id)
         assert now is not None
         if row.caption_id in saved.conflicts:
-            return _conflict(request, form, now, drafts[0])
-        return _answer(request, desk, form, now, [d.caption_id for d in drafts[1:]])
+            return _conflict(request, form, now, first)
+        return _answer(request, desk, form, now, [d.caption_id for d in copies])
 
     @app.post("/undo")
     def undo(request: Request, desk: AtDesk, form: Posted) -> Response:
@@ -412,7 +444,7 @@ def create_app(
         if kind not in ("accept", "reject"):
             raise RefusedError(422, "In bulk one can accept or reject.")
         drafts = desk.captions.drafts(filters, "accept" if kind == "accept" else "reject")
-        if str(len(drafts)) != form["count"]:
+        if (str(len(drafts)), desk.captions.version.name) != (form["count"], form["version"]):
             return show(
                 request,
                 "bulk.html",
@@ -436,13 +468,12 @@ def create_app(
         return RedirectResponse(_back(form), 303)
 
     @app.post("/reload")
-    def load_newest(desk: AtDesk, form: Posted) -> Response:
+    def load_newest(form: Posted) -> Response:
         with desk.lock:
-            if desk.newer():
-                before, desk.captions = desk.captions, Captions(desk.dataset, desk.log)
+            if desk.newer():  # what was loaded goes when the last request that reads it has ended
+                desk.captions = Captions(desk.dataset, desk.log)
                 if desk.run:
                     desk.run.follow(desk.captions.version)
-                before.close()
         return RedirectResponse(_back(form), 303)
 
     def _answer(request: Request, desk: Desk, form: Form, row: Row, also: list[str]) -> Response:
@@ -469,13 +500,15 @@ def create_app(
             409,
             row=now,
             mine=mine,
+            other_words=form["seen"] != now.seen,
+            copies=form.get("copies"),
             view=form.get("view"),
             filters_query=form.get("filters"),
             back=_back(form),
         )
 
     app.mount("/static", StaticFiles(directory=HERE / "static"))
-    app.add_middleware(Guard, door=desk.door)
+    app.add_middleware(Guard, door=desk.door, host=host)
     return app
 
 
@@ -531,8 +564,8 @@ def _caption(desk: Desk, row: Row) -> dict[str, Any]:
     }
 
 
-def _drafts(desk: Desk, row: Row, form: Form) -> list[Draft]:
-    """The decision of a form, and the same for the copies of the caption on augmented tiles if it says so.
+def _drafts(desk: Desk, row: Row, form: Form) -> tuple[Draft, list[Draft]]:
+    """The decision of a form; and the same for the copies of the caption on augmented tiles, if it says so.
 
     Raises:
         RefusedError: the caption is evidence, the decision unknown, or the edited text empty, too long or unchanged.
@@ -559,33 +592,46 @@ def _drafts(desk: Desk, row: Row, form: Form) -> list[Draft]:
             raise RefusedError(422, "The text is as it was: accept it instead.")
     first = draft(row, kind, text, desk.captions.version.name, int(revision))
     if form.get("copies") != "yes":
-        return [first]
-    others = desk.captions.same_words(row)
-    return [first, *(draft(r, kind, text, desk.captions.version.name) for r in others)]
+        return first, []
+    return first, [draft(r, kind, text, desk.captions.version.name) for r in desk.captions.same_words(row)]
 
 
 def _undo(desk: Desk, form: Form) -> Saved:
-    """Take back the batch that is named, else the last of this browser, else, after a restart, of this reviewer.
+    """Take back the batch that is named, from a card only what it says of that caption; else the last of this browser.
+
+    Never the last of a name: two people may sign with the same one.
 
     Raises:
-        RefusedError: nothing is named, and nothing of this browser or reviewer stands.
+        RefusedError: nothing is named, and nothing of this browser stands.
     """
     session = form.session
     if named := form.get("batch"):
-        return desk.log.undo(named, session.reviewer)
-    while session.batches:
-        undone = desk.log.undo(session.batches.pop(), session.reviewer)
+        only = _with_copies(desk, form["caption"]) if form.get("caption") else None
+        return desk.log.undo(named, session.reviewer, only)
+    for batch in reversed(tuple(session.batches)):
+        undone = desk.log.undo(batch, session.reviewer)
+        with suppress(ValueError):  # another request of this browser took it out
+            session.batches.remove(batch)
         if undone.events:
             return undone
-    last = desk.log.last_batch(session.reviewer)
-    if not last or desk.door.made_by_another(last, session):
-        raise RefusedError(409, "There is nothing left of yours to undo.")
-    return desk.log.undo(last, session.reviewer)
+    raise RefusedError(
+        409, "Nothing that was decided in this browser is left to undo: older decisions can be reverted in the history."
+    )
+
+
+def _with_copies(desk: Desk, caption_id: str) -> list[str]:
+    """A caption and, as a decision on an original goes to its copies, those."""
+    row = desk.captions.row(caption_id)
+    copies = desk.captions.same_words(row) if row and row.tile == "original" else []
+    return [caption_id, *(tile.caption_id for tile in copies)]
 
 
 def _back(form: Form) -> str:
     """Where a form was sent from: a path of this page, whatever the form says."""
-    target = urlsplit(form.get("back") or "/")
+    try:
+        target = urlsplit(form.get("back"))
+    except ValueError:  # brackets that hold no IPv6 address
+        return "/"
     path = "/" + target.path.lstrip("/\\")
     return path + (f"?{target.query}" if parse_qs(target.query) else "")
 

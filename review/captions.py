@@ -6,6 +6,7 @@ What only one caption's page shows (gates, replies, image bytes) is read from it
 """
 
 import glob
+import hashlib
 import re
 import threading
 from collections import Counter, OrderedDict
@@ -115,6 +116,12 @@ class Row:
         if self.decision and self.decision.kind != "reject" and self.state != "stale":
             return self.decision.text
         return self.refined if self.status in ("edited", "rejected") else self.final
+
+    @property
+    def seen(self) -> str:
+        """A name for the two texts that a person sees; a form that carries another one is about other texts."""
+        shown = f"{self.raw}\0{self.proposed}".encode("utf-8", "surrogatepass")
+        return hashlib.sha256(shown).hexdigest()[:16]
 
     @property
     def number(self) -> str:
@@ -278,32 +285,26 @@ class Captions:
             if self.log.last() == self.seq:
                 return
             touched: dict[str, None] = {}
+            before: list[dict[str, Any]] = []  # each event: an address names any of them
             last = self.seq
             for event in self.log.events(self.seq):
-                _push(self._stacks.setdefault(event.caption_id, []), event)
+                stack = self._stacks.setdefault(event.caption_id, [])
+                before.append(_stand(event.caption_id, event.seq, stack))
+                _push(stack, event)
                 touched[event.caption_id] = None
                 last = event.seq
-            self._take_in(list(touched), last)
+            self._take_in(before, [_stand(caption_id, last, self._stacks[caption_id]) for caption_id in touched])
             self.seq = last
 
-    def _take_in(self, caption_ids: list[str], seq: int) -> None:
-        stacks = [self._stacks[caption_id] for caption_id in caption_ids]
-        standing = [_standing(stack) for stack in stacks]
-        moved = pa.table(
-            {
-                "caption_id": pa.array(caption_ids, pa.string()),
-                "state": pa.array([mark.kind if mark else "open" for mark in standing], pa.string()),
-                "source": pa.array([mark.source_sha256 if mark else None for mark in standing], pa.string()),
-                "opinions": pa.array([_opinions(stack) for stack in stacks], pa.int32()),
-                "revision": pa.array([len(stack) for stack in stacks], pa.int32()),
-            }
-        )
+    def _take_in(self, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
         db = self._db.cursor()
-        db.register("moved", moved)
+        db.register("before", pa.Table.from_pylist(before, STANDS))
+        db.register("moved", pa.Table.from_pylist(after, STANDS))
         db.execute("BEGIN")
-        db.execute(EARLIER, [seq])
+        db.execute(EARLIER)
         db.execute(MOVED)
         db.execute("COMMIT")
+        db.unregister("before")
         db.unregister("moved")
 
     @property
@@ -595,14 +596,19 @@ class Captions:
         )
 
     def same_words(self, row: Row) -> list[Row]:
-        """The same caption on the other tiles of its image: copies whose proposed text is the same, word for word."""
+        """The same caption on the other tiles of its image, word for word, raw and proposed.
+
+        Without those on which a decision of its own stands: a decision on this one does not speak of them.
+        """
         tiles = [tile["image_id"] for tile in self.tiles(row.image_id)][1:]
         if not tiles or row.split != "train":
             return []
         marks = ", ".join("?" * len(tiles))
         found = self._rows(f"SELECT pos, rank FROM captions WHERE image_id IN ({marks}) ORDER BY rank", tiles)
         rows = self._read({place["pos"]: f"0.{place['rank']}" for place in found})
-        return [r for r in rows if r.raw == row.raw and r.proposed == row.proposed]
+        batch = row.decision.batch if row.decision else ""
+        free = [r for r in rows if r.decision is None or r.state == "stale" or r.decision.batch == batch]
+        return [r for r in free if r.raw == row.raw and r.proposed == row.proposed]
 
     # --- at a glance -------------------------------------------------------------------------------------------------
 
@@ -701,15 +707,24 @@ SELECT (row_number() OVER (ORDER BY l.caption_id))::INT AS rank, l.* REPLACE (
 FROM loaded l LEFT JOIN images i ON i.image_id = l.image_id LEFT JOIN changes h ON h.caption_id = l.caption_id;
 DROP TABLE loaded; DROP TABLE changes; DROP TABLE before;
 """
-EARLIER = """
-INSERT INTO earlier SELECT c.pos, ?, c.decision, c.opinions
-FROM captions c JOIN moved m ON m.caption_id = c.caption_id"""
-MOVED = """
+_STANDING = """
+(SELECT c.pos, m.* REPLACE (CASE WHEN c.split <> 'train' THEN 'evidence'
+    WHEN m.source IS NOT NULL AND m.source <> sha256(t.raw) THEN 'stale' ELSE m.state END::STATE AS state)
+  FROM {} m JOIN captions c ON c.caption_id = m.caption_id JOIN texts t ON t.pos = c.pos) m"""
+EARLIER = f"INSERT INTO earlier SELECT m.pos, m.seq, m.state, m.opinions FROM {_STANDING.format('before')}"
+MOVED = f"""
 UPDATE captions SET decision = m.state, opinions = m.opinions, revision = m.revision
-FROM (SELECT m.caption_id, m.opinions, m.revision, CASE WHEN c.split <> 'train' THEN 'evidence'
-    WHEN m.source IS NOT NULL AND m.source <> sha256(t.raw) THEN 'stale' ELSE m.state END::STATE AS state
-  FROM moved m JOIN captions c ON c.caption_id = m.caption_id JOIN texts t ON t.pos = c.pos) m
-WHERE m.caption_id = captions.caption_id"""
+FROM {_STANDING.format("moved")} WHERE m.pos = captions.pos"""
+STANDS = pa.schema(
+    {
+        "caption_id": pa.string(),
+        "seq": pa.int64(),
+        "state": pa.string(),
+        "source": pa.string(),
+        "opinions": pa.int32(),
+        "revision": pa.int32(),
+    }
+)
 ROWS = """
 SELECT c.*, t.raw, coalesce(t.stripped, t.raw) AS stripped, coalesce(t.refined, t.final) AS refined, t.final,
   sha256(t.raw) AS source FROM captions c JOIN texts t ON t.pos = c.pos
@@ -757,6 +772,19 @@ def _alive(stack: Sequence[_Mark]) -> list[_Mark]:
 
 def _standing(stack: Sequence[_Mark]) -> _Mark | None:
     return alive[-1] if (alive := _alive(stack)) else None
+
+
+def _stand(caption_id: str, seq: int, stack: Sequence[_Mark]) -> dict[str, Any]:
+    """How a caption stands at an event: a row of STANDS."""
+    mark = _standing(stack)
+    return {
+        "caption_id": caption_id,
+        "seq": seq,
+        "state": mark.kind if mark else "open",
+        "source": mark.source_sha256 if mark else None,
+        "opinions": _opinions(stack),
+        "revision": len(stack),
+    }
 
 
 def _opinions(stack: Sequence[_Mark]) -> int:

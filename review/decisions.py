@@ -12,7 +12,7 @@ import json
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -306,42 +306,49 @@ class DecisionLog:
         """What stands for one caption."""
         return fold(self.history(caption_id)).get(caption_id)
 
-    def save(self, drafts: Sequence[Draft], reviewer: str, batch: str | None = None) -> Saved:
+    def save(self, drafts: Sequence[Draft], reviewer: str, *, copies: Sequence[Draft] = ()) -> Saved:
         """Append decisions as one batch, in one transaction.
 
         A draft whose caption has moved on from the revision its author saw is left out, and named in `conflicts`.
+
+        Args:
+            copies: drafts that follow the others, and are left out altogether where one of those is.
         """
-        batch, time = batch or uuid.uuid4().hex, _now()
+        batch, time = uuid.uuid4().hex, _now()
         events: list[Event] = []
         conflicts: list[str] = []
         with self._transaction() as db:
             seq = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
-            for d in drafts:
-                now = _revision(db, d.caption_id)
-                if now != d.revision:
-                    conflicts.append(d.caption_id)
-                    continue
-                seq += 1
-                event = Event(
-                    seq,
-                    d.caption_id,
-                    now + 1,
-                    d.kind,
-                    d.old_text,
-                    d.new_text,
-                    reviewer,
-                    time,
-                    d.version,
-                    d.source_sha256,
-                    batch,
-                    None,
-                )
-                _append(db, event)
-                events.append(event)
+            for part in (drafts, copies):
+                if conflicts:
+                    break
+                for d in part:
+                    now = _revision(db, d.caption_id)
+                    if now != d.revision:
+                        conflicts.append(d.caption_id)
+                        continue
+                    seq += 1
+                    event = Event(
+                        seq,
+                        d.caption_id,
+                        now + 1,
+                        d.kind,
+                        d.old_text,
+                        d.new_text,
+                        reviewer,
+                        time,
+                        d.version,
+                        d.source_sha256,
+                        batch,
+                        None,
+                    )
+                    _append(db, event)
+                    events.append(event)
         return Saved(batch, tuple(events), tuple(conflicts))
 
-    def undo(self, batch: str, reviewer: str) -> Saved:
-        """Take back a batch: one undo event for each of its decisions that still stands.
+    def undo(self, batch: str, reviewer: str, only: Collection[str] | None = None) -> Saved:
+        """Take back a batch, or what it decided on `only` some captions: one undo event for each of its decisions that
+        still stands.
 
         `conflicts` names the captions on which somebody has decided since; those decisions stay.
         """
@@ -351,6 +358,8 @@ class DecisionLog:
             rows = db.execute(f"SELECT {_COLUMNS} FROM events e WHERE batch = ? AND {_STANDS}", [batch]).fetchall()
             events: list[Event] = []
             for e in (Event(*row) for row in rows):
+                if only is not None and e.caption_id not in only:
+                    continue
                 seq += 1
                 event = Event(
                     seq,
@@ -373,14 +382,8 @@ class DecisionLog:
                 "AND NOT EXISTS (SELECT 1 FROM events u WHERE u.undoes = e.seq) ORDER BY caption_id",
                 [batch],
             ).fetchall()
-        return Saved(new, tuple(events), tuple(row[0] for row in overtaken))
-
-    def last_batch(self, reviewer: str) -> str | None:
-        """The newest batch of a reviewer of which something still stands; what their next undo takes back."""
-        rows = self._select(
-            f"SELECT batch FROM events e WHERE reviewer = ? AND {_STANDS} ORDER BY seq DESC LIMIT 1", [reviewer]
-        )
-        return cast(str, rows[0][0]) if rows else None
+        conflicts = tuple(row[0] for row in overtaken if only is None or row[0] in only)
+        return Saved(new, tuple(events), conflicts)
 
     def batches(self, limit: int, before: int | None = None) -> list[tuple[int, Batch]]:
         """The newest batches with their first `seq`, newest first; `before` a `seq` for the next page."""

@@ -93,11 +93,12 @@ class RunIndex:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _gallery(self, split: str) -> Future[Gallery]:
-        if split not in self._galleries:
-            self._galleries[split] = self._pool.submit(
+        galleries = self._galleries  # another version may be followed meanwhile
+        if split not in galleries:
+            galleries[split] = self._pool.submit(
                 open_gallery, self._run, self.checkpoint, self._version, cast(Split, split), self._device
             )
-        return self._galleries[split]
+        return galleries[split]
 
     def _texts(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Fused features float32 [N, 3 D] and gate weights float32 [N, 3]."""
@@ -150,10 +151,11 @@ class RunIndex:
 
     def suspects(self) -> Suspects | None:
         """Pairs of the train split that mining leaves out as too good to be wrong; None while at it."""
-        if self._suspects is None:
+        suspects = self._suspects
+        if suspects is None:
             gallery = self._gallery("train")
-            self._suspects = self._pool.submit(lambda: self._find(gallery.result()))
-        return self._suspects.result() if self._suspects.done() else None
+            suspects = self._suspects = self._pool.submit(lambda: self._find(gallery.result()))
+        return suspects.result() if suspects.done() else None
 
     def _find(self, gallery: Gallery) -> Suspects:
         columns = ["caption_id", "image_id", "final"]

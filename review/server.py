@@ -1,5 +1,6 @@
 """Serve the review page: `georefine review DATASET [--run RUN] [--host 127.0.0.1] [--port 8652]`."""
 
+import ipaddress
 import os
 import secrets
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
+from review.access import in_address
 from review.app import create_app
 from schemas.errors import UsageError
 
@@ -22,14 +24,15 @@ def serve(dataset: Path, run: Path | None = None, host: str = "127.0.0.1", port:
     """
     listening = _listen(host, port)
     with listening:
-        shown = f"[{host}]" if ":" in host else host
-        address = f"http://{shown}:{listening.getsockname()[1]}/?token="
+        bound, port = listening.getsockname()[:2]
+        name = _name(host, bound)
+        address = f"http://{in_address(name)}:{port}/?token="
 
         def announce(token: str) -> None:
             print(f"signed in. For another browser: {address}{token}", file=sys.stderr, flush=True)
 
         token = secrets.token_urlsafe(24)
-        app = create_app(dataset, token, run, announce=announce)
+        app = create_app(dataset, token, run, host=name, announce=announce)
         print(f"Reviewing {dataset}. Open this address (it works once; Ctrl-C ends):", file=sys.stderr)
         print(f"{address}{token}", flush=True)
         config = uvicorn.Config(
@@ -37,6 +40,14 @@ def serve(dataset: Path, run: Path | None = None, host: str = "127.0.0.1", port:
         )
         with suppress(KeyboardInterrupt):  # how a server is ended; every decision was saved when it was made
             uvicorn.Server(config).run(sockets=[listening])
+
+
+def _name(host: str, bound: str) -> str:
+    """What a browser on this machine can call the page: a wildcard is no address to open."""
+    address = ipaddress.ip_address(bound)
+    if not address.is_unspecified:
+        return host
+    return "::1" if address.version == 6 else "127.0.0.1"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -244,8 +244,15 @@ class Browser:
         body = urlencode({"csrf": self.csrf, **fields}).encode()
         return self.request("POST", path, body, **{"Content-Type": "application/x-www-form-urlencoded", **headers})
 
+    def seen(self, caption_id: str) -> str:
+        """What a form says of the texts that this caption's page shows now."""
+        found = re.search(r'name="seen" value="([^"]+)"', self.get(address(caption_id)).text)
+        assert found
+        return found[1]
+
     def decide(self, caption_id: str, decision: str, revision: int, text: str = "", **more: str) -> Answer:
-        fields = {"caption": caption_id, "decision": decision, "revision": str(revision), "text": text, **more}
+        fields = {"caption": caption_id, "decision": decision, "revision": str(revision), "text": text}
+        fields |= {"seen": self.seen(caption_id)} | more
         return self.post("/decide", fields, HX_Request="true")
 
 

@@ -1,19 +1,24 @@
 """The review page over HTTP: pages, decisions, undo, bulk, conflicts; and everything that must be refused."""
 
+import gc
 import json
+import sqlite3
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from review_dataset import HOSTILE, Browser, Served, address, served, write_version
 
 from refine.replies import Answer, ReplyStore
-from review.captions import Filters
+from review.captions import Captions, Filters, Page
 from review.decisions import REVIEWS, standing_decisions
 
 FIRST = "train/drone/0001/view 1.jpeg#0"
 TILE = "train/satellite/0002/view 2.jpeg#0"
+CHANGED = "train/drone/0000/view 0.jpeg#0"
 EVIDENCE = "test/drone/0010/view 10.jpeg#0"
 
 
@@ -191,6 +196,27 @@ def test_a_decision_is_saved_shown_and_undone(ann: Browser, dataset: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("A \U0001f468\u200d\U0001f469 at a co\u00adop.\u200b", "A \U0001f468\u200d\U0001f469 at a coop."),
+        ("A \u200d roof.", "A roof."),
+    ],
+)
+def test_an_edit_keeps_the_characters_that_are_text(ann: Browser, dataset: Path, typed: str, kept: str) -> None:
+    assert ann.decide(FIRST, "edit", 0, "\u200c\u200d").status == 422
+    assert ann.decide(FIRST, "edit", 0, typed).status == 200
+    assert standing_decisions(dataset / REVIEWS)[FIRST].text == kept
+
+
+def test_a_form_that_names_no_page_to_go_back_to_is_saved_all_the_same(ann: Browser, dataset: Path) -> None:
+    fields = {"caption": FIRST, "seen": ann.seen(FIRST), "decision": "accept", "revision": "0", "back": "//["}
+    answer = ann.post("/decide", fields)
+    assert (answer.status, answer.headers["location"]) == (303, "/")
+    assert list(standing_decisions(dataset / REVIEWS)) == [FIRST]
+
+
+@pytest.mark.parametrize(
     ("fields", "status"),
     [
         ({"decision": "approve"}, 422),
@@ -222,6 +248,46 @@ def test_two_reviewers_meet_as_a_conflict_that_shows_both_texts(page: Served, an
     assert page.app.state.desk.captions.page(Filters(sort="disagreement")).rows[0].caption_id == FIRST
 
 
+@pytest.mark.parametrize(("kind", "text"), [("accept", ""), ("reject", ""), ("edit", "My own words.")])
+def test_a_decision_on_words_that_were_not_shown_is_a_conflict(
+    page: Served, ann: Browser, dataset: Path, kind: str, text: str
+) -> None:
+    shown = ann.seen(CHANGED)
+    write_version(dataset, changed=" and a canal")
+    assert page.sign_in().post("/reload", {}).status == 303
+    answer = ann.decide(CHANGED, kind, 0, text, seen=shown, copies="yes")
+    assert answer.status == 409
+    assert "v0002 has other words" in answer.text
+    assert "and a canal" in answer.text
+    assert (text or f"{kind.capitalize()} what stands now") in answer.text
+    assert standing_decisions(dataset / REVIEWS) == {}
+    assert f'name="seen" value="{ann.seen(CHANGED)}"' in answer.text
+    assert 'name="copies" value="yes"' in answer.text
+    assert ann.decide(CHANGED, kind, 0, text).status == 200
+    assert standing_decisions(dataset / REVIEWS)[CHANGED].version == "v0002"
+
+
+def test_a_bulk_on_a_version_that_was_not_shown_is_asked_again(ann: Browser, dataset: Path) -> None:
+    write_version(dataset, changed=" and a canal")
+    ann.post("/reload", {})
+    fields = {"filters": "platform=drone", "version": "v0001", "count": "20", "decision": "accept"}
+    answer = ann.post("/bulk", fields)
+    assert answer.status == 409
+    assert 'name="version" value="v0002"' in answer.text
+    assert standing_decisions(dataset / REVIEWS) == {}
+
+
+def test_what_was_not_saved_saves_no_copies_either(page: Served, ann: Browser, dataset: Path) -> None:
+    bob = page.sign_in()
+    shown = bob.seen(TILE)
+    ann.decide(TILE, "edit", 0, "Words by ann.", copies="yes")
+    answer = bob.decide(TILE, "edit", 0, "Text of bob.", copies="yes", seen=ann.seen(TILE))
+    assert answer.status == bob.decide(TILE, "reject", 0, copies="yes", seen=shown).status == 409
+    assert 'name="copies" value="yes"' in answer.text
+    assert {d.text for d in standing_decisions(dataset / REVIEWS).values()} == {"Words by ann."}
+    assert bob.post("/undo", {}).status == 409  # nothing of this browser was saved
+
+
 def test_undo_takes_back_the_own_decision_even_under_a_shared_name(page: Served, ann: Browser, dataset: Path) -> None:
     other = page.sign_in()  # signs with the same name: nobody set one
     assert ann.decide(FIRST, "accept", 0).status == 200
@@ -242,15 +308,66 @@ def test_copies_on_augmented_tiles_follow_and_are_undone_together(ann: Browser, 
     assert standing_decisions(dataset / REVIEWS) == {}
 
 
+def test_a_copy_that_was_decided_by_itself_is_left_alone(page: Served, ann: Browser, dataset: Path) -> None:
+    copy = TILE.replace("#", "~aug0#")
+    bob = page.sign_in()
+    assert ann.decide(copy, "accept", 0).status == 200
+    assert "also on" not in bob.get(address(TILE)).text
+    assert bob.decide(TILE, "accept", 0, copies="yes").status == 200
+    assert bob.decide(TILE, "edit", 1, "Text of bob.", copies="yes").status == 200
+    assert ann.post("/undo", {}).status == 303  # what stands on the copy is still what ann decided
+    assert list(standing_decisions(dataset / REVIEWS)) == [TILE]
+
+
+def test_an_undo_that_failed_is_still_the_next(page: Served, ann: Browser, dataset: Path) -> None:
+    page.app.state.desk.log._db.execute("PRAGMA busy_timeout = 50")
+    for text in ("First.", "Second."):
+        ann.decide(FIRST, "edit", 0 if text == "First." else 1, text)
+    other = sqlite3.connect(dataset / REVIEWS, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # for longer than the log waits
+    assert ann.post("/undo", {}).status == 500
+    other.execute("ROLLBACK")
+    other.close()
+    assert ann.post("/undo", {}).status == 303
+    assert standing_decisions(dataset / REVIEWS)[FIRST].text == "First."
+
+
+def test_undo_on_a_card_leaves_the_rest_of_a_bulk(page: Served, ann: Browser, dataset: Path) -> None:
+    fields = {"filters": "platform=satellite&split=train", "version": "v0001", "count": "31", "decision": "accept"}
+    assert ann.post("/bulk", fields).status == 200
+    batch = next(iter(standing_decisions(dataset / REVIEWS).values())).batch
+    copy = TILE.replace("#", "~aug0#")
+    bob = page.sign_in()
+    assert bob.post("/undo", {"caption": TILE, "batch": batch}).status == 303
+    stands = standing_decisions(dataset / REVIEWS)
+    assert len(stands) == 29
+    assert not {TILE, copy} & set(stands)
+    assert bob.post("/undo", {"caption": TILE, "batch": batch}).status == 409
+    other = "train/satellite/0004/view 4.jpeg~aug0#0"
+    assert bob.post("/undo", {"caption": other, "batch": batch}).status == 303
+    assert len(standing_decisions(dataset / REVIEWS)) == 28
+    assert ann.post("/undo", {}).status == 303  # the rest
+    assert standing_decisions(dataset / REVIEWS) == {}
+
+
+def test_a_fresh_browser_has_nothing_to_undo(ann: Browser, dataset: Path) -> None:
+    ann.decide(FIRST, "accept", 0)
+    with served(dataset) as again:
+        answer = again.sign_in().post("/undo", {})
+    assert answer.status == 409
+    assert 'href="/history"' in answer.text.partition("<main")[2]
+    assert list(standing_decisions(dataset / REVIEWS)) == [FIRST]
+
+
 def test_bulk_asks_acts_on_the_filter_and_is_reverted_whole(page: Served, ann: Browser, dataset: Path) -> None:
     ann.decide(FIRST, "reject", 0)
     filters = "platform=drone&asof=0"
     asked = ann.get(f"/bulk?{filters}")
     assert "Accept 19" in asked.text  # ten train buildings with two captions, one of them decided since
-    wrong = ann.post("/bulk", {"filters": filters, "count": "18", "decision": "accept"})
-    assert wrong.status == 409
-    assert ann.post("/bulk", {"filters": filters, "count": "19", "decision": "edit"}).status == 422
-    assert ann.post("/bulk", {"filters": filters, "count": "19", "decision": "accept"}).status == 200
+    fields = {"filters": filters, "version": "v0001", "count": "19", "decision": "accept"}
+    assert ann.post("/bulk", {**fields, "count": "18"}).status == 409
+    assert ann.post("/bulk", {**fields, "decision": "edit"}).status == 422
+    assert ann.post("/bulk", fields).status == 200
     stands = standing_decisions(dataset / REVIEWS)
     assert (len(stands), stands[FIRST].kind) == (20, "reject")
     assert len({d.batch for d in stands.values() if d.kind == "accept"}) == 1
@@ -292,18 +409,53 @@ def test_pages_hold_every_caption_once_forwards_and_backwards(shared: Served, so
     assert at.before is None
 
 
+def test_a_kept_address_shows_the_same_after_a_restart(ann: Browser, page: Served, dataset: Path) -> None:
+    ann.decide(FIRST, "accept", 0)
+    ann.decide(TILE, "reject", 0)
+    ann.decide(FIRST, "edit", 1, "A roof.")
+    ann.post("/undo", {})
+    kept = [Filters(decision=state, asof=asof) for state in ("open", "accept", "reject", "edit") for asof in range(5)]
+
+    def counts(captions: Captions) -> list[tuple[int, int]]:
+        return [(captions.count(filters), captions.count_decidable(filters)) for filters in kept]
+
+    before = counts(page.app.state.desk.captions)
+    with served(dataset) as again:
+        assert counts(again.app.state.desk.captions) == before
+
+
 def test_a_newer_version_is_offered_and_marks_what_became_stale(ann: Browser, page: Served, dataset: Path) -> None:
-    changed = "train/drone/0000/view 0.jpeg#0"
-    ann.decide(changed, "accept", 0)
+    ann.decide(CHANGED, "accept", 0)
     ann.decide(FIRST, "accept", 0)
     assert write_version(dataset, changed=" and a canal") == "v0002"
     assert "Load v0002" in ann.get("/").text
     assert ann.post("/reload", {"back": "https://evil.example//x"}).headers["location"] == "/x"
     overview = ann.get("/").text
     assert "4 captions changed" in overview
-    states = {c: page.app.state.desk.captions.row(c).state for c in (changed, FIRST)}
-    assert states == {changed: "stale", FIRST: "accept"}
-    assert "kept, and not applied" in ann.get(address(changed)).text
+    states = {c: page.app.state.desk.captions.row(c).state for c in (CHANGED, FIRST)}
+    assert states == {CHANGED: "stale", FIRST: "accept"}
+    assert "kept, and not applied" in ann.get(address(CHANGED)).text
+
+
+def test_what_is_read_while_a_version_is_loaded_is_read_to_the_end(
+    ann: Browser, page: Served, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = page.app.state.desk
+    write_version(dataset, changed=" and a canal")
+    old, asked = weakref.ref(desk.captions), Captions.page
+
+    def slow(*args: Any, **more: Any) -> Page:
+        if desk.newer():
+            assert ann.post("/reload", {}).status == 303
+        return asked(*args, **more)
+
+    monkeypatch.setattr(Captions, "page", slow)
+    answer = ann.get("/queue?q=pond&sort=edit")
+    assert (answer.status, "canal" in answer.text) == (200, False)
+    assert desk.captions.version.name == "v0002"
+    assert ann.get("/queue?q=canal").status == 200
+    gc.collect()
+    assert old() is None, "the version before is still in memory"
 
 
 def test_decisions_survive_a_restart_and_are_exported(ann: Browser, page: Served, dataset: Path) -> None:
@@ -332,8 +484,15 @@ def test_distinct_states_say_what_is_the_matter(ann: Browser) -> None:
     assert "No caption matches" in ann.get("/queue?q=zzzz").text
     assert ann.get(address("train/none#0")).status == 404
     filters = "platform=drone&split=train"
-    ann.post("/bulk", {"filters": filters, "count": "20", "decision": "accept"})
+    ann.post("/bulk", {"filters": filters, "version": "v0001", "count": "20", "decision": "accept"})
     assert "Queue finished" in ann.get(f"/queue?{filters}&decision=open").text
+
+
+def test_a_line_break_in_an_id_is_part_of_it(ann: Browser, page: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(Captions, "row", lambda _, caption_id: asked.append(caption_id))
+    assert ann.get(address("train/a\nb/c\n.jpeg#0\n")).status == 404
+    assert asked == ["train/a\nb/c\n.jpeg#0\n"]
 
 
 def test_hostile_names_stay_text(reader: Browser) -> None:

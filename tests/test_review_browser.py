@@ -193,6 +193,80 @@ def test_everything_by_keyboard_only(tab: Any, page: Served, dataset: Path) -> N
     playwright_api.expect(tab.locator("#help")).to_be_hidden()
 
 
+def test_who_has_moved_on_before_the_answer_came_stays_there(tab: Any, page: Served, dataset: Path) -> None:
+    tab.goto(f"{page.url}/queue?platform=ground&split=train")
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    tab.route("**/decide", hold)
+    for key in "jaj":
+        tab.keyboard.press(key)
+    playwright_api.expect(cards(tab).nth(1)).to_be_focused()
+    held[0].continue_()
+    playwright_api.expect(cards(tab).nth(0)).to_have_attribute("data-state", "accept")
+    tab.wait_for_timeout(200)
+    playwright_api.expect(cards(tab).nth(1)).to_be_focused()
+    playwright_api.expect(cards(tab).nth(1)).to_have_class(re.compile("current"))
+    tab.unroute("**/decide")
+    tab.keyboard.press("x")
+    playwright_api.expect(cards(tab).nth(1)).to_have_attribute("data-state", "reject")
+    playwright_api.expect(cards(tab).nth(2)).to_be_focused()
+    assert [kind for kind, _ in stands(dataset).values()] == ["accept", "reject"]
+
+
+def test_a_held_key_decides_once(tab: Any, page: Served, dataset: Path) -> None:
+    tab.goto(f"{page.url}/queue?platform=ground&split=train")
+    tab.keyboard.press("j")
+    for count, key in ((1, "a"), (2, "x"), (1, "z")):
+        for _ in range(8):
+            tab.keyboard.down(key)
+            tab.wait_for_timeout(60)
+        tab.keyboard.up(key)
+        tab.wait_for_load_state("networkidle")
+        assert len(stands(dataset)) == count, key
+
+
+def test_text_that_was_not_saved_is_asked_about(tab: Any, page: Served, dataset: Path) -> None:
+    asked: list[str] = []
+    answers = [False, False, True]
+
+    def answer(dialog: Any) -> None:
+        asked.append(dialog.message)
+        (dialog.accept if answers.pop(0) else dialog.dismiss)()
+
+    tab.on("dialog", answer)
+    tab.goto(f"{page.url}/queue?platform=satellite&q=number+2.")
+    original, copy = cards(tab).nth(0), cards(tab).nth(1)
+    copy.locator("summary", has_text="Edit").click()
+    copy.locator("textarea").fill("My long edit.")
+    original.get_by_role("button", name="Accept").click()  # goes to the copy too, which stays as it is shown
+    playwright_api.expect(original).to_have_attribute("data-state", "accept")
+    assert asked == []
+    tab.locator("#undo-last").click()
+    copy.get_by_role("button", name="Reject").click()
+    assert len(asked) == 2
+    assert copy.locator("textarea").input_value() == "My long edit."
+    assert [kind for kind, _ in stands(dataset).values()] == ["accept", "accept"]
+    copy.get_by_role("button", name="Save").click()
+    playwright_api.expect(tab.locator(".conflict")).to_contain_text("My long edit.")
+    tab.locator(".conflict").get_by_role("button", name="Save mine over it").click()
+    playwright_api.expect(copy).to_have_attribute("data-state", "edit")
+    copy.locator("summary", has_text="Edit").click()
+    copy.locator("textarea").fill("Another.")
+    tab.locator("#undo-last").click()
+    playwright_api.expect(copy).to_have_attribute("data-state", "accept")
+    assert len(asked) == 3
+
+
+def test_nothing_left_to_undo_is_said_and_the_queue_stays(tab: Any, page: Served) -> None:
+    tab.goto(f"{page.url}/queue?split=train")
+    tab.keyboard.press("z")
+    playwright_api.expect(tab.locator("#toast")).to_contain_text("this browser is left to undo")
+    assert cards(tab).count() == 25
+
+
 def test_keys_can_be_switched_off(tab: Any, page: Served, dataset: Path) -> None:
     tab.goto(f"{page.url}/queue?split=train")
     tab.get_by_role("button", name="Keys ?").click()

@@ -60,6 +60,15 @@ def test_a_save_on_an_old_revision_is_a_conflict_and_changes_nothing(log: Decisi
     assert log.standing("a#0").kind == "accept"  # type: ignore[union-attr]
 
 
+def test_copies_are_saved_only_where_their_original_is(log: DecisionLog) -> None:
+    log.save([draft("a#0", "accept", "old")], "ann")
+    saved = log.save([draft("a#0", "reject")], "bob", copies=[draft("a~aug0#0", "reject")])
+    assert (saved.events, saved.conflicts) == ((), ("a#0",))
+    log.save([draft("a~aug0#0", "accept", "old")], "ann")
+    saved = log.save([draft("a#0", "reject", "", 1)], "bob", copies=[draft("a~aug0#0", "reject")])
+    assert ([e.caption_id for e in saved.events], saved.conflicts) == (["a#0"], ("a~aug0#0",))
+
+
 def test_undo_is_an_event_and_brings_back_what_stood_before(log: DecisionLog) -> None:
     log.save([draft("a#0", "accept", "old")], "ann")
     second = log.save([draft("a#0", "edit", "new", 1)], "ann")
@@ -82,15 +91,11 @@ def test_undo_takes_back_a_whole_batch_but_not_what_somebody_decided_since(log: 
     assert (again.batches(10)[-1][1].count, again.batches(10)[-1][1].standing) == (5, 0)
 
 
-def test_the_last_batch_of_a_reviewer_is_the_newest_that_stands(log: DecisionLog) -> None:
-    first = log.save([draft("a#0", "accept", "old")], "ann")
-    second = log.save([draft("b#0", "accept", "old")], "ann")
-    log.save([draft("c#0", "accept", "old")], "bob")
-    assert log.last_batch("ann") == second.batch
-    log.undo(second.batch, "ann")
-    assert log.last_batch("ann") == first.batch
-    log.undo(first.batch, "ann")
-    assert log.last_batch("ann") is None
+def test_undo_takes_back_part_of_a_batch_and_the_rest_later(log: DecisionLog) -> None:
+    bulk = log.save([draft(f"{i}#0", "accept", "old") for i in range(5)], "ann")
+    undone = log.undo(bulk.batch, "bob", ["1#0", "3#0", "9#0"])
+    assert ([e.caption_id for e in undone.events], undone.conflicts) == (["1#0", "3#0"], ())
+    assert [e.caption_id for e in log.undo(bulk.batch, "ann").events] == ["0#0", "2#0", "4#0"]
 
 
 def test_the_log_refuses_to_be_rewritten(log: DecisionLog, tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 (() => {
   const PREFERENCE = "georefine-keys";
   let current = null; // id of the card the keys act on
-  let advance = false; // whether the answer awaited moves on to the next card
+  const pressed = new Set(); // ids of cards that a key decided on, whose answers are awaited
   const find = (selector, root = document) => root.querySelector(selector);
   const cards = () => [...document.querySelectorAll("article.card, section.conflict")];
+  const parsed = (xhr) => new DOMParser().parseFromString(xhr.responseText, "text/html");
   const keysOn = () => localStorage.getItem(PREFERENCE) !== "off";
 
   function tell(sentence) {
@@ -44,7 +45,7 @@
     const unit = chosen();
     const button = unit && find(selector, unit);
     if (!button) return;
-    advance = unit.matches("article.card");
+    if (unit.matches("article.card")) pressed.add(unit.id);
     button.click();
   }
 
@@ -83,6 +84,7 @@
     if (event.target.closest("input:not([type=checkbox]), textarea, select, dialog, [contenteditable]")) return;
     if (!keysOn() || !Object.hasOwn(acts, event.key)) return;
     event.preventDefault();
+    if (event.repeat && "axz".includes(event.key)) return; // a key that is held decides once
     acts[event.key]();
   });
 
@@ -124,26 +126,47 @@
     });
   }
 
+  // Nothing takes the place of text that was typed and not saved, unless its author says so.
+  const unsaved = (area) => area.value !== area.defaultValue;
+  const typed = (root, but) => [...root.querySelectorAll("details.edit textarea")].some((area) => unsaved(area) && !but?.contains(area));
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const { target, elt } = event.detail;
+    if (!typed(target, elt) || confirm("Text that you typed here is not saved. Go on without it?")) return;
+    event.preventDefault();
+    pressed.delete(target.id);
+  });
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {
+    if (typed(event.detail.target)) event.detail.shouldSwap = false;
+  });
+  window.addEventListener("beforeunload", (event) => { if (typed(document)) event.preventDefault(); });
+
+  // Of what is refused only a conflict has something to choose from; the rest is told, and the page stays.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { xhr } = event.detail;
+    if (xhr.status !== 409 || find(".conflict", parsed(xhr))) return;
+    event.detail.shouldSwap = false;
+    event.detail.isError = true;
+  });
+
   // The server sends what else has changed of what is shown.
   document.addEventListener("htmx:configRequest", (event) => {
     if (event.detail.verb === "post") event.detail.parameters.set("shown", cards().map((card) => card.id).join(" "));
   });
   document.addEventListener("htmx:afterSettle", (event) => {
-    if (advance) {
-      advance = false;
-      if (!find(`#${CSS.escape(current)}.conflict`)) { move(1); return; }
-    }
+    const answered = event.detail.target?.id;
+    // Who has moved on already stays there.
+    if (pressed.delete(answered) && answered === current && !find(`#${CSS.escape(current)}.conflict`)) { move(1); return; }
     const card = document.getElementById(current);
     if (card && event.detail.target?.id !== "facets") mark(card, event.detail.target?.matches?.("article, section, main"));
   });
-  document.addEventListener("htmx:sendError", () => {
-    advance = false;
+  document.addEventListener("htmx:sendError", (event) => {
+    pressed.delete(event.detail.target?.id);
     tell("Not saved: the page's server cannot be reached. Start georefine review again; your text is still here.");
   });
   document.addEventListener("htmx:responseError", (event) => {
-    advance = false;
-    const answer = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
-    tell(find("main p", answer)?.textContent || event.detail.xhr.responseText.trim() || "Not saved: the server refused it.");
+    pressed.delete(event.detail.target?.id);
+    const { xhr } = event.detail;
+    tell(find("main p", parsed(xhr))?.textContent || xhr.responseText.trim() || "Not saved: the server refused it.");
   });
 
   const ready = () => {
