@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from data.shards import open_version
 from experts.checkpoint import load_checkpoint
 from experts.device import memory_errors, open_device
-from experts.embed import IMAGE_BATCH, PRETRAINED_BATCH, fused_images, image_features, shared_out
+from experts.embed import IMAGE_BATCH, PRETRAINED_BATCH, batches, fused_images, image_features
 from experts.evaluate import Progress, query_vectors, refuse_empty, silent, text_to_image
 from experts.examples import Pictures, building_codes, load_captions, load_pictures
 from experts.model import MixtureOfExperts
@@ -126,11 +126,13 @@ def encode(
         return fused_images(model, image_features(model, pixels, device))
 
     whole, crops = [], []
-    for rows in shared_out(len(gallery), IMAGE_BATCH):
-        pixels = gallery.pixels(rows, size).to(device)
+    done = 0
+    for rows in batches(torch.arange(len(gallery)), IMAGE_BATCH):
+        pixels = gallery.pixels(rows.tolist(), size).to(device)
         whole.append(image_features(model, pixels, device))
         crops += [multi_scale(some, fused) for some in torch.split(pixels, PRETRAINED_BATCH)]
-        progress("cues", rows.stop, len(gallery), "")
+        done += len(rows)
+        progress("cues", done, len(gallery), "")
     return fused_images(model, torch.cat(whole)), torch.cat(crops)
 
 

@@ -32,11 +32,14 @@ def text_bags(vocabulary: Vocabulary | None, texts: Sequence[str]) -> Bags | Tex
     return Bags.of([[i for part in sentences(text) for i in vocabulary.encode(part)] for text in texts])
 
 
-def shared_out(count: int, most: int) -> list[range]:
-    """So many rows in near-equal parts of at most `most`: none is left alone, for a batch of one is computed by other
-    code, and equal inputs would get features that differ in their last bit."""
-    parts = math.ceil(count / most)
-    return [range(count * n // parts, count * (n + 1) // parts) for n in range(parts)]
+def batches(rows: Tensor, size: int) -> Sequence[Tensor]:
+    """Rows in near-equal parts of at most `size`, or three where two leave one alone.
+
+    A batch of one is computed by other code: equal inputs would get features that differ in their last bit, and a layer
+    that learns from the spread of its batch has none.
+    """
+    parts = max(1, min(math.ceil(len(rows) / size), len(rows) // 2))
+    return torch.tensor_split(rows, parts) if len(rows) else ()
 
 
 @torch.no_grad()
@@ -45,8 +48,7 @@ def text_features(model: MixtureOfExperts, bags: Bags | Texts, device: torch.dev
     model.eval()
     parts = []
     size = TEXT_BATCH if isinstance(bags, Bags) else PRETRAINED_BATCH
-    for part in shared_out(len(bags), size):
-        rows = torch.arange(part.start, part.stop)
+    for rows in batches(torch.arange(len(bags)), size):
         with precision(device):
             parts.append(model.text_trunk(bags.pick(rows, rows + 1).to(device)).float())
     return torch.cat(parts) if parts else torch.zeros(0, model.text_trunk.width, device=device)
@@ -58,9 +60,9 @@ def image_features(model: MixtureOfExperts, pixels: Tensor, device: torch.device
     model.eval()
     parts = []
     size = IMAGE_BATCH if isinstance(model, CompactMixture) else PRETRAINED_BATCH
-    for part in shared_out(len(pixels), size):
+    for some in batches(pixels, size):
         with precision(device):
-            parts.append(model.image_trunk(pixels[part.start : part.stop].to(device)).float())
+            parts.append(model.image_trunk(some.to(device)).float())
     return torch.cat(parts) if parts else torch.zeros(0, model.image_trunk.width, device=device)
 
 
@@ -68,8 +70,8 @@ def gallery_features(model: MixtureOfExperts, gallery: Images | Pictures, size: 
     """Image trunk features float32 [N, W] on `device`; what is encoded is decoded at `size`, some at a time."""
     if isinstance(gallery, Images):
         return image_features(model, gallery.pixels, device)
-    parts = shared_out(len(gallery), IMAGE_BATCH)
-    found = [image_features(model, gallery.pixels(part, size), device) for part in parts]
+    parts = batches(torch.arange(len(gallery)), IMAGE_BATCH)
+    found = [image_features(model, gallery.pixels(rows.tolist(), size), device) for rows in parts]
     return torch.cat(found) if found else torch.zeros(0, model.image_trunk.width, device=device)
 
 

@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from experts.checkpoint import (
     write_tensors,
 )
 from experts.device import memory_errors, open_device, precision
-from experts.embed import fused_images, fused_texts, gallery_features, image_features, text_bags, text_features
+from experts.embed import batches, fused_images, fused_texts, gallery_features, image_features, text_bags, text_features
 from experts.encoders import Bags, Texts, Vocabulary, build_vocabulary, sentences
 from experts.evaluate import report
 from experts.examples import (
@@ -272,11 +272,6 @@ def jitter(pixels: Tensor, platforms: Tensor, generator: torch.Generator) -> Ten
     gain = (1 + LIGHT * rand[5]).to(x.device).view(n, 1, 1, 1)
     offset = (255 * LIGHT * rand[6]).to(x.device).view(n, 1, 1, 1)
     return (x - 127.5) * gain + 127.5 + offset
-
-
-def batches(order: Tensor, size: int) -> Iterator[Tensor]:
-    """Split a permutation into near-equal parts of at most `size`, or three where two leave one alone."""
-    yield from order.tensor_split(max(1, min(math.ceil(len(order) / size), len(order) // 2)))
 
 
 def one_cycle(done: float) -> float:

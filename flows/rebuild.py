@@ -167,7 +167,7 @@ def rebuild(
         asked; empty without one), removed (versions), and train: the scores.
     """
     check(runner, cluster)
-    settings, dataset = _settings(source, out, config)
+    settings, dataset = settings_of(source, out, config)
     remote = Remote.at(out) if is_url(out) else None
     with (
         lock(dataset),
@@ -254,7 +254,12 @@ def _train(version: str, run: Path, config: dict[str, Any] | None, deployment: s
     return {"flow_run": str(launched.id), "deployment": deployment}
 
 
-def _settings(source: str, out: str, config: dict[str, Any] | None) -> tuple[Config, Path]:
+def settings_of(source: str, out: str, config: dict[str, Any] | None) -> tuple[Config, Path]:
+    """The configuration, and the data set's folder on this machine.
+
+    Raises:
+        UsageError: source or destination is empty, no UTF-8, or one lies in the other; ConfigError.
+    """
     for what, place in (("source", source), ("destination", out)):
         if not place:
             raise UsageError(f"The {what} is empty, perhaps a variable that is not set: name a folder or a URL.")
@@ -289,7 +294,7 @@ def _planned(
 
 def plan_rebuild(source: str, out: str, config: dict[str, Any] | None = None, *, rehash: bool = False) -> list[str]:
     """What `rebuild` would reuse, make and drop, and why, as lines of text. Nothing is made and nobody is asked."""
-    settings, dataset = _settings(source, out, config)
+    settings, dataset = settings_of(source, out, config)
     memory = dataset / WORK / "hashes.sqlite"
     # A data set that is not there yet is not begun by a plan.
     remembering = remembered(memory, rehash=rehash) if dataset.exists() else nullcontext(Hashes())

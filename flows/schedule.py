@@ -30,7 +30,7 @@ from prefect.runner import Runner
 from prefect.states import Crashed
 
 from data.stores import is_url
-from flows.rebuild import rebuild
+from flows.rebuild import rebuild, settings_of
 from flows.server import prefect_api
 from flows.train import train
 from schemas.errors import UsageError
@@ -101,7 +101,7 @@ class _Runner(Runner):
         self._serving.get_loop().call_soon_threadsafe(self._serving.cancel)
 
 
-def check_cron(cron: str) -> None:
+def _check_cron(cron: str) -> None:
     """Refuse what is no schedule.
 
     Raises:
@@ -123,7 +123,14 @@ def serve(source: str, out: str, cron: str | None, config: dict[str, Any], train
         out: folder or URL of the data set.
         config: nested mapping of schemas.config.Config.
         train_run: folder of runs; each rebuild that made a new version is followed by a training into it.
+
+    Raises:
+        UsageError: what the first run would refuse is refused now.
     """
+    settings_of(source, out, config)
+    if cron:
+        _check_cron(cron)
+    print(f"Rebuilding {source} into {out} at '{cron}'. Ctrl-C ends it.", file=sys.stderr, flush=True)
     name = deployment_name(_absolute(out))
     parameters = {
         "source": _absolute(source),

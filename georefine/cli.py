@@ -574,13 +574,10 @@ def serve(
     settings = config_dict(_config(config))
     # A server's log is for its operator: the errors of scheduled runs, with their tracebacks.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
-    from flows.schedule import check_cron
     from flows.schedule import serve as run_schedule
 
-    check_cron(cron)
     here = Path(Path(out).name if "://" in out else out)  # runs are made on this machine, wherever the data set lies
     runs = here.with_name(here.name + "-runs") if train else None
-    print(f"Rebuilding {source} into {out} at '{cron}'. Ctrl-C ends it.", file=sys.stderr, flush=True)
     run_schedule(source, out, cron, settings, runs)
 
 

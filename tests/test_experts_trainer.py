@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from data.shards import open_version, sha256_file
 from experts import trainer
 from experts.checkpoint import load_checkpoint
-from experts.embed import text_bags, text_features
+from experts.embed import batches, text_bags, text_features
 from experts.losses import info_nce
 from experts.trainer import draw_texts, jitter, one_cycle, short_query, train
 from schemas.config import TextMix, TrainConfig, build, config_dict
@@ -338,7 +338,7 @@ def test_no_hard_negatives_and_the_smallest_batches_train(
 
 @given(st.integers(1, 300), st.integers(2, 70))
 def test_batches_are_near_equal_and_leave_none_alone(count: int, size: int) -> None:
-    parts = list(trainer.batches(torch.arange(count), size))
+    parts = batches(torch.arange(count), size)
     assert torch.cat(parts).tolist() == list(range(count))
     lengths = sorted(map(len, parts))
     assert lengths[-1] - lengths[0] <= 1

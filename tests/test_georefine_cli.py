@@ -64,6 +64,7 @@ def test_version(arguments: list[str]) -> None:
         (["rebuild", "nowhere", "--out", ""], 2, "The destination is empty"),
         (["rebuild", "", "--out", "x", "--plan"], 2, "The source is empty"),
         (["rebuild", "nowhere", "--out", os.fsdecode(b"\xff"), "--plan"], 2, "is no UTF-8"),
+        (["serve", "nowhere", "--out", ""], 2, "The destination is empty"),
         (["serve", "nowhere", "--out", "x", "--cron", "at night"], 2, '"0 3 * * *" is three at night'),
         (["diff", "nowhere", "v0001", "v0002"], 1, "nowhere"),
         (["train", "x", "--out", "y", "--device", "tpu"], 2, "tpu"),
