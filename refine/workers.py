@@ -1,12 +1,13 @@
-"""Processes beside an event loop: they judge replies while it sends requests, at a priority that yields to a server.
+"""Processes beside an event loop: they judge replies while it sends requests, in processor time that nobody else wants.
 
     async with Workers(judges()) as run:
         gates = await run(check, platform, source, reply)
 
 A reply takes milliseconds of processor time to judge. Spent in the loop they would delay the next request; spent at the
-loop's priority they would be taken from a vLLM server that shares the processor. Workers are forked: they start at
-once, with the word lists that this process has read, and keep nothing else of it, no socket and no file. They end
-when the block is left, and with this process however that one goes.
+loop's priority they would be taken from a vLLM server that shares the processor. So workers stand behind everybody
+else, and what they do not get to within a second, because others take all there is, is done in the loop after all. They
+are forked: they start at once, with the word lists that this process has read, and keep nothing else of it, no socket
+and no file. They end when the block is left, and with this process however that one goes.
 """
 
 import asyncio
@@ -16,15 +17,21 @@ import os
 import pickle
 import signal
 import socket
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from schemas.errors import RefinerError
 
-# Low, but not the lowest: beside others that take all they can get, replies must still be judged as fast as they come.
-NICE = 5
+NICE = 19
+GROUP = Path("/proc/self/autogroup")
+GROUP_SECONDS = 2.0  # the kernel lets one process in a tenth of a second set it
+LATE = 1.0  # seconds that a call may wait for a worker
 MOST = 8  # workers of one loop, which cannot keep more of them busy
 AHEAD = 2  # calls that a worker is given at once: one to do, and one so that it never waits for the next
 SELDOM = 100_000  # objects made between two looks for cycles, of which judging leaves none: else a tenth of the time
@@ -45,7 +52,16 @@ async def here(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -
 
 def judges() -> int:
     """How many workers this machine should have: one core is the loop's."""
-    return max(1, min(MOST, (os.cpu_count() or 1) - 1))
+    return max(1, min(MOST, len(os.sched_getaffinity(0)) - 1))
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """What is to be done, since when, and who waits for it."""
+
+    do: Callable[[], Any]
+    future: asyncio.Future[Any]
+    since: float = field(default_factory=time.monotonic)
 
 
 class _Worker:
@@ -55,7 +71,7 @@ class _Worker:
         self.pid = pid
         self.reader = reader
         self.writer = writer
-        self.promised: deque[asyncio.Future[Any]] = deque()
+        self.promised: deque[_Call] = deque()
 
 
 class Workers:
@@ -64,8 +80,8 @@ class Workers:
     def __init__(self, number: int) -> None:
         self._number = number
         self._workers: list[_Worker] = []
-        self._listening: list[asyncio.Task[None]] = []
-        self._waiting: deque[tuple[bytes, asyncio.Future[Any]]] = deque()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: deque[_Call] = deque()
         self._lost: RefinerError | None = None
 
     async def __aenter__(self) -> Run:
@@ -73,7 +89,8 @@ class Workers:
             for _ in range(self._number):
                 worker = await _started()
                 self._workers.append(worker)
-                self._listening.append(asyncio.create_task(self._listen(worker)))
+                self._tasks.append(asyncio.create_task(self._listen(worker)))
+            self._tasks.append(asyncio.create_task(self._help()))
         except BaseException:
             await self._end()
             raise
@@ -85,9 +102,9 @@ class Workers:
         await self._end()
 
     async def _end(self) -> None:
-        for task in self._listening:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._listening, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for worker in self._workers:
             worker.writer.close()
             # It keeps nothing, so that it need not be asked; whoever waits for any child may have been told already.
@@ -98,7 +115,7 @@ class Workers:
                 await worker.writer.wait_closed()
 
     async def _run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function of a module in a worker; arguments, value and error are pickled.
+        """Call a function of a module in a worker, or here if none gets to it; arguments, value and error are pickled.
 
         Raises:
             RefinerError: a worker was killed.
@@ -106,7 +123,7 @@ class Workers:
         if self._lost:
             raise self._lost
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((pickle.dumps((function, args, kwargs)), future))
+        self._waiting.append(_Call(partial(function, *args, **kwargs), future))
         self._deal()
         return await future
 
@@ -115,17 +132,33 @@ class Workers:
             worker = min(self._workers, key=lambda one: len(one.promised))
             if len(worker.promised) >= AHEAD:
                 return
-            call, future = self._waiting.popleft()
-            if not future.done():  # whoever wanted it has gone
-                worker.promised.append(future)
-                worker.writer.write(len(call).to_bytes(8) + call)
+            call = self._waiting.popleft()
+            if not call.future.done():  # whoever wanted it has gone
+                worker.promised.append(call)
+                sent = pickle.dumps(call.do)
+                worker.writer.write(len(sent).to_bytes(8) + sent)
+
+    async def _help(self) -> None:
+        """Do here what is late; a worker's answer to it comes to nothing."""
+        while True:
+            promised = (call for worker in self._workers for call in worker.promised)
+            calls = [call for call in (*promised, *self._waiting) if not call.future.done()]
+            oldest = min(calls, key=lambda call: call.since, default=None)
+            if oldest is None or (wait := oldest.since + LATE - time.monotonic()) > 0:
+                await asyncio.sleep(wait if oldest else LATE)
+                continue
+            try:
+                oldest.future.set_result(oldest.do())
+            except Exception as error:
+                oldest.future.set_exception(error)
+            await asyncio.sleep(0)
 
     async def _listen(self, worker: _Worker) -> None:
         try:
             while True:
                 size = int.from_bytes(await worker.reader.readexactly(8))
                 value, error = pickle.loads(await worker.reader.readexactly(size))
-                future = worker.promised.popleft()
+                future = worker.promised.popleft().future
                 self._deal()
                 if future.done():
                     continue
@@ -137,10 +170,10 @@ class Workers:
             self._lost = RefinerError(
                 "A process that judges replies was killed: free memory and run again; replies that came are kept."
             )
-            unanswered = [future for one in self._workers for future in one.promised]
-            for future in [*unanswered, *(future for _, future in self._waiting)]:
-                if not future.done():
-                    future.set_exception(self._lost)
+            unanswered = [call for one in self._workers for call in one.promised]
+            for call in [*unanswered, *self._waiting]:
+                if not call.future.done():
+                    call.future.set_exception(self._lost)
             self._waiting.clear()
 
 
@@ -177,13 +210,34 @@ def _work(calls: socket.socket) -> None:
     # Copies of its sockets, pipes and locked files would keep them open after its end.
     os.closerange(3, calls.fileno())
     os.closerange(calls.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
-    os.nice(NICE)
+    _stand_back()
     gc.freeze()  # to look through what we were would be to copy it
     gc.set_threshold(SELDOM)
     while len(head := calls.recv(8, socket.MSG_WAITALL)) == 8:
-        function, args, kwargs = pickle.loads(calls.recv(int.from_bytes(head), socket.MSG_WAITALL))
+        do = pickle.loads(calls.recv(int.from_bytes(head), socket.MSG_WAITALL))
         try:
-            said = pickle.dumps((function(*args, **kwargs), None))
+            said = pickle.dumps((do(), None))
         except Exception as error:
             said = pickle.dumps((None, error))
         calls.sendall(len(said).to_bytes(8) + said)
+
+
+def _stand_back() -> None:
+    """Take this process behind all others of the machine, as far as the machine lets us.
+
+    Idle tasks are put off at once by whoever wakes up, and their core counts as free; one core is left to others
+    altogether, for a core that falls idle for an instant would fetch a task that then stands in the way. Linux weighs
+    a session as one against other sessions, and what is nice within ours is nothing to a server in its own.
+    """
+    os.setsid()
+    os.nice(NICE)
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[1:])  # of a single core nothing is left: refused
+    until = time.monotonic() + GROUP_SECONDS
+    while GROUP.exists() and time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            GROUP.write_text(str(NICE))
+            return
+        time.sleep(0.02)

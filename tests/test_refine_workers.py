@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from refine.orientation import strip
-from refine.workers import AHEAD, NICE, Run, Workers, here, judges
+from refine.workers import AHEAD, GROUP, NICE, Run, Workers, here, judges
 from schemas.errors import RefinerError
 
 
@@ -107,7 +107,7 @@ def test_a_killed_worker_is_one_sentence_for_everybody() -> None:
         calls = [asyncio.ensure_future(run(told, 5.0, number)) for number in range(5)]
         await asyncio.sleep(0)
         os.kill(pid, signal.SIGKILL)
-        said = await asyncio.gather(*calls, return_exceptions=True)
+        said: list[object] = await asyncio.gather(*calls, return_exceptions=True)
         with pytest.raises(RefinerError, match="was killed"):
             await run(told, 0.0, 0)
         return said
@@ -128,12 +128,42 @@ def test_work_under_way_is_not_waited_for_at_the_end() -> None:
     assert time.monotonic() - start < 30
 
 
-def test_a_worker_yields_and_holds_no_file_of_ours(tmp_path: Path) -> None:
+def test_what_a_worker_does_not_get_to_is_done_here() -> None:
+    async def story(run: Run) -> tuple[int, list[tuple[int, object]], list[tuple[int, object]]]:
+        pid, _ = await run(told, 0.0, "first")
+        os.kill(pid, signal.SIGSTOP)  # as good as a machine that others have filled
+        late = await asyncio.gather(*(run(told, 0.0, number) for number in range(3 * AHEAD)))
+        with pytest.raises(ZeroDivisionError, match="the reason"):
+            await run(refuse, "the reason")
+        os.kill(pid, signal.SIGCONT)
+        await asyncio.sleep(0.5)  # for the answers that nobody wants any more
+        return pid, late, await asyncio.gather(*(run(told, 0.0, number) for number in "abcd"))
+
+    worker, late, then = use(1, story)
+    assert late == [(os.getpid(), number) for number in range(3 * AHEAD)]
+    assert then == [(worker, letter) for letter in "abcd"]
+
+
+def standing() -> tuple[int, int, set[int], int, str]:
+    group = GROUP.read_text() if GROUP.exists() else f"nice {NICE}"
+    return os.nice(0), os.sched_getscheduler(0), os.sched_getaffinity(0), os.getsid(0), group
+
+
+def test_a_worker_stands_behind_everybody() -> None:
+    nice, policy, cores, session, group = use(1, lambda run: run(standing))
+    assert nice == NICE
+    assert policy == os.SCHED_IDLE
+    ours = sorted(os.sched_getaffinity(0))
+    assert cores == set(ours[1:] or ours)
+    assert session != os.getsid(0)
+    assert group.split()[-2:] == ["nice", str(NICE)]
+
+
+def test_a_worker_holds_no_file_of_ours(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w"):
-        files, nice = use(1, lambda run: asyncio.gather(run(open_files), run(os.nice, 0)))
+        files = use(1, lambda run: run(open_files))
     assert len([name for name in files if name.startswith("socket:")]) == 1
     assert not [name for name in files if str(tmp_path) in name]
-    assert nice == min(19, os.nice(0) + NICE)
 
 
 def test_a_worker_may_be_started_while_threads_read_captions() -> None:
