@@ -32,7 +32,7 @@ _SHAPE = 25
 _STEPS = 14  # no chain of hypernyms is longer
 _PART, _GLOSS = 5, 6  # columns
 _LIVING = frozenset({5, 20})
-_ANIMAL, _PERSON, _PLANT = 5, 18, 20
+_ANIMAL, _PERSON, _PLANT, _SUBSTANCE = 5, 18, 20, 27
 _SPEECH = 10
 _EVENT, _MOTION = 11, 38
 _PEOPLE = frozenset({_ANIMAL, _PERSON})
@@ -291,6 +291,12 @@ def is_animal(word: str) -> bool:
 def is_plant(word: str) -> bool:
     """Whether the commonest meaning of a noun is a plant."""
     return any(_file(sense) == _PLANT for sense in senses(word, "n")[:1])
+
+
+@lru_cache(maxsize=50_000)
+def is_substance(word: str) -> bool:
+    """Whether the commonest meaning of a noun is a substance: polystyrene."""
+    return any(_file(sense) == _SUBSTANCE for sense in senses(word, "n")[:1])
 
 
 @lru_cache(maxsize=50_000)

@@ -585,3 +585,166 @@ def test_verbs_denials_and_counts_in_other_words_are_no_fault_of_their_gates(say
 )
 def test_faults_close_to_those_are_refused(says: str, gate: str) -> None:
     assert gate in failed("drone", MILL, {"caption": MILL, "queries": [says]})
+
+
+CLINIC = (
+    "A clinic with a grey slate roof and an octagonal tower stands among firs, and lower sheds are seen nearby. "
+    "Six beds of roses are laid out two by two. The clinic is half open and shows wicker baskets stacked inside. "
+    "Its three wings are joined by a gallery, and the courts in between are paved. Gardeners rest on a bench; a "
+    "nurse waits by the gate. A bicycle loop passes a statue. A rusted brown roof lines the lane. The windows of "
+    "the hall are lit. Cubes of brick, also with white gables, are attached. Beside a housing estate, a boy sits "
+    "on the sill of a bay window."
+)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "People rest on a bench.",
+        "The tower has eight sides.",
+        "Wicker baskets are stacked inside the clinic.",
+        "The courts between the wings are paved.",
+        "There is a loop for bicycles.",
+        "A rusty brown roof lines the lane.",
+        "Paint peels from the brick cubes.",
+        "Cubes with white gables are attached to the clinic.",
+        "A boy sits on a window sill.",
+        "A nurse waits beside the gate.",
+    ],
+)
+def test_the_same_in_other_words_is_believed(says: str) -> None:
+    gates = failed("drone", CLINIC, {"caption": CLINIC, "queries": [says]})
+    assert gates <= ({"object"} if "Paint" in says else set())
+
+
+@pytest.mark.parametrize(
+    ("says", "gate"),
+    [
+        ("The tower has seven sides.", "number"),
+        ("Two beds of roses are laid out.", "number"),
+        ("Taller sheds are seen nearby.", "contradiction"),
+        ("The nearby sheds are even taller.", "contradiction"),
+        ("A nurse waits beside the statue.", "queries"),
+        ("The windows of the hall are dark.", "contradiction"),
+        ("Paint roofs with care.", "meta"),
+    ],
+)
+def test_the_same_in_other_words_is_refused_where_it_is_false(says: str, gate: str) -> None:
+    assert gate in failed("drone", CLINIC, {"caption": CLINIC, "queries": [says]})
+
+
+def test_a_roof_of_the_scene_does_not_cover_another_building() -> None:
+    source = "A tall barn with a grey roof stands near a pond. A long brown roof lines one margin."
+    reply = {"caption": source, "queries": ["A brown roof covers the tall barn."]}
+    assert "colour" in failed("drone", source, reply)
+    reply["queries"] = ["A grey roof covers the tall barn.", "A brown roof lines one margin."]
+    assert not failed("drone", source, reply)
+
+
+def test_a_sentence_may_end_in_the_preposition_of_its_clause() -> None:
+    source = "The lanes have been cleared of snow. A hall of stone stands by the lanes."
+    said = "A hall of stone stands by the lanes, and there is snow that the lanes have been cleared of."
+    assert "finished" not in failed("drone", source, {"caption": said, "queries": ["A hall is built of stone."]})
+    cut = "A hall of stone stands by the lanes; the lanes are cleared and lined with."
+    assert "finished" in failed("drone", source, {"caption": cut, "queries": ["A hall is built of stone."]})
+
+
+def test_the_head_of_a_compound_stands_for_it_in_the_opening() -> None:
+    source = "A pond with a fence marks the centre of a housing estate. Lorries stand on gravel."
+    said = "At the centre of an estate is a pond with a fence; lorries stand on gravel."
+    assert "coverage" not in failed("drone", source, {"caption": said, "queries": ["Lorries stand on gravel."]})
+
+
+STATION = (
+    "A bus depot with a palm-lined drive has four platforms, one with a tram and the others vacant. A fence "
+    "closes off the yard from a meadow. Footbridges tie three pavilions together. A frame of concrete has no "
+    "walls. Four tables, all unoccupied, stand under a tree. Steps go up to the first-floor gallery. A hexagonal "
+    "roof has a spire at its apex. None of the sheds is higher than two storeys. A van without a number plate is "
+    "parked, with a red bus waiting."
+)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "Palms line the drive of a bus depot.",
+        "Three of the platforms are vacant.",
+        "A fence separates the yard from a meadow.",
+        "Footbridges link the pavilions.",
+        "A concrete frame is still wall-less.",
+        "Nobody sits at the four tables.",
+        "Steps go up to the gallery on the first floor.",
+        "A hexagonal roof carries a spire on its peak.",
+        "No shed is higher than two storeys.",
+        "A van lacks its number plate.",
+        "A red bus is waiting.",
+    ],
+)
+def test_more_of_the_same_in_other_words_is_believed(says: str) -> None:
+    assert failed("drone", STATION, {"caption": STATION, "queries": [says]}) == set()
+
+
+@pytest.mark.parametrize(
+    ("says", "gate"),
+    [
+        ("Five of the platforms are vacant.", "number"),
+        ("A polystyrene fence closes off the yard.", "object"),
+        ("A signal box stands in the yard.", "object"),
+        ("A van has its number plate.", "contradiction"),
+    ],
+)
+def test_more_of_the_same_is_refused_where_it_is_false(says: str, gate: str) -> None:
+    assert gate in failed("drone", STATION, {"caption": STATION, "queries": [says]})
+
+
+def test_a_plane_tree_is_no_point_of_view_and_footprints_are_no_plan() -> None:
+    source = "Bark falls from a plane tree by a shop. Footprints lead through the snow to its door."
+    assert "register" not in failed(
+        "ground", source, {"caption": source, "queries": ["A plane tree stands by a shop."]}
+    )
+    said = source.replace("from a plane tree", "as seen from a plane")
+    assert "register" in failed("ground", source, {"caption": said, "queries": ["A shop has a door."]})
+
+
+SQUARE = (
+    "Five white tanks connected by pipes stand around a hall. A glazed pedestrian bridge links two towers. A "
+    "section of the canopy is missing. A mountain lodge stands apart. The slip road is nearly deserted. A basin "
+    "has been drained. Three domes are of different sizes. Solar panels cover half of the roof of the hall. A "
+    "guard waits by one of the doors. A goat is tied to a railing, and a sign is unlit. Striped awnings cover a "
+    "market."
+)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "Five white tanks are linked by pipes.",
+        "A bridge connects two towers.",
+        "A canopy lacks a section.",
+        "Hardly any use the slip road.",
+        "Solar panels cover around half of the roof of the hall.",
+        "A guard waits by a door.",
+        "Striped awnings cover a market.",
+    ],
+)
+def test_still_more_of_the_same_in_other_words_is_believed(says: str) -> None:
+    assert failed("drone", SQUARE, {"caption": SQUARE, "queries": [says]}) == set()
+
+
+def test_awnings_are_seen_from_above_and_a_pedestrian_is_not_there() -> None:
+    source = "Striped awnings cover a market by a hall."
+    assert failed("satellite", source, {"caption": source, "queries": ["Awnings cover a market."]}) == set()
+    said = f"From a pedestrian's viewpoint, {source[0].lower()}{source[1:]}"
+    assert "register" in failed("satellite", source, {"caption": said, "queries": ["Awnings cover a market."]})
+
+
+@pytest.mark.parametrize(
+    ("queries", "gate"),
+    [
+        (["The basin is filled to the brim."], "contradiction"),
+        (["The sign is glowing."], "contradiction"),
+        (["A goat is tied to a railing.", "Tied to a railing is a goat."], "queries"),
+    ],
+)
+def test_still_more_of_the_same_is_refused_where_it_is_false(queries: list[str], gate: str) -> None:
+    assert gate in failed("drone", SQUARE, {"caption": SQUARE, "queries": queries})

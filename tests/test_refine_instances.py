@@ -96,3 +96,11 @@ def test_several_things_may_surround_one() -> None:
     assert not list(reversals(source, "Blossom trees surround the building."))
     hedged = "Trees enclose the yard, leaving room for a driveway."
     assert list(reversals(hedged, "A driveway encloses the yard."))
+
+
+def test_the_near_one_and_the_other_one_do_not_change_places() -> None:
+    source = "The near wing has a clock and small windows. The other wing has a red door under the roof."
+    assert list(swapped(source, "The near wing has a red door.", source))
+    assert not list(swapped(source, "The far wing has a red door.", source))
+    assert not list(swapped(source, "The other wing has a red door.", source))
+    assert not list(swapped(source, "A wing has a red door.", source))

@@ -23,10 +23,13 @@ PRONOUN = re.compile(
 BACK = re.compile(
     r"\b(?:it|its|them|they|their|these|those|one another|one(?! (?:side|end|edge|part|corner|half|margin)))\b"
     r"|^\W*(?:that|which|both|each|this|such|all)\b"
+    r"|\bin between (?:is|are|lies?|stands?|runs?)\b"
     r"|\b(?:in front|in between|around|behind|beyond|alongside|beside|below|above|opposite|inside|within)\s*[,.;]"
     r"|\balongside (?:in|two|three|four)\b",
     re.IGNORECASE,
 )
+OFF_FROM = re.compile(r"\b\w+s? off (?:\w+ ){0,3}from\b")
+IT = re.compile(r"\bits?\b", re.IGNORECASE)
 AMID = re.compile(
     r"\b(?:middle|midst|heart|cent(?:re|er)) of (?!(?:the|this) (?:image|picture|scene|photo|view|tile|frame)\b)"
     r"|\b(?:at|in) (?:its|their) (?:heart|middle|cent(?:re|er)|core|midst)\b"
@@ -39,8 +42,12 @@ FROM_TO = re.compile(r"\bfrom one \w+ to (?:another|the (?:other|next))\b")
 
 @lru_cache(maxsize=256)
 def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], frozenset[str]]]:
-    """Parts of the source as (objects, relation classes); one with a pronoun is read together with the one before."""
+    """Parts of the source as (objects, relation classes); one with a pronoun is read together with the one before.
+
+    "It" may be what the whole text is about, too: the first thing that it names.
+    """
     units: list[tuple[frozenset[str], frozenset[str]]] = []
+    first: frozenset[str] = frozenset()
     previous: frozenset[str] = frozenset()
     before: tuple[str, ...] = ()
     back = BACK if parts is SENTENCE else PRONOUN
@@ -60,10 +67,12 @@ def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], 
         classes = frozenset(c for t in words for s in stems(t) for c in lexicon().relations.get(s, ()))
         classes |= {"around"} if AMID.search(part) else set()
         classes |= {"between"} if TWO_SIDES.search(part) or AMID_TWO.search(part) else set()
-        classes |= {"between"} if FROM_TO.search(part) else set()
+        classes |= {"between"} if FROM_TO.search(part) or OFF_FROM.search(part) else set()
         own = frozenset(concept for _, concept in reading.named)
+        first = first or frozenset(concept for _, concept in reading.named[:1])
         known = set(before).intersection(THE.findall(reading.words))  # "a heap of coal. Belts lead from the heap"
         points_back = back.search(part) or any(mostly(word, "n") for word in known)
-        units.append((own | (previous if points_back else frozenset()), classes))
+        back_to = (previous | first if IT.search(part) else previous) if points_back else frozenset()
+        units.append((own | back_to, classes))
         previous, before = own, reading.tokens
     return units

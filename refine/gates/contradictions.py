@@ -39,7 +39,7 @@ OCCUPIED = re.compile(r"\b(?:occupied|filled|packed|crowded|crammed|full)\b(?! b
 EMPTY = re.compile(r"\b(?:(?:almost|nearly|half|mostly) )?(?:empty|vacant|deserted|unoccupied)\b(?! of)")
 DESERTED = re.compile(r"\b(?:deserted|empty of people|nobody|no one)\b")
 PLACED = re.compile(r"\b(inside|outside) (?:of )?(?:the |its |their )?(?:\w+ ed )?(\w+)")
-WET = re.compile(r"\b(?:full of|filled with|flooded with) water\b")
+WET = re.compile(r"\b(?:(?:full of|filled with|flooded with) water|(?:full|filled) to the (?:brim|rim))\b")
 DRY = re.compile(r"\b(?:dry|waterless|drained)\b")
 FULL = re.compile(r"\b(?:full of|crowded|packed|crammed|busy|filled with)\b")
 # Axes on which "-er" compares with another thing of the scene.
@@ -265,8 +265,8 @@ def _noun_behind(reading: Reading, mention: Mention) -> str:
 
 
 def _compared(source: Reading, axis: str, heads: frozenset[str]) -> bool:
-    """Whether the source, too, says of the very things, behind them, that they are more so than others."""
-    found = (m for m in source.of("quality") if m.concept.startswith(f"{axis}:") and not m.firm and m.heads & heads)
+    """Whether the source, too, says of the very things that they are more so than others."""
+    found = (m for m in source.of("quality") if m.concept.startswith(f"{axis}:") and m.heads & heads)
     return any(_comparative(source.tokens[m.at]) for m in found)
 
 
@@ -364,7 +364,9 @@ def _emptied(source: Reading, concept: str) -> bool:
         return bool(source.stems & {"clear", "sunny", "blue"})
     if concept == "object:water" and "dry" in source.stems:
         return True
-    return bool(source.stems & {"empty", "vacant", "deserted", "bare"})
+    if concept == "object:snow" and "cleared" in source.tokens:
+        return True
+    return bool(source.stems & {"empty", "vacant", "deserted", "bare", "unoccupied"})
 
 
 def _meets(mention: Mention, heads: frozenset[str]) -> bool:

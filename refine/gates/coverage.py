@@ -50,7 +50,8 @@ def _kept(case: Case, facts: list[tuple[str, list[Mention]]]) -> set[int]:
             used.add(j)
     for i, (word, mentions) in enumerate(facts):
         if i not in kept and mentions[0].kind == "object" and all(root.isdisjoint(stems(word)) for root in roots):
-            kept |= {i} if meant(case.caption, word) else set()
+            last = case.source.tokens[mentions[0].end - 1]  # the estate of a housing estate
+            kept |= {i} if any(meant(case.caption, noun) for noun in (word, last)) else set()
     return kept | {i for i in range(len(facts)) if i not in kept and any(_repeats(facts, own, i, j) for j in kept)}
 
 

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from refine.gates.case import Case, comma_list
 from refine.registers import lexicon
-from refine.registers.reading import ARTICLES, Reading, known, stems, words_of
+from refine.registers.reading import ARTICLES, PREPOSITIONS, Reading, known, stems, words_of
 
 MAX_QUERY_WORDS = 30
 MAX_QUERY_CHARS = 400
@@ -19,6 +19,7 @@ DANGLING = words_of(
     "a an the and or but nor with without of at from for as into onto its their his her which that whose where while "
     "because than is are was were has have to very"
 )
+RELATIVE, BEEN = words_of("that which whom"), words_of("is are was were been being")
 LOOKING = ("look like", "looks like a", "looks like an")
 LIKENESS = re.compile(r"\b(?:like|resembl\w+|as if|as though|reminiscent)\b", re.IGNORECASE)
 MARKUP = re.compile(
@@ -63,9 +64,18 @@ def finished(case: Case) -> str:
         return f"the caption does not end as a sentence: … {caption[-30:]}"
     for reading in case.texts:
         words = [token for token in reading.tokens if token[0].isalnum()]
-        if words and (words[-1] in DANGLING or reading.text.rstrip().endswith((",", ";", ":", "…", "...", "-"))):
+        dangles = bool(words) and words[-1] in DANGLING and not _stranded(reading)
+        if words and (dangles or reading.text.rstrip().endswith((",", ";", ":", "…", "...", "-"))):
             return f"cut off after '{words[-1]}'"
     return ""
+
+
+def _stranded(reading: Reading) -> bool:
+    """Whether a sentence may well end in its preposition: "snow that the paths have been cleared of"."""
+    before, end = reading.tokens[:-3], reading.tokens[-3:]
+    if len(end) < 3 or not end[0].endswith("ed") or end[1] not in PREPOSITIONS or end[2] != ".":
+        return False
+    return not RELATIVE.isdisjoint(before) and not BEEN.isdisjoint(before)
 
 
 def length(case: Case) -> str:

@@ -8,7 +8,7 @@ from refine.gates.case import Case, comma_list
 from refine.gates.form import ENGLISH_SHARE, shouts
 from refine.gates.things import in_lexicon, is_stretch, meant
 from refine.registers import Phrases, english, lexicon
-from refine.registers.reading import BE, Reading, known, plain, stems, words_of
+from refine.registers.reading import BE, PREPOSITIONS, Reading, known, plain, stems, words_of
 from refine.thesaurus import bases, is_said, mostly, uses
 
 LABEL = re.compile(
@@ -141,8 +141,14 @@ def _ordered(source: Reading, reading: Reading) -> Iterator[str]:
             or after[0] in BE | {"of"}
         ):
             continue
-        if word in bases(word, "v") and mostly(word, "v"):
+        if word in bases(word, "v") and mostly(word, "v") and not _does(reading, at):
             yield f"{word} {after[0]}"
+
+
+def _does(reading: Reading, at: int) -> bool:
+    """Whether a word that is a noun as well has its verb behind it: "paint peels from the wall"."""
+    verb, behind = (*reading.tokens[at + 1 : at + 3], "", "")[:2]
+    return uses(reading.tokens[at], "n") > 1 and verb[-1:] == "s" and mostly(verb, "v") and behind in PREPOSITIONS
 
 
 def _sentences(reading: Reading) -> Iterator[tuple[int, int]]:

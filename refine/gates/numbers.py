@@ -52,6 +52,12 @@ EACH = words_of("each every either per")
 WIDENED = words_of("most some half few")
 EXCEPTIONS = words_of("but except mostly majority exception bulk")
 SIDED = words_of("sided cornered pointed way armed lobed winged")
+REST = words_of("others rest remaining")
+POLYGONS = {
+    f"{name}{end}": count
+    for name, count in (("triang", "3"), ("pentag", "5"), ("hexag", "6"), ("octag", "8"))
+    for end in (("le", "ular") if name == "triang" else ("on", "onal"))
+}
 FORK = re.compile(
     r"\b(?:roads|streets|paths|footpaths|lanes) (?:form|forming|meet|make|cross|join)\w*\b[^.;]*\b[TXVY]\b",
     re.IGNORECASE,
@@ -100,8 +106,8 @@ def numbers(case: Case) -> str:
             alone = word in ALONE and "one" not in case.source.tokens and not mention.heads & reading.denied
             if alone and _plural_only(case.source, mention):
                 wrong.append(f"{word} {comma_list(sorted(map(name, mention.heads)))}")
-            if word in {"both", "single", "double", "twin"}:
-                continue
+            if word in {"both", "single", "double", "twin"} or reading.tokens[mention.at - 1 : mention.at] == ("no",):
+                continue  # no two of a size
             same = [s for s in sources if s.concept == mention.concept]
             alike = same and said_alike(case, reading, mention, same) and not replaced(case, reading, mention)
             if alike or _enumerates(reading, mention) or _follows(case, mention):
@@ -223,8 +229,12 @@ def _multiplied(source: Reading, reading: Reading) -> Iterator[str]:
         if "multi" in source.tokens[same[0] : source.parsed.ends[same[0]]]:
             continue
         end = source.parsed.ends[same[0]]
-        if end < len(source.tokens) and mostly(source.tokens[end], "n"):
-            continue  # a pipe bridge may carry pipes
+        if source.tokens[end : end + 1] == ("-",):
+            continue  # palm-lined
+        if end in source.parsed.nouns or (
+            end < len(source.tokens) and (mostly(source.tokens[end], "n") or is_generic(source.tokens[end]))
+        ):
+            continue  # a pipe bridge may carry pipes, a bus loop is for buses
         if not _another(source, same[0]):
             yield word
 
@@ -348,6 +358,9 @@ def _follows(case: Case, mention: Mention) -> bool:
         more = any(_one_more(case.source, at, heads) for at, word in enumerate(case.source.tokens) if word in ones)
         more = more or bool(ONE_MORE_IS.search(case.source.words))
         return int(mention.concept) in totals | ({int(s.concept) + 1 for s in counted} if more else set())
+    rest = not REST.isdisjoint(case.source.tokens) and "one" in case.source.tokens
+    if rest and any(int(s.concept) - 1 == int(mention.concept) for s in case.source.of("number")):
+        return True  # "four platforms, one with a train, the others vacant": three
     named = {m.at for m in case.source.of("object") if any(_is_one_of(m.concept, h) for h in heads)}
     if mention.concept != "2" or not named:
         return False
@@ -397,7 +410,9 @@ def _single(case: Case, mention: Mention) -> bool:
 def _sided(source: Reading, mention: Mention) -> bool:
     """Whether a count is that of a shape in the source: four sides, slopes or corners of a four-sided roof."""
     shapes = (pair for pair in zip(source.tokens, source.tokens[2:], strict=False) if pair[1] in SIDED)
-    return any(str(number(count)) == mention.concept for count, _ in shapes)
+    if any(str(number(count)) == mention.concept for count, _ in shapes):
+        return True
+    return "word:side" in mention.heads and any(POLYGONS.get(word) == mention.concept for word in source.tokens)
 
 
 def _is_one_of(concept: str, head: str) -> bool:

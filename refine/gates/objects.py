@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from refine.gates.case import Case, comma_list
 from refine.gates.form import foreign
-from refine.gates.things import GROWN, at_same_word, meant, on_axis, people, sources_of
+from refine.gates.things import GROWN, at_same_word, meant, name, on_axis, people, sources_of
 from refine.registers import english, lexicon
 from refine.registers.reading import (
     ARTICLES,
@@ -25,6 +25,7 @@ from refine.thesaurus import (
     is_kind_of,
     is_person,
     is_plant,
+    is_substance,
     linked,
     may_be_of_kind,
     mostly,
@@ -49,6 +50,7 @@ TOLD_BY = {
     "object:carving": words_of("carve carved ornate sculpted decorated"),
     "object:reflection": words_of("reflect mirror mirrored"),
 }
+TIPS = words_of("apex peak tip summit crest pinnacle")
 MATTER = {"material", "colour"}
 STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
 # Nouns for a second thing of a kind, the thesaurus's kin aside; and who sees the scene, or by what.
@@ -130,6 +132,8 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             continue
         if words in GROWN and "green" in case.source.stems:
             continue
+        if words in TIPS and not TIPS.isdisjoint(case.source.tokens):
+            continue
         if words in {"slope", "slopes"} and any(m.concept == "roof:1" for m in case.source.of("quality")):
             continue
         if words == "overcast" and any(
@@ -152,9 +156,21 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             continue
         if not _same_people(case.source, reading, word):
             new.append(word)
+    new += _new_pairs(case, reading)
     new += _other_kinds(case.source, reading)
     strange = (word for word in reading.strangers if word.islower() and word not in case.source.joined)
     return new + [w for w in strange if not meant(case.source, w) and not _same_people(case.source, reading, w)]
+
+
+def _new_pairs(case: Case, reading: Reading) -> Iterator[str]:
+    """Two words that name one thing which the lexicon does not have, and the source does not tell of: a signal box."""
+    own = case.supported.union(concept for _, concept in case.source.named)
+    for at, concept in reading.named:
+        words = name(concept)
+        if " " not in words or not concept.startswith("thing:") or concept in own:
+            continue
+        if not _stands_for(reading, at, reading.parsed.ends[at]) and not meant(case.source, words):
+            yield words
 
 
 def _written_apart(source: Reading, reading: Reading, mention: Mention) -> bool:
@@ -275,7 +291,7 @@ def _is_adjunct(reading: Reading, at: int, end: int) -> bool:
     word, w = reading.tokens[end - 1], reading.parsed
     if end not in w.nouns or not w.is_object(end) or word not in bases(word, "n"):
         return False
-    return not (is_plant(word) or is_person(word) or is_animal(word))
+    return not (is_plant(word) or is_person(word) or is_animal(word) or is_substance(word))
 
 
 def _same_people(source: Reading, reading: Reading, word: str) -> bool:

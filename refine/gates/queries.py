@@ -6,14 +6,16 @@ from itertools import pairwise
 
 from refine.gates.case import Case
 from refine.gates.clauses import BACK, CLAUSE, SENTENCE, units_of
-from refine.gates.things import name, same_thing
+from refine.gates.things import name, same_thing, things_of
 from refine.registers import lexicon
 from refine.registers.instances import fits, holds, instances, reversals, unrested
 from refine.registers.reading import (
     BE,
     DETERMINERS,
+    FRACTIONS,
     PREPOSITIONS,
     Reading,
+    number,
     plain,
     plain_words,
     related,
@@ -28,6 +30,8 @@ PARTS = re.compile(r"[.;:!?]+(?:\s|$)|,?\s+(?:and|but|while|whereas|where)\s+|,\
 # Prepositions that say where a thing rests; a thing has one such place.
 RESTING = frozenset({"on", "onto", "against", "upon"})
 FASTENED = RESTING | {"to"}
+# Where somebody is found; that is told of one such place.
+FOUND = frozenset({"beside", "by", "at", "near"})
 # Words that put two things in one scene and say no more, and words that only list things.
 LOOSE = words_of("near beside by beyond behind past with of")
 LISTED = words_of(", and or while near beside next close opposite nearby adjacent")
@@ -58,7 +62,7 @@ ALLOWS = {
 
 
 def _content(reading: Reading) -> frozenset[str]:
-    facts = {m.concept for m in reading.mentions if m.kind != "quality"}
+    facts = {m.concept for m in reading.mentions if m.kind != "quality"}.union(concept for _, concept in reading.named)
     words = {stems(t)[-1] for t in reading.tokens if t[0].isalnum() and not plain(t)}
     return frozenset(facts or words)
 
@@ -89,6 +93,11 @@ def _false_relation(query: Reading, source: Reading) -> str:
         after = [concept for start, concept in named if at < start < high][:2]
         if not before or not after or (claim == "under" and OVER_ALL & set(after)):
             continue
+        after_it = query.tokens[at + 1 : at + 2]
+        if token == "around" and after_it and (number(after_it[0]) or after_it[0] in FRACTIONS):
+            continue  # around half of the roof
+        if token.endswith("ing") and at + 1 in query.parsed.nouns and query.parsed.modifier(at - 1):
+            continue  # the glazed connecting bar
         if token == "over" and at and query.tokens[at - 1].endswith(("ed", "spread", "strewn")):
             continue  # scattered over
         pair = ((before[-1],), (after[0],))
@@ -115,20 +124,34 @@ def _false_relation(query: Reading, source: Reading) -> str:
     return ""
 
 
+def _is_somebody(concept: str) -> bool:
+    """Whether a concept is people, in the lexicon or outside it; the lexicon's cranes bear no family name."""
+    return related(concept, "object:person") or (concept.startswith("thing:") and is_person(name(concept)))
+
+
 def _moved(query: Reading, source: Reading) -> str:
     """Why a query that puts one of the source's things on or against another is false: the source puts it elsewhere.
+
+    Somebody may not be put beside another thing either.
 
     Both things are named in the source, never in one clause, and the source says on what the first one is.
     """
     named = sorted(query.of("object"), key=lambda m: m.at)
+    first = [concept for _, concept in query.named[:1]]
     for at, token in enumerate(query.tokens):
-        if token not in RESTING and not (token == "to" and query.tokens[at - 1].endswith("ed")):
+        found = token in FOUND and any(map(_is_somebody, first))
+        if token not in RESTING and not found and not (token == "to" and query.tokens[at - 1].endswith("ed")):
             continue
-        before = [m.concept for m in named if m.at < at][-1:]
+        before = [concept for start, concept in query.named if start < at][-1:]
+        if found and before != first:
+            continue
+        subject = query.said_of(at - 1) - {"generic"} if token == "to" else frozenset(before)
+        if subject and subject.isdisjoint(before):
+            continue  # "cubes with white roofs are attached to"
         after = [m.concept for m in named if at < m.at <= at + 4 and m.concept in source.objects]
-        if not before or not after or before[0] not in source.objects:
+        if not before or not after or before[0] not in things_of(source):
             continue
-        word = next(query.tokens[m.end - 1] for m in reversed(named) if m.at < at)
+        word = next(query.tokens[query.parsed.ends[n] - 1] for n, _ in reversed(query.named) if n < at)
         spots = [part for part in PARTS.split(source.text) if f" {word} " in plain_words(part)]
         units = [unit for part in spots for unit in units_of(part, PARTS)] or [
             unit for unit in units_of(source.text, PARTS) if before[0] in unit[0]
@@ -192,15 +215,15 @@ def _meets_end(end: str, own: str) -> bool:
 
 def _rests(source: Reading, concept: str, token: str) -> Iterator[bool]:
     """For every mention of the thing, whether the same preposition and another thing follow in its clause."""
-    named = sorted(source.of("object"), key=lambda m: m.at)
-    for mention in (m for m in named if m.concept == concept):
-        for at in range(mention.end, min(mention.end + 6, len(source.tokens))):
+    places = FASTENED if token in FASTENED else FASTENED | FOUND
+    for end in (source.parsed.ends[start] for start, own in source.named if own == concept):
+        for at in range(end, min(end + 6, len(source.tokens))):
             if source.tokens[at] in {",", ".", ";", "and", "while", "but"}:
                 break
-            if set(source.tokens[at + 1 : at + 2]) & BACK_WORDS:
+            if set(source.tokens[at + 1 : at + 4]) & BACK_WORDS:
                 break  # on it: whatever was named before
             follows = {t for t in source.tokens[at + 1 : at + 5] if t[0].isalpha()} - DETERMINERS
-            if source.tokens[at] in FASTENED and follows and token in FASTENED:
+            if source.tokens[at] in places and follows:
                 yield True
 
 

@@ -13,6 +13,7 @@ from schemas.records import Platform
 FROM_PLACE = re.compile(
     r"from (?:the|a|an) (?:street|ground|pavement|sidewalk|kerb|curb|car|window|balcony|crossing)\b", re.IGNORECASE
 )
+TREE = re.compile(r"\s+trees?\b", re.IGNORECASE)
 VIEWING = re.compile(
     r"\b(?:view\w*|seen|sees?|looks?|looking|shot|shown|photo\w*|picture\w*|captured|taken|images?|watched|visible"
     r"|observed|glimpsed|scene|perspective|angle)\b",
@@ -61,6 +62,8 @@ def _nouns_only(reading: Reading) -> str:
 
 def _is_view(text: str, found: re.Match[str]) -> bool:
     """Whether words for a place tell where one looks from: "seen from the street", but not "set back from it"."""
+    if TREE.match(text, found.end()):
+        return False  # from a plane tree
     if not FROM_PLACE.match(found.group()):
         return True
     before = SENTENCE.split(text[: found.start()])[-1]

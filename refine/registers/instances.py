@@ -9,13 +9,14 @@ down, so that a text may give none at all.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from refine.registers import lexicon
 from refine.registers.reading import (
     BE,
     BREAKS,
+    DEFINITE,
     DETERMINERS,
     PREPOSITIONS,
     Reading,
@@ -42,6 +43,9 @@ _KINDS = {
     )
     for word in words.split()
 }  # fmt: skip
+# Which of two things of a kind is meant; "the other" is the one that is not near.
+_WHICH = {"near": "near", "nearer": "near", "far": "far", "farther": "far", "further": "far", "other": "far"}
+_COVERS = words_of("covers cover tops top crowns crown caps cap")
 _ON = words_of("on onto upon against atop")
 _AMID = ("middle", "centre", "center", "midst", "heart")
 _BESIDE = words_of("beside near by around round past behind opposite across between among next nearby to towards")
@@ -65,7 +69,8 @@ class Instance:
     """One thing: its noun's first token, its concepts, what is certainly said of it (dimension -> values), and the
     first token of its phrase.
 
-    A dimension is "colour", "material", "number" or an axis of the lexicon, behind "object:roof/" when a part has it.
+    A dimension is "colour", "material", "number", "which" or an axis of the lexicon, behind "object:roof/" when a part
+    has it.
     """
 
     at: int
@@ -108,6 +113,10 @@ class _Phrases:
         look, part = at - 1, ""
         while look >= max(0, at - _LONGEST):
             word = self.tokens[look]
+            if word in _WHICH and self.w.token(look - 1) in DEFINITE:
+                _add(traits, "which", _WHICH[word])
+                look -= 1
+                break
             if word[0].isalnum() and (word in PREPOSITIONS or word in BE - {"and"}):
                 break
             if word in {",", "and"}:
@@ -188,7 +197,19 @@ def instances(text: str) -> tuple[Instance, ...]:
         if word in _ONE and not traits:
             continue
         found.append(Instance(at, concepts, traits | phrases.parts(end), first))
-    return tuple(found)
+    return tuple(_covered(reading, found))
+
+
+def _covered(reading: Reading, found: list[Instance]) -> Iterator[Instance]:
+    """The instances; what a roof covers has the attributes of that roof."""
+    w = reading.parsed
+    roofs = [
+        one for one in found if one.concepts[0] == "object:roof" and w.token(w.ends.get(one.at, one.at)) in _COVERS
+    ]
+    for one in found:
+        over = next((roof for roof in roofs if roof.at < one.at <= w.ends[roof.at] + _REACH), None)
+        inner = {f"object:roof/{d}": values for d, values in over.traits.items() if "/" not in d} if over else {}
+        yield replace(one, traits=one.traits | inner) if inner else one
 
 
 def agree(one: frozenset[str], other: frozenset[str]) -> bool:
@@ -212,6 +233,8 @@ def swapped(source: str, reply: str, caption: str) -> Iterator[tuple[str, str]]:
         if len(thing.traits) < 2:
             continue
         likes = [one for one in own if _alike(one, thing)]
+        if len(likes) == 1:
+            yield from _parts_of_another(thing, likes[0], own)
         if len(likes) < 2 or any(fits(thing, one) for one in likes):
             continue
         for one in likes:
@@ -221,11 +244,25 @@ def swapped(source: str, reply: str, caption: str) -> Iterator[tuple[str, str]]:
             if not any(_only(thing, d, one, likes) for d in marks):
                 continue
             for dimension, values in thing.traits.items():
-                if dimension not in one.traits or agree(values, one.traits[dimension]):
-                    continue
-                if not _only(thing, dimension, one, likes):
+                if dimension in one.traits:
+                    differs = not agree(values, one.traits[dimension])
+                else:  # of the near wing and the other one, each has what is said of it
+                    differs = "which" in marks and "/" in dimension
+                if differs and not _only(thing, dimension, one, likes):
                     name, what = thing.concepts[0].partition(":")[2], dimension.rpartition("/")[2]
                     yield what, f"{name} with another one's {what}"
+
+
+def _parts_of_another(thing: Instance, one: Instance, own: tuple[Instance, ...]) -> Iterator[tuple[str, str]]:
+    """Parts said of a thing, known by another attribute, that the source gives it otherwise, and has elsewhere."""
+    if not any(d in one.traits and agree(values, one.traits[d]) for d, values in thing.traits.items()):
+        return
+    for dimension, values in thing.traits.items():
+        part, _, inner = dimension.rpartition("/")
+        if not part or dimension not in one.traits or agree(values, one.traits[dimension]):
+            continue
+        if any(part in o.concepts and agree(values, o.traits.get(inner, frozenset())) for o in own):
+            yield inner, f"{thing.concepts[0].partition(':')[2]} with another one's {inner}"
 
 
 def fits(thing: Instance, one: Instance) -> bool:
@@ -412,10 +449,11 @@ def _behind(reading: Reading, at: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Spot:
-    """A thing in a clause, and the preposition that its phrase opens with; "" for a subject or an object."""
+    """A thing in a clause, the preposition that its phrase opens with, "" for a subject or an object, and where."""
 
     concepts: tuple[str, ...]
     opener: str
+    at: int = -1
 
 
 @lru_cache(maxsize=2_048)
@@ -438,7 +476,7 @@ def _clauses(text: str) -> tuple[tuple[_Spot, ...], ...]:
             word = reading.tokens[opener] if opener >= 0 else ""
             if word in {"to", "by"} and reading.tokens[opener - 1].endswith("ed"):
                 word = "on"  # chained to, carried by
-            spots.append(_Spot(named, word if word in PREPOSITIONS | _BESIDE else ""))
+            spots.append(_Spot(named, word if word in PREPOSITIONS | _BESIDE else "", opener))
         if found and _PRONOUNS & set(reading.tokens):
             spots += [_Spot(spot.concepts, "") for spot in (*found[-1][:1], *found[-1][-1:])]
         found.append(tuple(spots))
@@ -500,7 +538,9 @@ def _first(reading: Reading, at: int) -> tuple[str, ...]:
 def _together(clause: tuple[_Spot, ...], one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     """Whether the first thing may rest on the second in a clause of the source: not when it is only beside it."""
     ends = [spot for spot in clause if _same(other, spot.concepts)]
-    return any(_same(one, spot.concepts) for spot in clause) and any(spot.opener not in _BESIDE for spot in ends)
+    own = [spot for spot in clause if _same(one, spot.concepts)]
+    phrases = {spot.at for spot in own if spot.opener}  # the first-floor balcony
+    return bool(own) and any(spot.opener not in _BESIDE or spot.at in phrases for spot in ends)
 
 
 def _same(one: tuple[str, ...], other: tuple[str, ...]) -> bool:

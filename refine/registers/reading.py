@@ -322,6 +322,9 @@ def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
         return True
     if before in PREPOSITIONS:
         return after not in DETERMINERS
+    finite = after[-1] == "s" and uses(after, "v") and DETERMINERS.issuperset(tokens[end + 1 : end + 2] or ".")
+    if finite and "s" not in (before[-1], tokens[at][-1]) and uses(before, "n"):
+        return True  # a pedestrian bridge links two
     if any(kind in ("colour", "material") for kind, _ in _senses(before)) or _qualities(before):
         return True
     if at > 1 and tokens[at - 2] in ARTICLES and before[-1] != "s" and uses(before, "n") and tokens[at][-1] != "s":
@@ -373,6 +376,14 @@ def _agrees(tokens: tuple[str, ...], at: int) -> bool:
         return False
     if before in _RELATIVE:
         return at < 2 or tokens[at - 2] not in PREPOSITIONS
+    if word[-1] == "s" and word in bases(word, "v"):
+        return False  # a bus
+    if before == "and":
+        return word[-1] == "s" and _verbal(word) > 2  # "is half open and shows hay bales"
+    if before.endswith("ed") and not uses(before, "n"):
+        return False  # red-tiled slopes
+    if any(kind == "colour" for kind, _ in _senses(before)):
+        return False  # white tanks
     if before in DETERMINERS or before in PREPOSITIONS or not (uses(before, "n") or _senses(before)):
         return False
     plural = before[-1] == "s" and before not in bases(before, "n")
@@ -512,7 +523,7 @@ def _named() -> dict[str, frozenset[str]]:
     for words, places in lexicon().senses.items():
         meant = senses(words, "n")[:1]
         for kind, concept in places:
-            if kind == "object" and meant and is_seen(words):
+            if kind == "object" and meant and (is_seen(words) or is_kind_of(words, "person")):
                 found.setdefault(meant[0], set()).add(concept)
     return {sense: frozenset(concepts) for sense, concepts in found.items()}
 
@@ -706,7 +717,9 @@ def _behind(w: _Words, start: int) -> list[str]:
                 if w.noun_at.get(look) is not None or is_generic(w.tokens[look]):
                     subject = w.noun_at.get(look, look)
                     opener = subject - 1
-                    while opener >= low and (w.modifier(opener) or w.tokens[opener] in DETERMINERS):
+                    while opener >= low and (
+                        w.modifier(opener) or opener in w.noun_at or w.tokens[opener] in DETERMINERS
+                    ):
                         opener -= 1
                     if w.token(opener) not in PREPOSITIONS:
                         break  # "the crane on the quay is red": on past what a preposition opens
@@ -816,6 +829,9 @@ def _numbers_of(w: _Words) -> Iterable[Mention]:
         ):
             at += 1
             continue  # a shape
+        if (following == "by" and number(w.token(at + 2))) or (w.token(at - 1) == "by" and number(w.token(at - 2))):
+            at += 1
+            continue  # three by three: how they are laid out
         if w.token(at - 1) in DEFINITE | {"all"} and not _ahead(w, at, at + 1, "number"):
             at += 1
             continue  # "the two" are things named before
@@ -875,6 +891,8 @@ def read(text: str) -> Reading:
             places = _qualities("perpendicular")
         if places:
             said = _said_of(w, at, at + 1, "quality")
+            if word == "dark" and said[0] & _LIGHTS:
+                places = (*places, ("lighting", 1))
             mentions += [
                 Mention(at, "quality", f"{a}:{s}", said[0], sentences[at], at + 1, *said[1:]) for a, s in places
             ]
@@ -888,6 +906,8 @@ def read(text: str) -> Reading:
 
 
 _MADE = words_of("built finished completed constructed erected")
+# What is lit, or dark.
+_LIGHTS = frozenset({"object:window", "object:lamp", "object:lantern"})
 _LIKENESS = frozenset({"like", "shape", "form", "resembling", "as", "outline"})
 COLOURED = words_of("coloured colored colour color hued toned")
 _TONES = words_of(
@@ -898,6 +918,7 @@ _QUALITY_NOUNS = frozenset({"square", "oval", "light", "main", "top", "round"})
 _ATTRIBUTES = frozenset({"colour", "material"})
 _DENIERS = frozenset({"no", "without", "never", "none", "lacks", "lacking", "lack", "neither", "nor", "not", "hardly"})
 
+_PART_OF = re.compile(r"\b(?:section|part|piece|portion|segment|corner|side|end) of ")
 _NO_DENIALS = {("no", "more"), ("no", "less"), ("no", "fewer")}
 _NEGATING = _DENIERS | {"missing", "absent"}
 _MAY_DENY = _NEGATING | words_of("bare devoid free empty absence lost")
@@ -918,6 +939,8 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
             continue
         if token in denied:
             out.add(denied[token])
+        elif token == "less" and tokens[at - 1] == "-" and at - 2 in nouns:
+            out.update(nouns[at - 2])  # wall-less
         elif token.endswith("less"):
             lacking = token[:-4]
             out.update(concept for kind, concept in _senses(lacking) if kind == "object")
@@ -928,8 +951,9 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
         )
         if token in {"absent", "missing"} and not bare:
             before = next((look for look in range(at - 1, max(at - 6, -1), -1) if look in nouns), None)
-            if FRACTIONS.keys() & set(tokens[max(0, at - 8) : at]):
-                continue  # half of it is missing
+            clause_before = tokens[max(0, at - 8) : at]
+            if FRACTIONS.keys() & set(clause_before) or _PART_OF.search(" ".join(clause_before)):
+                continue  # half of it, or a section of the canopy is missing
             lacked = at + 1 if at + 1 in nouns and tokens[at - 1] not in BE else before  # "missing letters"
             out.update(nouns[lacked] if lacked is not None else ())
         if token not in _DENIERS and not bare:
@@ -937,6 +961,8 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
         if (token == "not" and after not in {"a", "an", "any", "one", "even"}) or (token, after) in _NO_DENIALS:
             continue
         clause = range(at + 1, _clause_end(tokens, at))
+        if token in {"no", "none"} and "than" in tokens[clause.start : clause.stop]:
+            continue  # "no house is higher than", which there are
         again = next((look for look in clause if tokens[look] in _NEGATING), None)
         if again is not None and token in {"no", "none", "not", "hardly", "neither"}:
             affirmed.add(again)
@@ -954,6 +980,10 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
                 head = next(n for n in range(look, len(tokens) + 1) if n + 1 not in nouns)  # no tin roof: no roof
                 out.update(nouns[head])
                 break
+            if tokens[look] in DETERMINERS:
+                continue
+            if token == "hardly" and mostly(tokens[look], "v") and look not in nouns:
+                break  # "hardly any use the road"
             if mostly(tokens[look], "n") and look + 1 not in nouns and tokens[look + 1 : look + 2] != ("-",):
                 break  # "with no back": a noun that names no thing
     return frozenset(out)
