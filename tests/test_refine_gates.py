@@ -748,3 +748,39 @@ def test_awnings_are_seen_from_above_and_a_pedestrian_is_not_there() -> None:
 )
 def test_still_more_of_the_same_is_refused_where_it_is_false(queries: list[str], gate: str) -> None:
     assert gate in failed("drone", SQUARE, {"caption": SQUARE, "queries": queries})
+
+
+PIER = (
+    "A white dome is the most conspicuous object, followed by a grey slab on a pier. A circular car park is three "
+    "quarters full. Four poles, none of them flying a flag, stand on a terrace, and a side street descends "
+    "between trees."
+)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "Four poles stand without flags.",
+        "A round car park is three-quarters full.",
+        "A side street slopes down between trees.",
+    ],
+)
+def test_what_no_flag_flies_from_and_other_words_for_a_slope_are_believed(says: str) -> None:
+    assert failed("drone", PIER, {"caption": PIER, "queries": [says]}) == set()
+
+
+def test_what_a_source_calls_its_main_object_is_kept() -> None:
+    rest = PIER.partition(". ")[2]
+    said = f"A grey slab lies on a pier. {rest}"
+    assert failed("drone", PIER, {"caption": said, "queries": ["A grey slab lies on a pier."]}) == {"coverage"}
+    said = f"A white dome lies beside a grey slab on a pier. {rest}"
+    assert failed("drone", PIER, {"caption": said, "queries": ["A grey slab lies on a pier."]}) == set()
+
+
+def test_they_may_be_what_the_whole_text_is_about() -> None:
+    source = (
+        "Two towers, the taller as high as a mast, are joined by a bridge. A circular car park surrounds them. A "
+        "stream winds along one edge."
+    )
+    said = {"caption": source, "queries": ["A circular car park surrounds the towers."]}
+    assert failed("drone", source, said) == set()

@@ -29,7 +29,7 @@ BACK = re.compile(
     re.IGNORECASE,
 )
 OFF_FROM = re.compile(r"\b\w+s? off (?:\w+ ){0,3}from\b")
-IT = re.compile(r"\bits?\b", re.IGNORECASE)
+IT = re.compile(r"\b(?:its?|they|them|their)\b", re.IGNORECASE)
 AMID = re.compile(
     r"\b(?:middle|midst|heart|cent(?:re|er)) of (?!(?:the|this) (?:image|picture|scene|photo|view|tile|frame)\b)"
     r"|\b(?:at|in) (?:its|their) (?:heart|middle|cent(?:re|er)|core|midst)\b"
@@ -44,7 +44,7 @@ FROM_TO = re.compile(r"\bfrom one \w+ to (?:another|the (?:other|next))\b")
 def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], frozenset[str]]]:
     """Parts of the source as (objects, relation classes); one with a pronoun is read together with the one before.
 
-    "It" may be what the whole text is about, too: the first thing that it names.
+    "It" or "they" may be what the whole text is about, too: the first thing that it names.
     """
     units: list[tuple[frozenset[str], frozenset[str]]] = []
     first: frozenset[str] = frozenset()

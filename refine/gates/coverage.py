@@ -17,6 +17,11 @@ CLOSE = 6  # tokens to either side that tell a fact from its likes
 OWN = frozenset({"its", "their", "whose"})
 STANDPOINT = re.compile(r"\W*(?:I am|I'm|I stand|We are|We're|You are|Standing)\b", re.IGNORECASE)
 FACTS = ("object", "colour", "material")
+# What a source calls its main thing: "a dome is the most conspicuous object".
+MAIN_OBJECT = re.compile(
+    r" (\w+) (?:is|forms|makes) the (?:most \w+|main|dominant|principal|largest|biggest|central) "
+    r"(?:object|structure|feature|thing|element|landmark) "
+)
 
 
 def _visible(register_: Register, clause: str) -> bool:
@@ -100,6 +105,10 @@ def covered(case: Case) -> str:
     lost = main and not any(i in kept or _comes_again(case.source, facts, kept, i) for i in main)
     if sum(i in kept for i in first) < MAIN_COVERAGE * len(first) or lost:
         return f"the main object is missing: {comma_list(facts[i][0] for i in first)}"
+    told = MAIN_OBJECT.findall(case.source.words)
+    main = [i for i, (word, mentions) in enumerate(facts) if word in told and mentions[0].kind == "object"]
+    if any(i not in kept and not _is_named(case.caption, facts[i][1]) for i in main):
+        return f"the main object is missing: {comma_list(facts[i][0] for i in main)}"
     whole = len(kept) / len(facts)
     return f"only {whole:.0%} of the source's facts are kept" if whole < COVERAGE else ""
 

@@ -220,7 +220,14 @@ def _multiplied(source: Reading, reading: Reading) -> Iterator[str]:
     for mention in reading.of("object"):
         word = reading.tokens[mention.end - 1]
         base = next((b for b in bases(word, "n") if b != word), "")
-        if not base or word in source.tokens or base in plurals or is_generic(word) or EACH & set(source.tokens):
+        if (
+            not base
+            or mention.concept in reading.denied
+            or word in source.tokens
+            or base in plurals
+            or is_generic(word)
+            or EACH & set(source.tokens)
+        ):
             continue
         likes = {m.at for m in source.of("object") if mention.concept in broader(m.concept)}
         same = [at for at in likes if source.tokens[source.parsed.ends[at] - 1] == base]

@@ -813,7 +813,7 @@ def _numbers_of(w: _Words) -> Iterable[Mention]:
         value, following = number(word), w.token(at + 1)
         if word in {"quadrant", "quadrants"}:
             yield Mention(at, "fraction", "1/4", frozenset(), w.sentences[at])
-        if following in {"entire", "whole", "full"}:
+        if following in {"entire", "whole", "full"} or (following == "-" and w.token(at + 2) in FRACTIONS):
             following = w.token(at + 2)
         if (value or word in {"one", "a"}) and following in FRACTIONS and following != "half":
             yield Mention(at, "fraction", f"{value or 1}/{FRACTIONS[following]}", frozenset(), w.sentences[at])
