@@ -784,3 +784,38 @@ def test_they_may_be_what_the_whole_text_is_about() -> None:
     )
     said = {"caption": source, "queries": ["A circular car park surrounds the towers."]}
     assert failed("drone", source, said) == set()
+
+
+FACTORY = (
+    "A brick factory with a bronze-coloured dome stands by a lane, and a track winds down to a loch. Its roof is "
+    "partly missing. There are no other buildings around. Neither windows nor doors break this side. Two men bend "
+    "over a bicycle. A black roof lies beside a brown roof, and the ground between the two is a passage."
+)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "A dome has a bronze tone.",
+        "A track descends to a loch.",
+        "A part of the roof is missing.",
+        "No further buildings stand around.",
+        "Not one window or door breaks this side.",
+        "A pair of men stoop over a bicycle.",
+        "A passage lies between the roofs.",
+    ],
+)
+def test_verbs_and_denials_of_another_day_are_believed(says: str) -> None:
+    assert failed("drone", FACTORY, {"caption": FACTORY, "queries": [says]}) == set()
+
+
+@pytest.mark.parametrize(
+    ("says", "gate"),
+    [
+        ("A dome is of bronze.", "material"),
+        ("A door breaks this side.", "contradiction"),
+        ("Two women stoop over a bicycle.", "object"),
+    ],
+)
+def test_faults_of_another_day_are_refused(says: str, gate: str) -> None:
+    assert gate in failed("drone", FACTORY, {"caption": FACTORY, "queries": [says]})

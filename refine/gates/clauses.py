@@ -23,6 +23,7 @@ PRONOUN = re.compile(
 BACK = re.compile(
     r"\b(?:it|its|them|they|their|these|those|one another|one(?! (?:side|end|edge|part|corner|half|margin)))\b"
     r"|^\W*(?:that|which|both|each|this|such|all)\b"
+    r"|\bthe two (?:is|are|lies?|stands?|runs?)\b"
     r"|\bin between (?:is|are|lies?|stands?|runs?)\b"
     r"|\b(?:in front|in between|around|behind|beyond|alongside|beside|below|above|opposite|inside|within)\s*[,.;]"
     r"|\balongside (?:in|two|three|four)\b",

@@ -130,7 +130,7 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             continue
         if any(_denied_fairly(case, m) for m in mentions) or _stands_for(reading, mentions[0].at, mentions[0].end):
             continue
-        if words in GROWN and "green" in case.source.stems:
+        if words in GROWN and case.source.stems & {"green", "overrun"}:
             continue
         if words in TIPS and not TIPS.isdisjoint(case.source.tokens):
             continue
@@ -169,6 +169,8 @@ def _new_pairs(case: Case, reading: Reading) -> Iterator[str]:
         words = name(concept)
         if " " not in words or not concept.startswith("thing:") or concept in own:
             continue
+        if not case.source.stems.isdisjoint(stems(words.rpartition(" ")[2])):
+            continue  # `_other_kinds` compares what stands before the same noun
         if not _stands_for(reading, at, reading.parsed.ends[at]) and not meant(case.source, words):
             yield words
 

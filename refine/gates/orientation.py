@@ -32,7 +32,7 @@ DEPTH = (
     words_of("behind background back beyond past further farther distance distant rear"),
     words_of("climb climbs climbing rise rises rising ascend ascends ascending uphill"),
     words_of("diagonal diagonally slant slantwise aslant oblique obliquely"),
-    words_of("descend descends descending drop drops dropping fall falls falling downhill slope slopes sloping"),
+    words_of("descend descends descending drop drops dropping fall falls falling down downhill slope slopes sloping"),
 )
 
 # Depths that are facts in a street photograph.

@@ -32,6 +32,7 @@ RESTING = frozenset({"on", "onto", "against", "upon"})
 FASTENED = RESTING | {"to"}
 # Where somebody is found; that is told of one such place.
 FOUND = frozenset({"beside", "by", "at", "near"})
+SEEN = words_of("visible seen shown glimpsed out")
 # Words that put two things in one scene and say no more, and words that only list things.
 LOOSE = words_of("near beside by beyond behind past with of")
 LISTED = words_of(", and or while near beside next close opposite nearby adjacent")
@@ -96,6 +97,8 @@ def _false_relation(query: Reading, source: Reading) -> str:
         after_it = query.tokens[at + 1 : at + 2]
         if token == "around" and after_it and (number(after_it[0]) or after_it[0] in FRACTIONS):
             continue  # around half of the roof
+        if token == "through" and at and query.tokens[at - 1] in SEEN:
+            continue  # visible through the glass
         if token.endswith("ing") and at + 1 in query.parsed.nouns and query.parsed.modifier(at - 1):
             continue  # the glazed connecting bar
         if token == "over" and at and query.tokens[at - 1].endswith(("ed", "spread", "strewn")):

@@ -68,6 +68,7 @@ IRREGULAR = {
     "worn": "wear", "bent": "bend", "wound": "wind", "hidden": "hide", "strewn": "strew", "overlain": "overlie",
     "woven": "weave", "men": "men", "women": "women", "children": "children", "stories": "story", "storeys": "storey",
 }  # fmt: skip
+_PLURALS = words_of("men women people children")
 PREPOSITIONS = words_of(
     "of in on at by to from with without within into onto upon over under above below beneath between among amid "
     "beside beyond across along around near behind through towards toward past against inside outside off for like"
@@ -365,7 +366,7 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     of_matter = at > 1 and tokens[at - 2] == "of"  # "a parapet of brick slopes down"
     kinds = {"object", "material"} if of_matter else {"object"}
     named = any(kind in kinds for kind, _ in own) if own else names_thing(before)
-    plural = before[-1] == "s" and before not in bases(before, "n")
+    plural = before in _PLURALS or (before[-1] == "s" and before not in bases(before, "n"))
     return named and (word[-1] == "s" or plural)
 
 
@@ -471,7 +472,8 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue
             behind = [word for word in tokens[ends[size - 1] : ends[size - 1] + 2] if word != "-"][:1]
             named = at > 1 and tokens[at - 1] == "of" and tokens[at - 2] in COLOURED  # the colour of brick
-            if size == 1 and places[0][0] == "material" and (named or (behind and behind[0] in COLOURED)):
+            tinted = bool(behind) and behind[0] in COLOURED | {"tone", "tones", "hue", "hues"}
+            if size == 1 and places[0][0] == "material" and (named or tinted):
                 likened = lex.senses.get(f"{words[0]} coloured", (("colour", f"colour:{words[0]}"),))
                 found += [(at, ends[0], *place) for place in likened]  # brick-coloured is no brick
                 at = ends[0]
@@ -918,8 +920,9 @@ _QUALITY_NOUNS = frozenset({"square", "oval", "light", "main", "top", "round"})
 _ATTRIBUTES = frozenset({"colour", "material"})
 _DENIERS = frozenset({"no", "without", "never", "none", "lacks", "lacking", "lack", "neither", "nor", "not", "hardly"})
 
+_PARTLY = frozenset({"partly", "partially"})
 _PART_OF = re.compile(r"\b(?:section|part|piece|portion|segment|corner|side|end) of ")
-_NO_DENIALS = {("no", "more"), ("no", "less"), ("no", "fewer")}
+_NO_DENIALS = {("no", "more"), ("no", "less"), ("no", "fewer"), ("no", "other"), ("no", "further")}
 _NEGATING = _DENIERS | {"missing", "absent"}
 _MAY_DENY = _NEGATING | words_of("bare devoid free empty absence lost")
 _HAVING = words_of("has have having with bears bear shows show carries carry contains contain")
@@ -952,7 +955,7 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
         if token in {"absent", "missing"} and not bare:
             before = next((look for look in range(at - 1, max(at - 6, -1), -1) if look in nouns), None)
             clause_before = tokens[max(0, at - 8) : at]
-            if FRACTIONS.keys() & set(clause_before) or _PART_OF.search(" ".join(clause_before)):
+            if (FRACTIONS.keys() | _PARTLY) & set(clause_before) or _PART_OF.search(" ".join(clause_before)):
                 continue  # half of it, or a section of the canopy is missing
             lacked = at + 1 if at + 1 in nouns and tokens[at - 1] not in BE else before  # "missing letters"
             out.update(nouns[lacked] if lacked is not None else ())
@@ -964,7 +967,7 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
         if token in {"no", "none"} and "than" in tokens[clause.start : clause.stop]:
             continue  # "no house is higher than", which there are
         again = next((look for look in clause if tokens[look] in _NEGATING), None)
-        if again is not None and token in {"no", "none", "not", "hardly", "neither"}:
+        if again is not None and tokens[again] != "nor" and token in {"no", "none", "not", "hardly", "neither"}:
             affirmed.add(again)
             continue
         start = at + 1
@@ -979,6 +982,8 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
             if look in nouns:
                 head = next(n for n in range(look, len(tokens) + 1) if n + 1 not in nouns)  # no tin roof: no roof
                 out.update(nouns[head])
+                if tokens[head + 1 : head + 2] == ("or",):
+                    continue  # not one door or window
                 break
             if tokens[look] in DETERMINERS:
                 continue
