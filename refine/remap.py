@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal
 
-from refine.orientation_spans import find, tokenise
+from refine.orientation_spans import find, read
 from schemas.records import Edit, Stripped, apply_edits
 from schemas.symmetry import Direction, Symmetry
 
@@ -411,7 +411,10 @@ _STAND_IN = {
 
 
 def _read(raw: str, style: Style) -> _Reading | None:
-    """Read a sentence with its stand-ins; None where it names no direction. Offsets refer to the sentence as it is."""
+    """Read a sentence with its stand-ins; None where it names no direction. Offsets refer to the sentence as it is.
+
+    Only satellite tiles are turned: in front, behind and below are places in the image, whatever else is spoken of.
+    """
     text, ends, shifts = "", [0], [0]
     for match in _STAND_INS.finditer(raw):
         first, last = match.span(match.lastindex or 0)
@@ -420,8 +423,8 @@ def _read(raw: str, style: Style) -> _Reading | None:
         text += raw[ends[-1] + shifts[-1] : first] + word
         ends.append(len(text))
         shifts.append(last - len(text))
-    t = tokenise(text + raw[ends[-1] + shifts[-1] :])
-    if t is None:
+    t, _ = read(text + raw[ends[-1] + shifts[-1] :], ground=False)
+    if not t.low:
         return None
     shown = ["_"] * len(t.codes)
     for mention in find(t):
