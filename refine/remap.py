@@ -143,11 +143,11 @@ def _before_noun(r: _Reading, first: int, last: int) -> bool:
 
 def _adverb(r: _Reading, first: int, last: int) -> bool:
     """Whether left or up says where something goes or points: leads left, further up."""
+    while r.code(first) not in "uW" and r.code(first - 1) == "&" and r.code(first - 2) in "hu":
+        first, last = first - 2, first - 1  # further left and up: the first of a list decides
     if r.code(first) in "uW":
         return True
     before = r.code(first - 1)
-    if before == "&" and r.code(first - 2) in "hu":
-        return _adverb(r, first - 2, first - 1)
     if r.code(last) == "&" and r.code(last + 1) in "2P":
         return before in "^.;,"
     return before in "pgA" and r.code(last) not in "LSNHwx#hvM-"

@@ -260,6 +260,11 @@ def test_any_text_is_edited_as_the_edits_say(raw: str) -> None:
     assert remap(raw, Symmetry.E).text == raw
 
 
+def test_a_list_of_any_length_is_turned() -> None:
+    raw = "A path leads left" + " and left" * 1200 + "."
+    assert remap(raw, H).text == raw.replace("left", "right")
+
+
 # ---- generated sentences ---------------------------------------------------------------------------------------------
 
 THINGS = st.sampled_from(("a pool", "two red roofs", "a large white building", "the car park", "an oval lawn", "trees"))
