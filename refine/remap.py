@@ -14,7 +14,7 @@ of its own in each direction, and English does not always have one. Where natura
 - "to the left of" <-> above, hence "left of" <-> "to the top of" (but "left of the centre" <-> "above the centre").
 - behind and in front of (above and below in an aerial view) <-> "to the left-hand side of"; beneath <-> "over the left
   of", underneath <-> "past the left of"; foreground, background <-> "right hand part", "left hand part".
-- there is one clockwise but there are four words for its opposite: anticlockwise <-> clockways.
+- there is one clockwise but there are many words for its opposite: anticlockwise <-> clockways.
 - far and near sides <-> lefthand and righthand; GeoText's down side <-> up side and right hand side.
 - the top of a tower, upper windows, trees below trees are taken for parts of things or for what is physically there: a
   sentence in which a natural word would be taken so is turned in plain words ("on the topside of the tower").
@@ -324,6 +324,8 @@ TURNS = {
     "clock-wise": "counter-clockwise",
     "clockways": "anticlockwise",
     "clock-ways": "anti-clockwise",
+    "clock wise": "counter clockwise",
+    "clock ways": "anti clockwise",
 }
 TURNS |= {other: word for word, other in TURNS.items()}
 HOURS = ("twelve", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
@@ -389,7 +391,11 @@ _CORNER = re.compile("[vh](?:-?[vh])*-?G|v-?h|h-?v|n-?e")
 _MIDDLE = re.compile("(?P<m1>M)-?(?P<s1>[vh](?:-?H)?)|(?P<s2>[vh](?:-?H)?)-?(?P<m2>M)")
 _ON_SIDE = re.compile("P[bti]*+[hv](?:(?:,|,?&)[ti]?[hv])*+(?![-HLSNMhvGwx])")
 _COMPASS = re.compile("(north|south|[ns](?=.$))(east|west|[ew]$)(.*)")
-_TURN = re.compile(r"(?<![\w-])(?:clock-wise|clock-?ways|(?:counter-?|anti-?)?clockwise)(?![\w-])", re.IGNORECASE)
+_TURN = re.compile(
+    r"(?<![\w-])(?:(?P<article>an?) +)?"
+    r"(?P<turn>clock[ -]wise|clock[ -]?ways|(?:(?:counter|anti)[ -]?)?clockwise)(?![\w-])",
+    re.IGNORECASE,
+)
 
 
 _STAND_INS = re.compile(
@@ -597,10 +603,19 @@ def _pieces(r: _Reading | None, raw: str) -> Orbit:
         if r is not None:
             pieces += [piece for found in pieces for piece in _article(r, found)]
         if g.mirrors:
-            for match in _TURN.finditer(raw):
-                pieces.append((*match.span(), _in_case(match[0], TURNS[match[0].lower()])))
+            pieces += _turns(raw)
         orbit.append(tuple(sorted(piece for piece in pieces if raw[piece[0] : piece[1]] != piece[2])))
     return tuple(orbit)
+
+
+def _turns(raw: str) -> Iterator[Piece]:
+    """Clockwise for its opposite, with the article before it."""
+    for match in _TURN.finditer(raw):
+        old = match["turn"]
+        new = _in_case(old, TURNS[old.lower()])
+        yield (*match.span("turn"), new)
+        if match["article"] and _vowel(old) != _vowel(new):
+            yield (*match.span("article"), _other_article(match["article"], old))
 
 
 def _written(raw: str, pieces: Iterable[Piece]) -> str:
@@ -649,17 +664,20 @@ def _article(r: _Reading, piece: Piece) -> Iterator[Piece]:
     old = r.raw[piece[0] : piece[1]]
     if _vowel(old) == _vowel(piece[2]):
         return
-    article = "a" if r.low[at] == "an" else "an"
-    first, last = r.start[at], r.end[at]
-    if old.isupper():
-        article = article.upper()
-    elif r.raw[first].isupper():
-        article = article.capitalize()
-    yield first, last, article
+    yield r.start[at], r.end[at], _other_article(r.text(at, at + 1), old)
+
+
+def _other_article(article: str, word: str) -> str:
+    """An for a, a for an; the capitals of N-S and NE say nothing of how the words before them are written."""
+    other = "a" if article.lower() == "an" else "an"
+    if not article[0].isupper():
+        return other
+    return other.upper() if word.isupper() and len(word) > 2 else other.capitalize()
 
 
 def _vowel(text: str) -> bool:
-    return text[:1].lower() in "aeiou" or text.startswith(("8", "11"))
+    """Whether a word is spoken with a vowel first: eleven, not one."""
+    return (text[:1].lower() in "aeiou" and text.lower() != "one") or text.startswith(("8", "11"))
 
 
 def directions(text: str) -> tuple[Place, ...]:

@@ -60,11 +60,16 @@ REMAPPED = [
     ("Clockwise from the top stand a hall and a shed.", H, "Counterclockwise from the top stand a hall and a shed."),
     ("It is turned counter-clockwise.", T, "It is turned clock-wise."),
     ("It is turned counter-clockwise.", R90, "It is turned counter-clockwise."),
+    ("The track runs counter clockwise.", H, "The track runs clock wise."),
+    ("An anticlockwise loop, then an anti clockwise one.", V, "A clockways loop, then a clock ways one."),
     # articles, capitals, spacing
     ("There is an upper wing.", R90, "There is a left-hand wing."),
     ("An eastern wing adjoins it.", H, "A western wing adjoins it."),
     ("ON THE LEFT IS A LAWN.", R90, "AT THE BOTTOM IS A LAWN."),
     ("AN EASTERN WING ADJOINS IT.", H, "A WESTERN WING ADJOINS IT."),
+    ("There is a N-S road.", R90, "There is an E-W road."),
+    ("A N-S road crosses it.", R90, "An E-W road crosses it."),
+    ("A shed stands at a four o'clock position.", R90, "A shed stands at a one o'clock position."),
     ("the  upper -  left corner", V, "the  lower -  left corner"),
     # words in which natural ones would be misread
     ("On the right side of the tower is a lawn.", R90, "On the topside of the tower is a lawn."),
