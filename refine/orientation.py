@@ -1155,6 +1155,9 @@ def _adverb(d: _Draft, m: Mention) -> None:
     if _dangling(d.tokens, m):
         d.cut(m.first - 1, m.last)
         return
+    if d.tokens.word(m.first - 1) == "an" and d.tokens.code(m.last) not in ",.;$":  # an anticlockwise loop
+        _attribute(d, m.first - 1, m.last, frozenset())
+        return
     going = d.tokens.code(m.first - 1) == "p" and d.tokens.code(m.first - 2) in CLAUSE  # Going clockwise from the top,
     d.cut(m.first - set_so, d.swallow(m) if opens or going else m.last)
 

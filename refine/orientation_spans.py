@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import spacy
 import yaml
+from spacy.attrs import ORTH
 from spacy.language import Language
 from spacy.util import compile_infix_regex
 
@@ -82,7 +83,10 @@ def lexicon() -> Lexicon:
 
 @cache
 def language() -> Language:
-    """A blank English tokenizer that also parts `buildingThe`, the usual scar of a lost full stop."""
+    """A blank English tokenizer that also parts `buildingThe`, the usual scar of a lost full stop.
+
+    `counter-clockwise` stays in one piece.
+    """
     nlp = spacy.blank("en")
     nlp.max_length = 10**9  # the limit is for parsers; a tokenizer takes a text of any length
     glued = (
@@ -91,6 +95,9 @@ def language() -> Language:
     stopped = r"(?<=[a-z]{2})[.,;](?=[A-Za-z]{2})"
     tokenizer: Any = nlp.tokenizer
     tokenizer.infix_finditer = compile_infix_regex([*(nlp.Defaults.infixes or ()), glued, stopped]).finditer
+    for word in lexicon().words["clockwise"]:
+        for spelled in (word, word.capitalize(), word.upper()):
+            tokenizer.add_special_case(spelled, [{ORTH: spelled}])
     return nlp
 
 
@@ -693,6 +700,8 @@ def _judge(
     dashed = "-" in codes
     quoted = _quoted(raw) if "'" in raw or '"' in raw or "‘" in raw or "“" in raw else []
     for i in found:
+        if codes[i] == "C" and i and low[i - 1] in ("counter", "anti"):
+            codes[i - 1] = "A"  # counter clockwise
         if codes[i] == "D":
             codes[i] = _abbreviated(raw, low, codes, _start(steps, i), i)
         if codes[i] == "Y":
@@ -812,7 +821,7 @@ GRAMMAR: dict[Kind, str] = {
     "depth": rf"[P2]?(?:tJ?)?(?:{_D})?G",
     "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:(?:,?&|,)A*(?!F)(?:{_PP}{_OF_IMAGE}(?![LSNf])|PtG))*",
     "facing": rf"KA?(?:{_X})|[neq]-K",
-    "clock": r"Pt?w?[#w]?o[NL]?|oN?",
+    "clock": r"P[ta]?w?[#w]?o[NL]?|oN?",
     "turned": r"[B&]?Zwzi[wLSM]{1,3}[KTgBpVx][A2tP]*(?:"
     + _X
     + r")|A*Z(?:A*2t?"
