@@ -488,12 +488,16 @@ class _Chunk(NamedTuple):
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff]")
 """Characters that nobody sees; they part words, and spoil no phrase."""
+_SIGNS = re.compile(r"(?<=(?:[^\w\s]|_){32})(?:[^\w\s]|_)+")
+"""What a line of signs goes on with: spaCy takes them off one by one, and looks at all that are left for each."""
 
 
 def _chunk(text: str) -> _Chunk:
     # spaCy refuses lone surrogates, which broken annotation files contain; the stand-in keeps every offset
     readable = text if text.isascii() else re.sub(r"[\ud800-\udfff]", "\ufffd", text)
     readable = _CONTROL.sub(" ", readable)
+    if len(readable) > 32:
+        readable = _SIGNS.sub(lambda signs: " " * len(signs[0]), readable)
     nlp = language()
     with nlp.memory_zone():  # else spaCy keeps every word that it ever saw
         tokens = [(token.lower_, token.idx, token.idx + len(token)) for token in nlp.make_doc(readable)]
@@ -519,9 +523,11 @@ class _Chunks(dict[str, _Chunk]):
         """Those without a direction word."""
         self.viewing: set[str] = set()
         """Those that tell a street photograph from an aerial view."""
+        self.characters = 0
 
     def __missing__(self, text: str) -> _Chunk:
         chunk = self[text] = _chunk(text)
+        self.characters += len(text)
         if not _TRIGGER.search(chunk.codes):
             self.plain.add(text)
         if chunk.view:
@@ -536,6 +542,7 @@ class _Chunks(dict[str, _Chunk]):
         self.clear()
         self.plain.clear()
         self.viewing.clear()
+        self.characters = 0
 
 
 class _Sentence(NamedTuple):
@@ -560,12 +567,21 @@ class _Sentences(dict[str, _Sentence]):
     limit = 1 << 13
     """Sentences (and about eight times as many chunks) that are kept before all are forgotten: memory is bounded."""
 
+    size = 1 << 21
+    """Characters of sentences, or of chunks, that are kept at most: lines of any length need no more."""
+
     def __init__(self, ground: bool) -> None:
         self.ground = ground
+        self.characters = 0
 
     def __missing__(self, text: str) -> _Sentence:
         sentence = self[text] = _sentence(text, self.ground)
+        self.characters += len(text)
         return sentence
+
+    def forget(self) -> None:
+        self.clear()
+        self.characters = 0
 
 
 _aerial, _street = _Sentences(ground=False), _Sentences(ground=True)
@@ -665,7 +681,8 @@ def _read(raw: str, ground: bool | None) -> tuple[Tokens, list[Mention]]:
 
 def _trim() -> None:
     """Forget all at once: the view of a sentence that is kept is read from its chunks."""
-    if max(len(_aerial), len(_street), len(_chunks) // 8) > _Sentences.limit:
+    many = max(len(_aerial), len(_street), len(_chunks) // 8) > _Sentences.limit
+    if many or max(_aerial.characters, _street.characters, _chunks.characters) > _Sentences.size:
         forget_sentences()
         _chunks.forget()
 
@@ -673,8 +690,8 @@ def _trim() -> None:
 def forget_sentences() -> None:
     """Forget the sentences that were read; words and phrases stay. What is read never depends on it."""
     with _TURN:
-        _aerial.clear()
-        _street.clear()
+        _aerial.forget()
+        _street.forget()
 
 
 def tokenise(raw: str) -> Tokens | None:

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -380,6 +381,33 @@ def test_memory_stays_flat_over_many_different_lines(monkeypatch: pytest.MonkeyP
     grown = tracemalloc.get_traced_memory()[0] - begin
     tracemalloc.stop()
     assert grown < 500_000, f"{grown} bytes more after 2,400 lines"
+
+
+def test_memory_stays_flat_over_lines_of_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refine.orientation_spans._Sentences.size", 1 << 16)
+
+    def lines(count: int) -> Iterator[str]:
+        return (
+            f"On the left of hall{i} there is a hut, " * 200 + f"and a sign{random.random()}\n" for i in range(count)
+        )
+
+    random = Random(0)
+    strip_lines(lines(20), len)
+    tracemalloc.start()
+    strip_lines(lines(20), len)
+    begin = tracemalloc.get_traced_memory()[0]
+    strip_lines(lines(60), len)
+    grown = tracemalloc.get_traced_memory()[0] - begin
+    tracemalloc.stop()
+    assert grown < 1_000_000, f"{grown} bytes more after 60 lines"
+
+
+@pytest.mark.parametrize("sign", ["=", "_", "(", "!?"])
+def test_a_line_of_signs_takes_no_time(sign: str) -> None:
+    signs = sign * (20_000 // len(sign))
+    begin = time.process_time()
+    assert strip(f"On the left, there is a hut. {signs}").text == f"There is a hut. {signs}"
+    assert time.process_time() - begin < 5
 
 
 def test_broken_unicode_passes() -> None:
