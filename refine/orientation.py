@@ -63,7 +63,10 @@ class _Draft:
             self.put(first, last, "there")
             return
         if t.word(first - 1) in ("(", "[") and t.word(last) in (")", "]"):
-            self.pieces.append((t.end[first - 2] if first > 1 else 0, t.end[last], ""))
+            begin, end = (t.end[first - 2] if first > 1 else 0), t.end[last]
+            if not begin and last + 1 < len(t.low) and t.code(last + 1) not in ",.;":
+                end = t.start[last + 1]  # (Left) a hut: no blank opens the caption
+            self.pieces.append((begin, end, ""))
         elif before in CLAUSE or t.glued(first):
             if after in ",-" or t.word(last) == ":":
                 last += 1

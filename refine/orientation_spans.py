@@ -488,6 +488,8 @@ class _Chunk(NamedTuple):
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff]")
 """Characters that nobody sees; they part words, and spoil no phrase."""
+HYPHENS = str.maketrans("\u2010\u2011", "--")
+"""Hyphens that models and word processors write between left and hand."""
 _SIGNS = re.compile(r"(?<=(?:[^\w\s]|_){32})(?:[^\w\s]|_)+")
 """What a line of signs goes on with: spaCy takes them off one by one, and looks at all that are left for each."""
 
@@ -495,7 +497,7 @@ _SIGNS = re.compile(r"(?<=(?:[^\w\s]|_){32})(?:[^\w\s]|_)+")
 def _chunk(text: str) -> _Chunk:
     # spaCy refuses lone surrogates, which broken annotation files contain; the stand-in keeps every offset
     readable = text if text.isascii() else re.sub(r"[\ud800-\udfff]", "\ufffd", text)
-    readable = _CONTROL.sub(" ", readable)
+    readable = _CONTROL.sub(" ", readable).translate(HYPHENS)
     if len(readable) > 32:
         readable = _SIGNS.sub(lambda signs: " " * len(signs[0]), readable)
     nlp = language()

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal
 
-from refine.orientation_spans import find, read
+from refine.orientation_spans import HYPHENS, find, read
 from schemas.records import Edit, Stripped, apply_edits
 from schemas.symmetry import Direction, Symmetry
 
@@ -81,7 +81,7 @@ class _Reading:
         """The index after a phrase that stands at token `first` exactly as it is spelled, or 0."""
         begin = self.start[first]
         end = begin + len(phrase)
-        if self.raw[begin:end].lower() != phrase:
+        if self.raw[begin:end].lower().translate(HYPHENS) != phrase:
             return 0
         at = bisect_left(self.end, end)
         return at + 1 if at < len(self.end) and self.end[at] == end else 0

@@ -270,6 +270,11 @@ def test_a_list_of_any_length_is_turned() -> None:
     assert remap(raw, H).text == raw.replace("left", "right")
 
 
+def test_other_hyphens_are_read_as_hyphens() -> None:
+    raw = "On the left\u2011hand side is a hut, in the upper\u2011right corner a pond."
+    assert remap(raw, H).text == "On the right-hand side is a hut, in the upper\u2011left corner a pond."
+
+
 # ---- generated sentences ---------------------------------------------------------------------------------------------
 
 THINGS = st.sampled_from(("a pool", "two red roofs", "a large white building", "the car park", "an oval lawn", "trees"))
