@@ -63,7 +63,10 @@ class _Draft:
             self.put(first, last, "there")
             return
         if t.word(first - 1) in ("(", "[") and t.word(last) in (")", "]"):
-            self.pieces.append((t.end[first - 2] if first > 1 else 0, t.end[last], ""))
+            begin, end = (t.end[first - 2] if first > 1 else 0), t.end[last]
+            if not begin and last + 1 < len(t.low) and t.code(last + 1) not in ",.;":
+                end = t.start[last + 1]  # (Left) a hut: no blank opens the caption
+            self.pieces.append((begin, end, ""))
         elif before in CLAUSE or t.glued(first):
             if after in ",-" or t.word(last) == ":":
                 last += 1
@@ -1154,6 +1157,9 @@ def _adverb(d: _Draft, m: Mention) -> None:
         return
     if _dangling(d.tokens, m):
         d.cut(m.first - 1, m.last)
+        return
+    if d.tokens.word(m.first - 1) == "an" and d.tokens.code(m.last) not in ",.;$":  # an anticlockwise loop
+        _attribute(d, m.first - 1, m.last, frozenset())
         return
     going = d.tokens.code(m.first - 1) == "p" and d.tokens.code(m.first - 2) in CLAUSE  # Going clockwise from the top,
     d.cut(m.first - set_so, d.swallow(m) if opens or going else m.last)

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import spacy
 import yaml
+from spacy.attrs import ORTH
 from spacy.language import Language
 from spacy.util import compile_infix_regex
 
@@ -82,7 +83,10 @@ def lexicon() -> Lexicon:
 
 @cache
 def language() -> Language:
-    """A blank English tokenizer that also parts `buildingThe`, the usual scar of a lost full stop."""
+    """A blank English tokenizer that also parts `buildingThe`, the usual scar of a lost full stop.
+
+    `counter-clockwise` stays in one piece.
+    """
     nlp = spacy.blank("en")
     nlp.max_length = 10**9  # the limit is for parsers; a tokenizer takes a text of any length
     glued = (
@@ -91,6 +95,9 @@ def language() -> Language:
     stopped = r"(?<=[a-z]{2})[.,;](?=[A-Za-z]{2})"
     tokenizer: Any = nlp.tokenizer
     tokenizer.infix_finditer = compile_infix_regex([*(nlp.Defaults.infixes or ()), glued, stopped]).finditer
+    for word in lexicon().words["clockwise"]:
+        for spelled in (word, word.capitalize(), word.upper()):
+            tokenizer.add_special_case(spelled, [{ORTH: spelled}])
     return nlp
 
 
@@ -481,12 +488,18 @@ class _Chunk(NamedTuple):
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff]")
 """Characters that nobody sees; they part words, and spoil no phrase."""
+HYPHENS = str.maketrans("\u2010\u2011", "--")
+"""Hyphens that models and word processors write between left and hand."""
+_SIGNS = re.compile(r"(?<=(?:[^\w\s]|_){32})(?:[^\w\s]|_)+")
+"""What a line of signs goes on with: spaCy takes them off one by one, and looks at all that are left for each."""
 
 
 def _chunk(text: str) -> _Chunk:
     # spaCy refuses lone surrogates, which broken annotation files contain; the stand-in keeps every offset
     readable = text if text.isascii() else re.sub(r"[\ud800-\udfff]", "\ufffd", text)
-    readable = _CONTROL.sub(" ", readable)
+    readable = _CONTROL.sub(" ", readable).translate(HYPHENS)
+    if len(readable) > 32:
+        readable = _SIGNS.sub(lambda signs: " " * len(signs[0]), readable)
     nlp = language()
     with nlp.memory_zone():  # else spaCy keeps every word that it ever saw
         tokens = [(token.lower_, token.idx, token.idx + len(token)) for token in nlp.make_doc(readable)]
@@ -512,9 +525,11 @@ class _Chunks(dict[str, _Chunk]):
         """Those without a direction word."""
         self.viewing: set[str] = set()
         """Those that tell a street photograph from an aerial view."""
+        self.characters = 0
 
     def __missing__(self, text: str) -> _Chunk:
         chunk = self[text] = _chunk(text)
+        self.characters += len(text)
         if not _TRIGGER.search(chunk.codes):
             self.plain.add(text)
         if chunk.view:
@@ -529,6 +544,7 @@ class _Chunks(dict[str, _Chunk]):
         self.clear()
         self.plain.clear()
         self.viewing.clear()
+        self.characters = 0
 
 
 class _Sentence(NamedTuple):
@@ -553,12 +569,21 @@ class _Sentences(dict[str, _Sentence]):
     limit = 1 << 13
     """Sentences (and about eight times as many chunks) that are kept before all are forgotten: memory is bounded."""
 
+    size = 1 << 21
+    """Characters of sentences, or of chunks, that are kept at most: lines of any length need no more."""
+
     def __init__(self, ground: bool) -> None:
         self.ground = ground
+        self.characters = 0
 
     def __missing__(self, text: str) -> _Sentence:
         sentence = self[text] = _sentence(text, self.ground)
+        self.characters += len(text)
         return sentence
+
+    def forget(self) -> None:
+        self.clear()
+        self.characters = 0
 
 
 _aerial, _street = _Sentences(ground=False), _Sentences(ground=True)
@@ -658,7 +683,8 @@ def _read(raw: str, ground: bool | None) -> tuple[Tokens, list[Mention]]:
 
 def _trim() -> None:
     """Forget all at once: the view of a sentence that is kept is read from its chunks."""
-    if max(len(_aerial), len(_street), len(_chunks) // 8) > _Sentences.limit:
+    many = max(len(_aerial), len(_street), len(_chunks) // 8) > _Sentences.limit
+    if many or max(_aerial.characters, _street.characters, _chunks.characters) > _Sentences.size:
         forget_sentences()
         _chunks.forget()
 
@@ -666,8 +692,8 @@ def _trim() -> None:
 def forget_sentences() -> None:
     """Forget the sentences that were read; words and phrases stay. What is read never depends on it."""
     with _TURN:
-        _aerial.clear()
-        _street.clear()
+        _aerial.forget()
+        _street.forget()
 
 
 def tokenise(raw: str) -> Tokens | None:
@@ -693,6 +719,8 @@ def _judge(
     dashed = "-" in codes
     quoted = _quoted(raw) if "'" in raw or '"' in raw or "‘" in raw or "“" in raw else []
     for i in found:
+        if codes[i] == "C" and i and low[i - 1] in ("counter", "anti"):
+            codes[i - 1] = "A"  # counter clockwise
         if codes[i] == "D":
             codes[i] = _abbreviated(raw, low, codes, _start(steps, i), i)
         if codes[i] == "Y":
@@ -812,7 +840,7 @@ GRAMMAR: dict[Kind, str] = {
     "depth": rf"[P2]?(?:tJ?)?(?:{_D})?G",
     "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:(?:,?&|,)A*(?!F)(?:{_PP}{_OF_IMAGE}(?![LSNf])|PtG))*",
     "facing": rf"KA?(?:{_X})|[neq]-K",
-    "clock": r"Pt?w?[#w]?o[NL]?|oN?",
+    "clock": r"P[ta]?w?[#w]?o[NL]?|oN?",
     "turned": r"[B&]?Zwzi[wLSM]{1,3}[KTgBpVx][A2tP]*(?:"
     + _X
     + r")|A*Z(?:A*2t?"

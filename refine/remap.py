@@ -14,7 +14,7 @@ of its own in each direction, and English does not always have one. Where natura
 - "to the left of" <-> above, hence "left of" <-> "to the top of" (but "left of the centre" <-> "above the centre").
 - behind and in front of (above and below in an aerial view) <-> "to the left-hand side of"; beneath <-> "over the left
   of", underneath <-> "past the left of"; foreground, background <-> "right hand part", "left hand part".
-- there is one clockwise but there are four words for its opposite: anticlockwise <-> clockways.
+- there is one clockwise but there are many words for its opposite: anticlockwise <-> clockways.
 - far and near sides <-> lefthand and righthand; GeoText's down side <-> up side and right hand side.
 - the top of a tower, upper windows, trees below trees are taken for parts of things or for what is physically there: a
   sentence in which a natural word would be taken so is turned in plain words ("on the topside of the tower").
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal
 
-from refine.orientation_spans import find, tokenise
+from refine.orientation_spans import HYPHENS, find, read
 from schemas.records import Edit, Stripped, apply_edits
 from schemas.symmetry import Direction, Symmetry
 
@@ -81,7 +81,7 @@ class _Reading:
         """The index after a phrase that stands at token `first` exactly as it is spelled, or 0."""
         begin = self.start[first]
         end = begin + len(phrase)
-        if self.raw[begin:end].lower() != phrase:
+        if self.raw[begin:end].lower().translate(HYPHENS) != phrase:
             return 0
         at = bisect_left(self.end, end)
         return at + 1 if at < len(self.end) and self.end[at] == end else 0
@@ -143,11 +143,11 @@ def _before_noun(r: _Reading, first: int, last: int) -> bool:
 
 def _adverb(r: _Reading, first: int, last: int) -> bool:
     """Whether left or up says where something goes or points: leads left, further up."""
+    while r.code(first) not in "uW" and r.code(first - 1) == "&" and r.code(first - 2) in "hu":
+        first, last = first - 2, first - 1  # further left and up: the first of a list decides
     if r.code(first) in "uW":
         return True
     before = r.code(first - 1)
-    if before == "&" and r.code(first - 2) in "hu":
-        return _adverb(r, first - 2, first - 1)
     if r.code(last) == "&" and r.code(last + 1) in "2P":
         return before in "^.;,"
     return before in "pgA" and r.code(last) not in "LSNHwx#hvM-"
@@ -324,6 +324,8 @@ TURNS = {
     "clock-wise": "counter-clockwise",
     "clockways": "anticlockwise",
     "clock-ways": "anti-clockwise",
+    "clock wise": "counter clockwise",
+    "clock ways": "anti clockwise",
 }
 TURNS |= {other: word for word, other in TURNS.items()}
 HOURS = ("twelve", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
@@ -389,7 +391,11 @@ _CORNER = re.compile("[vh](?:-?[vh])*-?G|v-?h|h-?v|n-?e")
 _MIDDLE = re.compile("(?P<m1>M)-?(?P<s1>[vh](?:-?H)?)|(?P<s2>[vh](?:-?H)?)-?(?P<m2>M)")
 _ON_SIDE = re.compile("P[bti]*+[hv](?:(?:,|,?&)[ti]?[hv])*+(?![-HLSNMhvGwx])")
 _COMPASS = re.compile("(north|south|[ns](?=.$))(east|west|[ew]$)(.*)")
-_TURN = re.compile(r"(?<![\w-])(?:clock-wise|clock-?ways|(?:counter-?|anti-?)?clockwise)(?![\w-])", re.IGNORECASE)
+_TURN = re.compile(
+    r"(?<![\w-])(?:(?P<article>an?) +)?"
+    r"(?P<turn>clock[ -]wise|clock[ -]?ways|(?:(?:counter|anti)[ -]?)?clockwise)(?![\w-])",
+    re.IGNORECASE,
+)
 
 
 _STAND_INS = re.compile(
@@ -411,7 +417,10 @@ _STAND_IN = {
 
 
 def _read(raw: str, style: Style) -> _Reading | None:
-    """Read a sentence with its stand-ins; None where it names no direction. Offsets refer to the sentence as it is."""
+    """Read a sentence with its stand-ins; None where it names no direction. Offsets refer to the sentence as it is.
+
+    Only satellite tiles are turned: in front, behind and below are places in the image, whatever else is spoken of.
+    """
     text, ends, shifts = "", [0], [0]
     for match in _STAND_INS.finditer(raw):
         first, last = match.span(match.lastindex or 0)
@@ -420,8 +429,8 @@ def _read(raw: str, style: Style) -> _Reading | None:
         text += raw[ends[-1] + shifts[-1] : first] + word
         ends.append(len(text))
         shifts.append(last - len(text))
-    t = tokenise(text + raw[ends[-1] + shifts[-1] :])
-    if t is None:
+    t, _ = read(text + raw[ends[-1] + shifts[-1] :], ground=False)
+    if not t.low:
         return None
     shown = ["_"] * len(t.codes)
     for mention in find(t):
@@ -594,10 +603,19 @@ def _pieces(r: _Reading | None, raw: str) -> Orbit:
         if r is not None:
             pieces += [piece for found in pieces for piece in _article(r, found)]
         if g.mirrors:
-            for match in _TURN.finditer(raw):
-                pieces.append((*match.span(), _in_case(match[0], TURNS[match[0].lower()])))
+            pieces += _turns(raw)
         orbit.append(tuple(sorted(piece for piece in pieces if raw[piece[0] : piece[1]] != piece[2])))
     return tuple(orbit)
+
+
+def _turns(raw: str) -> Iterator[Piece]:
+    """Clockwise for its opposite, with the article before it."""
+    for match in _TURN.finditer(raw):
+        old = match["turn"]
+        new = _in_case(old, TURNS[old.lower()])
+        yield (*match.span("turn"), new)
+        if match["article"] and _vowel(old) != _vowel(new):
+            yield (*match.span("article"), _other_article(match["article"], old))
 
 
 def _written(raw: str, pieces: Iterable[Piece]) -> str:
@@ -646,17 +664,20 @@ def _article(r: _Reading, piece: Piece) -> Iterator[Piece]:
     old = r.raw[piece[0] : piece[1]]
     if _vowel(old) == _vowel(piece[2]):
         return
-    article = "a" if r.low[at] == "an" else "an"
-    first, last = r.start[at], r.end[at]
-    if old.isupper():
-        article = article.upper()
-    elif r.raw[first].isupper():
-        article = article.capitalize()
-    yield first, last, article
+    yield r.start[at], r.end[at], _other_article(r.text(at, at + 1), old)
+
+
+def _other_article(article: str, word: str) -> str:
+    """An for a, a for an; the capitals of N-S and NE say nothing of how the words before them are written."""
+    other = "a" if article.lower() == "an" else "an"
+    if not article[0].isupper():
+        return other
+    return other.upper() if word.isupper() and len(word) > 2 else other.capitalize()
 
 
 def _vowel(text: str) -> bool:
-    return text[:1].lower() in "aeiou" or text.startswith(("8", "11"))
+    """Whether a word is spoken with a vowel first: eleven, not one."""
+    return (text[:1].lower() in "aeiou" and text.lower() != "one") or text.startswith(("8", "11"))
 
 
 def directions(text: str) -> tuple[Place, ...]:

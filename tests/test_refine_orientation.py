@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +85,14 @@ EDITED = [
     ("A road curves slightly to the left as it nears the bridge.", "A road curves slightly as it nears the bridge."),
     ("A road descends across the left half.", "A road runs across one half."),
     ("The roof, rotated slightly clockwise, is red.", "The roof is red."),
+    ("The roof, rotated slightly counter-clockwise, is red.", "The roof is red."),
+    ("The track runs counter clockwise around the lawn.", "The track runs around the lawn."),
+    ("Cars go round it in an anticlockwise direction.", "Cars go round it in a direction."),
+    ("An eastward path crosses it.", "A path crosses it."),
+    ("On the left\u2011hand side is a hut, in the upper\u2010right corner a pond.",
+     "Nearby is a hut, in one corner a pond."),
+    ("(left) a grey hut", "a grey hut"),
+    ("A shed stands at an eleven o'clock position.", "A shed stands nearby."),
     ("The path leads north.", "The path leads away."),
     ("One wing points to the west and the other to the south.", "One wing points one way and the other another way."),
     ("The north-facing slope is wooded.", "The slope is wooded."),
@@ -375,6 +384,33 @@ def test_memory_stays_flat_over_many_different_lines(monkeypatch: pytest.MonkeyP
     grown = tracemalloc.get_traced_memory()[0] - begin
     tracemalloc.stop()
     assert grown < 500_000, f"{grown} bytes more after 2,400 lines"
+
+
+def test_memory_stays_flat_over_lines_of_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refine.orientation_spans._Sentences.size", 1 << 16)
+
+    def lines(count: int) -> Iterator[str]:
+        return (
+            f"On the left of hall{i} there is a hut, " * 200 + f"and a sign{random.random()}\n" for i in range(count)
+        )
+
+    random = Random(0)
+    strip_lines(lines(20), len)
+    tracemalloc.start()
+    strip_lines(lines(20), len)
+    begin = tracemalloc.get_traced_memory()[0]
+    strip_lines(lines(60), len)
+    grown = tracemalloc.get_traced_memory()[0] - begin
+    tracemalloc.stop()
+    assert grown < 1_000_000, f"{grown} bytes more after 60 lines"
+
+
+@pytest.mark.parametrize("sign", ["=", "_", "(", "!?"])
+def test_a_line_of_signs_takes_no_time(sign: str) -> None:
+    signs = sign * (20_000 // len(sign))
+    begin = time.process_time()
+    assert strip(f"On the left, there is a hut. {signs}").text == f"There is a hut. {signs}"
+    assert time.process_time() - begin < 5
 
 
 def test_broken_unicode_passes() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from refine.orientation_spans import find, tokenise
+from refine.orientation_spans import read
 from refine.remap import FAMILIES, directions, remap
 from schemas.records import Box, apply_edits
 from schemas.symmetry import Direction, Symmetry
@@ -42,6 +42,8 @@ REMAPPED = [
     ("A lawn lies just below it.", R90, "A lawn lies just to its right."),
     ("The kiosk stands slightly left of the centre.", T, "The kiosk stands slightly above the centre."),
     ("The hall is in front of the chapel.", V, "The hall is behind the chapel."),
+    ("Benches and lamps with signs stand above the pond.", R180, "Benches and lamps with signs stand below the pond."),
+    ("In the foreground are benches and a kerb.", V, "In the background are benches and a kerb."),
     ("Houses with brown roofs stand above.", R90, "Houses with brown roofs stand at left."),
     ("The dormitory is to the north of the canteen.", R90, "The dormitory is to the west of the canteen."),
     ("North-east of it is a court.", R90, "North-west of it is a court."),
@@ -58,11 +60,16 @@ REMAPPED = [
     ("Clockwise from the top stand a hall and a shed.", H, "Counterclockwise from the top stand a hall and a shed."),
     ("It is turned counter-clockwise.", T, "It is turned clock-wise."),
     ("It is turned counter-clockwise.", R90, "It is turned counter-clockwise."),
+    ("The track runs counter clockwise.", H, "The track runs clock wise."),
+    ("An anticlockwise loop, then an anti clockwise one.", V, "A clockways loop, then a clock ways one."),
     # articles, capitals, spacing
     ("There is an upper wing.", R90, "There is a left-hand wing."),
     ("An eastern wing adjoins it.", H, "A western wing adjoins it."),
     ("ON THE LEFT IS A LAWN.", R90, "AT THE BOTTOM IS A LAWN."),
     ("AN EASTERN WING ADJOINS IT.", H, "A WESTERN WING ADJOINS IT."),
+    ("There is a N-S road.", R90, "There is an E-W road."),
+    ("A N-S road crosses it.", R90, "An E-W road crosses it."),
+    ("A shed stands at a four o'clock position.", R90, "A shed stands at a one o'clock position."),
     ("the  upper -  left corner", V, "the  lower -  left corner"),
     # words in which natural ones would be misread
     ("On the right side of the tower is a lawn.", R90, "On the topside of the tower is a lawn."),
@@ -184,8 +191,7 @@ def test_no_mention_is_lost(name: str) -> None:
     """For the eyes of strip: a caption that held orientation does so after the turn, and the other way round."""
 
     def is_directed(text: str) -> bool:
-        tokens = tokenise(text)
-        return tokens is not None and bool(find(tokens))
+        return bool(read(text, ground=False)[1])
 
     for caption, _ in source(name):
         for symmetry in Symmetry:
@@ -257,6 +263,16 @@ def test_any_text_is_edited_as_the_edits_say(raw: str) -> None:
         stripped = remap(raw, symmetry)
         assert apply_edits(raw, stripped.edits) == stripped.text
     assert remap(raw, Symmetry.E).text == raw
+
+
+def test_a_list_of_any_length_is_turned() -> None:
+    raw = "A path leads left" + " and left" * 1200 + "."
+    assert remap(raw, H).text == raw.replace("left", "right")
+
+
+def test_other_hyphens_are_read_as_hyphens() -> None:
+    raw = "On the left\u2011hand side is a hut, in the upper\u2011right corner a pond."
+    assert remap(raw, H).text == "On the right-hand side is a hut, in the upper\u2011left corner a pond."
 
 
 # ---- generated sentences ---------------------------------------------------------------------------------------------
