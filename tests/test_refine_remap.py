@@ -49,6 +49,8 @@ REMAPPED = [
     ("North-east of it is a court.", R90, "North-west of it is a court."),
     ("in the northwestern corner", H, "in the northeastern corner"),
     ("A red roof is visible lower down.", T, "A red roof is visible farther to the right."),
+    ("The north- and south-facing roofs are red.", R90, "The west- and east-facing roofs are red."),
+    ("On the left- and right-hand sides are trees.", H, "On the right- and left-hand sides are trees."),
     # lines and turns
     ("A road runs north-south.", R90, "A road runs east-west."),
     ("A road runs north-south.", R180, "A road runs north-south."),
