@@ -1177,7 +1177,7 @@ def _turned(d: _Draft, m: Mention) -> None:
             d.cut(first, m.last)
         return
     if t.code(first) == "T":
-        if t.code(m.last - 1) == "&":
+        if t.code(m.last - 1) == "&" and m.last < len(t.low):
             d.pieces.append((t.start[first], t.start[m.last], ""))
         else:
             d.put(first, m.last, "lies there" if t.low[first].endswith("s") else "lying there")

@@ -577,6 +577,7 @@ def test_annotated_captions_without_orientation_are_untouched() -> None:
     ("raw", "wanted"),
     [
         ("Moving from left to right, ", ""),
+        ("The road slopes clockwise and", "The road lies there"),
         ("A path joins the road. The Horizontal", "A path joins the road. one direction"),
         ("Immediately to the left of the plaza, a theatre stands.", "Immediately next to the plaza, a theatre stands."),
     ],
