@@ -415,6 +415,8 @@ def _is_turned(low: list[str], codes: list[str], i: int) -> bool:
 
 def _is_clock(low: list[str], codes: list[str], i: int) -> bool:
     """At 3 o'clock as a direction, not as the time of day."""
+    if codes[max(i - 3, 0) : max(i - 1, 0)] == ["o", "&"]:
+        return True  # at 3 o'clock and 9 o'clock
     if not any(codes[j] in "P2" or low[j] == "the" for j in range(max(i - 4, 0), i)):
         return codes[i + 1 : i + 2] in (["N"], ["L"])
     return lexicon().words["clock_word"].isdisjoint(low)
@@ -848,7 +850,7 @@ GRAMMAR: dict[Kind, str] = {
     "depth": rf"[P2]?(?:tJ?)?(?:{_D})?G",
     "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:(?:,?&|,)A*(?!F)(?:{_PP}{_OF_IMAGE}(?![LSNf])|PtG))*",
     "facing": rf"KA?(?:{_X})|(?:[neq]-,?&[tia]?)?[neq]-K",
-    "clock": r"P[ta]?w?[#w]?o[NL]?|oN?",
+    "clock": r"P[ta]?w?[#w]?o[NL]?(?:,?&P?[ta]?[#w]?o[NL]?)?|oN?",
     "turned": r"[B&]?Zwzi[wLSM]{1,3}[KTgBpVx][A2tP]*(?:"
     + _X
     + r")|A*Z(?:A*2t?"

@@ -96,6 +96,8 @@ EDITED = [
     ("The left- and right-hand sides are lined by trees.", "Both sides are lined by trees."),
     ("The north- and south-facing roofs are red.", "The roofs are red."),
     ("A shed stands at an eleven o'clock position.", "A shed stands nearby."),
+    ("At 3 o'clock and at 9 o'clock are huts.", "There are huts."),
+    ("Huts stand at 3 o'clock and 9 o'clock.", "Huts stand nearby."),
     ("The path leads north.", "The path leads away."),
     ("One wing points to the west and the other to the south.", "One wing points one way and the other another way."),
     ("The north-facing slope is wooded.", "The slope is wooded."),

@@ -36,6 +36,7 @@ REMAPPED = [
     ("Trees fill the left background.", H, "Trees fill the right background."),
     ("At 3 o'clock is a kiosk, at twelve o'clock a shed.", R90, "At 12 o'clock is a kiosk, at nine o'clock a shed."),
     ("A kiosk stands at 2 o'clock.", T, "A kiosk stands at 7 o'clock."),
+    ("Huts stand at 3 o'clock and 9 o'clock.", R90, "Huts stand at 12 o'clock and 6 o'clock."),
     # relations
     ("A lawn lies above the house.", R90, "A lawn lies to the left of the house."),
     ("To the left of the stadium, a road winds.", R90, "Below the stadium, a road winds."),
