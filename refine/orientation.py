@@ -3,11 +3,10 @@
 `orientation_spans.find` says what is orientation; this module does what a careful editor then does: drop the phrase
 where the sentence stands without it, and put "one side", "next to", "nearby" where it does not.
 
-    python -m refine.orientation < captions.txt > stripped.txt        one caption per line
+    georefine strip < captions.txt > stripped.txt        one caption per line
 """
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -1177,7 +1176,7 @@ def _turned(d: _Draft, m: Mention) -> None:
             d.cut(first, m.last)
         return
     if t.code(first) == "T":
-        if t.code(m.last - 1) == "&":
+        if t.code(m.last - 1) == "&" and m.last < len(t.low):
             d.pieces.append((t.start[first], t.start[m.last], ""))
         else:
             d.put(first, m.last, "lies there" if t.low[first].endswith("s") else "lying there")
@@ -1398,13 +1397,3 @@ def strip_lines(lines: Iterable[str], write: Callable[[str], object]) -> None:
     """Filter: one caption per line in, one stripped caption per line out."""
     for line in lines:
         write(strip(line.rstrip("\r\n")).text + "\n")
-
-
-def main() -> None:
-    """Strip standard input to standard output."""
-    strip_lines(sys.stdin, sys.stdout.write)
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()

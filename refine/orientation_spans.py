@@ -85,7 +85,7 @@ def lexicon() -> Lexicon:
 def language() -> Language:
     """A blank English tokenizer that also parts `buildingThe`, the usual scar of a lost full stop.
 
-    `counter-clockwise` stays in one piece.
+    `counter-clockwise` stays in one piece, and `upper-` (upper- and lower-left) is two.
     """
     nlp = spacy.blank("en")
     nlp.max_length = 10**9  # the limit is for parsers; a tokenizer takes a text of any length
@@ -95,9 +95,13 @@ def language() -> Language:
     stopped = r"(?<=[a-z]{2})[.,;](?=[A-Za-z]{2})"
     tokenizer: Any = nlp.tokenizer
     tokenizer.infix_finditer = compile_infix_regex([*(nlp.Defaults.infixes or ()), glued, stopped]).finditer
-    for word in lexicon().words["clockwise"]:
+    words = lexicon().words
+    for word in words["clockwise"]:
         for spelled in (word, word.capitalize(), word.upper()):
             tokenizer.add_special_case(spelled, [{ORTH: spelled}])
+    for word in words["horizontal"] | words["vertical"] | words["north_south"] | words["east_west"]:
+        for spelled in (word, word.capitalize(), word.upper()):
+            tokenizer.add_special_case(f"{spelled}-", [{ORTH: spelled}, {ORTH: "-"}])
     return nlp
 
 
@@ -170,6 +174,7 @@ _LISTED_BEFORE = re.compile(r"[hvneqRM],?&[tia]?$")
 def _listed(codes: list[str], i: int) -> bool:
     """Whether a word stands in a list of directions: left and right; left, right and behind."""
     last = codes[i - 1] if i else "^"
+    i += codes[i + 1 : i + 3] == ["-", "&"]  # left- and right-hand
     following = codes[i + 1] if i + 1 < len(codes) else "$"
     if not (following in ",&" or last in "&," or (last in "tia" and i > 1 and codes[i - 2] == "&")):
         return False
@@ -410,6 +415,8 @@ def _is_turned(low: list[str], codes: list[str], i: int) -> bool:
 
 def _is_clock(low: list[str], codes: list[str], i: int) -> bool:
     """At 3 o'clock as a direction, not as the time of day."""
+    if codes[max(i - 3, 0) : max(i - 1, 0)] == ["o", "&"]:
+        return True  # at 3 o'clock and 9 o'clock
     if not any(codes[j] in "P2" or low[j] == "the" for j in range(max(i - 4, 0), i)):
         return codes[i + 1 : i + 2] in (["N"], ["L"])
     return lexicon().words["clock_word"].isdisjoint(low)
@@ -821,10 +828,13 @@ def _is_ground_view(words: frozenset[str]) -> bool:
 
 # ---- grammar: phrases over the letters ------------------------------------------------------------------------------
 
-_X = r"(?:[vh]-?[vh]|n-?q|e-?q|n-?e|q|[vhne])(?:-?H|-d)?(?!-[Kneqhv])"  # upper left, lower right-hand, north-east
+_X = (  # upper left, lower right-hand, north-east; upper- only before another: upper- and lower-left
+    r"(?:[vh]-?[vh]|n-?q|e-?q|n-?e|q|[vhne])(?:-?H|-d)?(?!-[Kneqhv])(?!-,?&(?![tia]?[vhneq](?!-K)))"
+)
 _R = r"(?:[vh]-?[vh]|n-?q|e-?q|n-?e|q|[vhne])"  # one end of a range: north-south
 _D = rf"(?:M-?{_X}|{_X}-w(?=L)|{_X}-?M|{_X})"  # middle right, upper centre
-_DD = rf"{_D}(?:(?:,(?:{_D}|M)(?=,?[&,]))*,?&[tia]?{_D})?"  # upper and right; left, right and bottom
+_LIST = rf"(?:,(?:{_D}|M)(?=,?[&,]))*,?&[tia]?{_D}"
+_DD = rf"{_D}(?:-(?=,?&[tia]?{_D}))?(?:{_LIST})?"  # upper and right; left, right and bottom; upper- and lower-left
 _T = r"(?:bt?|[tia])?J?"  # the, its, both the, the far
 _PP = rf"[P2F]{_T}{_DD}(?:-?[LSN])?"
 _OF_IMAGE = r"(?:ft?I)?"
@@ -839,8 +849,8 @@ GRAMMAR: dict[Kind, str] = {
     r"(?:,?&R|,R(?=,?&))*|A*Prf?",
     "depth": rf"[P2]?(?:tJ?)?(?:{_D})?G",
     "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:(?:,?&|,)A*(?!F)(?:{_PP}{_OF_IMAGE}(?![LSNf])|PtG))*",
-    "facing": rf"KA?(?:{_X})|[neq]-K",
-    "clock": r"P[ta]?w?[#w]?o[NL]?|oN?",
+    "facing": rf"KA?(?:{_X})|(?:[neq]-,?&[tia]?)?[neq]-K",
+    "clock": r"P[ta]?w?[#w]?o[NL]?(?:,?&P?[ta]?[#w]?o[NL]?)?|oN?",
     "turned": r"[B&]?Zwzi[wLSM]{1,3}[KTgBpVx][A2tP]*(?:"
     + _X
     + r")|A*Z(?:A*2t?"

@@ -6,11 +6,12 @@ Standard library only (PyYAML when a file is read), because the trainer reads it
 
 import dataclasses
 import json
-import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -318,12 +319,13 @@ def _build_value(kind: Any, value: Any, key: str, metadata: Mapping[str, Any]) -
         if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
             value = float(value)  # YAML 1.1 takes 2e-3 for text
         _expect(isinstance(value, (int, float)) and not isinstance(value, bool), key, value, "a number")
-        value = float(value)
+        with suppress(OverflowError):  # a whole number of hundreds of digits is refused below
+            value = float(value)
     else:
         raise TypeError(f"configuration field {key} has the unsupported type {kind}")
     if kind in (int, float):
         low, high = metadata.get("low"), metadata.get("high")
-        _expect(math.isfinite(value), key, value, "a finite number")
+        _expect(abs(value) <= sys.float_info.max, key, value, "a finite number")
         _expect(low is None or value >= low, key, value, f"at least {low}")
         _expect(high is None or value <= high, key, value, f"at most {high}")
     return value

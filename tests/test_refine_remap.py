@@ -36,6 +36,7 @@ REMAPPED = [
     ("Trees fill the left background.", H, "Trees fill the right background."),
     ("At 3 o'clock is a kiosk, at twelve o'clock a shed.", R90, "At 12 o'clock is a kiosk, at nine o'clock a shed."),
     ("A kiosk stands at 2 o'clock.", T, "A kiosk stands at 7 o'clock."),
+    ("Huts stand at 3 o'clock and 9 o'clock.", R90, "Huts stand at 12 o'clock and 6 o'clock."),
     # relations
     ("A lawn lies above the house.", R90, "A lawn lies to the left of the house."),
     ("To the left of the stadium, a road winds.", R90, "Below the stadium, a road winds."),
@@ -49,6 +50,8 @@ REMAPPED = [
     ("North-east of it is a court.", R90, "North-west of it is a court."),
     ("in the northwestern corner", H, "in the northeastern corner"),
     ("A red roof is visible lower down.", T, "A red roof is visible farther to the right."),
+    ("The north- and south-facing roofs are red.", R90, "The west- and east-facing roofs are red."),
+    ("On the left- and right-hand sides are trees.", H, "On the right- and left-hand sides are trees."),
     # lines and turns
     ("A road runs north-south.", R90, "A road runs east-west."),
     ("A road runs north-south.", R180, "A road runs north-south."),

@@ -50,6 +50,8 @@ def test_shipped_configuration_is_the_default() -> None:
         ({"augment": {"variants": True}}, "augment.variants"),
         ({"augment": {"rotate": 1}}, "augment.rotate"),
         ({"augment": {"brightness": float("nan")}}, "augment.brightness"),
+        ({"augment": {"brightness": 10**400}}, "augment.brightness"),
+        ({"seed": 10**400}, "seed"),
         ({"augment": {"brightness": "much"}}, "augment.brightness"),
         ({"augment": []}, "augment"),
         ({"orientation": {"satellite": "delete"}}, "orientation.satellite"),
