@@ -744,6 +744,7 @@ def test_awnings_are_seen_from_above_and_a_pedestrian_is_not_there() -> None:
         (["The basin is filled to the brim."], "contradiction"),
         (["The sign is glowing."], "contradiction"),
         (["A goat is tied to a railing.", "Tied to a railing is a goat."], "queries"),
+        (["A sign is unlit near it.", "Near it, a sign is unlit."], "queries"),
     ],
 )
 def test_still_more_of_the_same_is_refused_where_it_is_false(queries: list[str], gate: str) -> None:

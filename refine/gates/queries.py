@@ -236,7 +236,7 @@ def queries(case: Case) -> str:
     seen: list[tuple[frozenset[str], Reading]] = []
     texts: set[str] = set()
     for query in case.queries:
-        plainly = " ".join(t for t in query.tokens if t[0].isalnum())
+        plainly = " ".join(sorted(t for t in query.tokens if t[0].isalnum()))  # in whatever order
         content = _content(query)
         twice = any(content == other and _share_words(query, said) for other, said in seen)
         if plainly in texts or (len(content) > 1 and twice):
