@@ -236,8 +236,11 @@ def _stand_back() -> None:
     with contextlib.suppress(OSError):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[1:])  # of a single core nothing is left: refused
     until = time.monotonic() + GROUP_SECONDS
-    while GROUP.exists() and time.monotonic() < until:
-        with contextlib.suppress(OSError):
+    while time.monotonic() < until:
+        try:
             GROUP.write_text(str(NICE))
             return
-        time.sleep(0.02)
+        except BlockingIOError:  # another process was let before us
+            time.sleep(0.02)
+        except OSError:
+            return  # there are no such groups here, or they are not ours to set
