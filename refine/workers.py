@@ -28,7 +28,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from schemas.errors import RefinerError
 
-NICE = 19
+NICE = 19  # the lowest: what is late is done in the loop
 GROUP = Path("/proc/self/autogroup")
 GROUP_SECONDS = 2.0  # the kernel lets one process in a tenth of a second set it
 LATE = 1.0  # seconds that a call may wait for a worker

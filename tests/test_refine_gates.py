@@ -596,41 +596,113 @@ CLINIC = (
     "on the sill of a bay window."
 )
 
+STATION = (
+    "A bus depot with a palm-lined drive has four platforms, one with a tram and the others vacant. A fence "
+    "closes off the yard from a meadow. Footbridges tie three pavilions together. A frame of concrete has no "
+    "walls. Four tables, all unoccupied, stand under a tree. Steps go up to the first-floor gallery. A hexagonal "
+    "roof has a spire at its apex. None of the sheds is higher than two storeys. A van without a number plate is "
+    "parked, with a red bus waiting."
+)
+
+SQUARE = (
+    "Five white tanks connected by pipes stand around a hall. A glazed pedestrian bridge links two towers. A "
+    "section of the canopy is missing. A mountain lodge stands apart. The slip road is nearly deserted. A basin "
+    "has been drained. Three domes are of different sizes. Solar panels cover half of the roof of the hall. A "
+    "guard waits by one of the doors. A goat is tied to a railing, and a sign is unlit. Striped awnings cover a "
+    "market."
+)
+
+PIER = (
+    "A white dome is the most conspicuous object, followed by a grey slab on a pier. A circular car park is three "
+    "quarters full. Four poles, none of them flying a flag, stand on a terrace, and a side street descends "
+    "between trees."
+)
+
+FACTORY = (
+    "A brick factory with a bronze-coloured dome stands by a lane, and a track winds down to a loch. Its roof is "
+    "partly missing. There are no other buildings around. Neither windows nor doors break this side. Two men bend "
+    "over a bicycle. A black roof lies beside a brown roof, and the ground between the two is a passage."
+)
+
 
 @pytest.mark.parametrize(
-    "says",
+    ("source", "says"),
     [
-        "People rest on a bench.",
-        "The tower has eight sides.",
-        "Wicker baskets are stacked inside the clinic.",
-        "The courts between the wings are paved.",
-        "There is a loop for bicycles.",
-        "A rusty brown roof lines the lane.",
-        "Paint peels from the brick cubes.",
-        "Cubes with white gables are attached to the clinic.",
-        "A boy sits on a window sill.",
-        "A nurse waits beside the gate.",
+        (CLINIC, "People rest on a bench."),
+        (CLINIC, "The tower has eight sides."),
+        (CLINIC, "Wicker baskets are stacked inside the clinic."),
+        (CLINIC, "The courts between the wings are paved."),
+        (CLINIC, "There is a loop for bicycles."),
+        (CLINIC, "A rusty brown roof lines the lane."),
+        (CLINIC, "Paint peels from the brick cubes."),
+        (CLINIC, "Cubes with white gables are attached to the clinic."),
+        (CLINIC, "A boy sits on a window sill."),
+        (CLINIC, "A nurse waits beside the gate."),
+        (STATION, "Palms line the drive of a bus depot."),
+        (STATION, "Three of the platforms are vacant."),
+        (STATION, "A fence separates the yard from a meadow."),
+        (STATION, "Footbridges link the pavilions."),
+        (STATION, "A concrete frame is still wall-less."),
+        (STATION, "Nobody sits at the four tables."),
+        (STATION, "Steps go up to the gallery on the first floor."),
+        (STATION, "A hexagonal roof carries a spire on its peak."),
+        (STATION, "No shed is higher than two storeys."),
+        (STATION, "A van lacks its number plate."),
+        (STATION, "A red bus is waiting."),
+        (SQUARE, "Five white tanks are linked by pipes."),
+        (SQUARE, "A bridge connects two towers."),
+        (SQUARE, "A canopy lacks a section."),
+        (SQUARE, "Hardly any use the slip road."),
+        (SQUARE, "Solar panels cover around half of the roof of the hall."),
+        (SQUARE, "A guard waits by a door."),
+        (SQUARE, "Striped awnings cover a market."),
+        (PIER, "Four poles stand without flags."),
+        (PIER, "A round car park is three-quarters full."),
+        (PIER, "A side street slopes down between trees."),
+        (FACTORY, "A dome has a bronze tone."),
+        (FACTORY, "A track descends to a loch."),
+        (FACTORY, "A part of the roof is missing."),
+        (FACTORY, "No further buildings stand around."),
+        (FACTORY, "Not one window or door breaks this side."),
+        (FACTORY, "A pair of men stoop over a bicycle."),
+        (FACTORY, "A passage lies between the roofs."),
     ],
 )
-def test_the_same_in_other_words_is_believed(says: str) -> None:
-    gates = failed("drone", CLINIC, {"caption": CLINIC, "queries": [says]})
-    assert gates <= ({"object"} if "Paint" in says else set())
+def test_what_unseen_sets_taught_to_believe(source: str, says: str) -> None:
+    assert failed("drone", source, {"caption": source, "queries": [says]}) == set()
 
 
 @pytest.mark.parametrize(
-    ("says", "gate"),
+    ("source", "says", "gate"),
     [
-        ("The tower has seven sides.", "number"),
-        ("Two beds of roses are laid out.", "number"),
-        ("Taller sheds are seen nearby.", "contradiction"),
-        ("The nearby sheds are even taller.", "contradiction"),
-        ("A nurse waits beside the statue.", "queries"),
-        ("The windows of the hall are dark.", "contradiction"),
-        ("Paint roofs with care.", "meta"),
+        (CLINIC, "The tower has seven sides.", "number"),
+        (CLINIC, "Two beds of roses are laid out.", "number"),
+        (CLINIC, "Taller sheds are seen nearby.", "contradiction"),
+        (CLINIC, "The nearby sheds are even taller.", "contradiction"),
+        (CLINIC, "A nurse waits beside the statue.", "queries"),
+        (CLINIC, "The windows of the hall are dark.", "contradiction"),
+        (CLINIC, "Paint roofs with care.", "meta"),
+        (STATION, "Five of the platforms are vacant.", "number"),
+        (STATION, "A polystyrene fence closes off the yard.", "object"),
+        (STATION, "A signal box stands in the yard.", "object"),
+        (STATION, "A van has its number plate.", "contradiction"),
+        (FACTORY, "A dome is of bronze.", "material"),
+        (FACTORY, "A door breaks this side.", "contradiction"),
+        (FACTORY, "Two women stoop over a bicycle.", "object"),
+        (SQUARE, "The basin is filled to the brim.", "contradiction"),
+        (SQUARE, "The sign is glowing.", "contradiction"),
     ],
 )
-def test_the_same_in_other_words_is_refused_where_it_is_false(says: str, gate: str) -> None:
-    assert gate in failed("drone", CLINIC, {"caption": CLINIC, "queries": [says]})
+def test_what_unseen_sets_taught_to_refuse(source: str, says: str, gate: str) -> None:
+    assert gate in failed("drone", source, {"caption": source, "queries": [says]})
+
+
+@pytest.mark.parametrize(
+    "said", ["A goat is tied to a railing. Tied to a railing is a goat.", "A sign is near it. Near it a sign is."]
+)
+def test_a_query_may_not_come_again_in_another_order(said: str) -> None:
+    queries = [f"{query.rstrip('.')}." for query in said.split(". ")]
+    assert "queries" in failed("drone", SQUARE, {"caption": SQUARE, "queries": queries})
 
 
 def test_a_roof_of_the_scene_does_not_cover_another_building() -> None:
@@ -655,48 +727,6 @@ def test_the_head_of_a_compound_stands_for_it_in_the_opening() -> None:
     assert "coverage" not in failed("drone", source, {"caption": said, "queries": ["Lorries stand on gravel."]})
 
 
-STATION = (
-    "A bus depot with a palm-lined drive has four platforms, one with a tram and the others vacant. A fence "
-    "closes off the yard from a meadow. Footbridges tie three pavilions together. A frame of concrete has no "
-    "walls. Four tables, all unoccupied, stand under a tree. Steps go up to the first-floor gallery. A hexagonal "
-    "roof has a spire at its apex. None of the sheds is higher than two storeys. A van without a number plate is "
-    "parked, with a red bus waiting."
-)
-
-
-@pytest.mark.parametrize(
-    "says",
-    [
-        "Palms line the drive of a bus depot.",
-        "Three of the platforms are vacant.",
-        "A fence separates the yard from a meadow.",
-        "Footbridges link the pavilions.",
-        "A concrete frame is still wall-less.",
-        "Nobody sits at the four tables.",
-        "Steps go up to the gallery on the first floor.",
-        "A hexagonal roof carries a spire on its peak.",
-        "No shed is higher than two storeys.",
-        "A van lacks its number plate.",
-        "A red bus is waiting.",
-    ],
-)
-def test_more_of_the_same_in_other_words_is_believed(says: str) -> None:
-    assert failed("drone", STATION, {"caption": STATION, "queries": [says]}) == set()
-
-
-@pytest.mark.parametrize(
-    ("says", "gate"),
-    [
-        ("Five of the platforms are vacant.", "number"),
-        ("A polystyrene fence closes off the yard.", "object"),
-        ("A signal box stands in the yard.", "object"),
-        ("A van has its number plate.", "contradiction"),
-    ],
-)
-def test_more_of_the_same_is_refused_where_it_is_false(says: str, gate: str) -> None:
-    assert gate in failed("drone", STATION, {"caption": STATION, "queries": [says]})
-
-
 def test_a_plane_tree_is_no_point_of_view_and_footprints_are_no_plan() -> None:
     source = "Bark falls from a plane tree by a shop. Footprints lead through the snow to its door."
     assert "register" not in failed(
@@ -706,68 +736,11 @@ def test_a_plane_tree_is_no_point_of_view_and_footprints_are_no_plan() -> None:
     assert "register" in failed("ground", source, {"caption": said, "queries": ["A shop has a door."]})
 
 
-SQUARE = (
-    "Five white tanks connected by pipes stand around a hall. A glazed pedestrian bridge links two towers. A "
-    "section of the canopy is missing. A mountain lodge stands apart. The slip road is nearly deserted. A basin "
-    "has been drained. Three domes are of different sizes. Solar panels cover half of the roof of the hall. A "
-    "guard waits by one of the doors. A goat is tied to a railing, and a sign is unlit. Striped awnings cover a "
-    "market."
-)
-
-
-@pytest.mark.parametrize(
-    "says",
-    [
-        "Five white tanks are linked by pipes.",
-        "A bridge connects two towers.",
-        "A canopy lacks a section.",
-        "Hardly any use the slip road.",
-        "Solar panels cover around half of the roof of the hall.",
-        "A guard waits by a door.",
-        "Striped awnings cover a market.",
-    ],
-)
-def test_still_more_of_the_same_in_other_words_is_believed(says: str) -> None:
-    assert failed("drone", SQUARE, {"caption": SQUARE, "queries": [says]}) == set()
-
-
 def test_awnings_are_seen_from_above_and_a_pedestrian_is_not_there() -> None:
     source = "Striped awnings cover a market by a hall."
     assert failed("satellite", source, {"caption": source, "queries": ["Awnings cover a market."]}) == set()
     said = f"From a pedestrian's viewpoint, {source[0].lower()}{source[1:]}"
     assert "register" in failed("satellite", source, {"caption": said, "queries": ["Awnings cover a market."]})
-
-
-@pytest.mark.parametrize(
-    ("queries", "gate"),
-    [
-        (["The basin is filled to the brim."], "contradiction"),
-        (["The sign is glowing."], "contradiction"),
-        (["A goat is tied to a railing.", "Tied to a railing is a goat."], "queries"),
-        (["A sign is unlit near it.", "Near it, a sign is unlit."], "queries"),
-    ],
-)
-def test_still_more_of_the_same_is_refused_where_it_is_false(queries: list[str], gate: str) -> None:
-    assert gate in failed("drone", SQUARE, {"caption": SQUARE, "queries": queries})
-
-
-PIER = (
-    "A white dome is the most conspicuous object, followed by a grey slab on a pier. A circular car park is three "
-    "quarters full. Four poles, none of them flying a flag, stand on a terrace, and a side street descends "
-    "between trees."
-)
-
-
-@pytest.mark.parametrize(
-    "says",
-    [
-        "Four poles stand without flags.",
-        "A round car park is three-quarters full.",
-        "A side street slopes down between trees.",
-    ],
-)
-def test_what_no_flag_flies_from_and_other_words_for_a_slope_are_believed(says: str) -> None:
-    assert failed("drone", PIER, {"caption": PIER, "queries": [says]}) == set()
 
 
 def test_what_a_source_calls_its_main_object_is_kept() -> None:
@@ -785,38 +758,3 @@ def test_they_may_be_what_the_whole_text_is_about() -> None:
     )
     said = {"caption": source, "queries": ["A circular car park surrounds the towers."]}
     assert failed("drone", source, said) == set()
-
-
-FACTORY = (
-    "A brick factory with a bronze-coloured dome stands by a lane, and a track winds down to a loch. Its roof is "
-    "partly missing. There are no other buildings around. Neither windows nor doors break this side. Two men bend "
-    "over a bicycle. A black roof lies beside a brown roof, and the ground between the two is a passage."
-)
-
-
-@pytest.mark.parametrize(
-    "says",
-    [
-        "A dome has a bronze tone.",
-        "A track descends to a loch.",
-        "A part of the roof is missing.",
-        "No further buildings stand around.",
-        "Not one window or door breaks this side.",
-        "A pair of men stoop over a bicycle.",
-        "A passage lies between the roofs.",
-    ],
-)
-def test_verbs_and_denials_of_another_day_are_believed(says: str) -> None:
-    assert failed("drone", FACTORY, {"caption": FACTORY, "queries": [says]}) == set()
-
-
-@pytest.mark.parametrize(
-    ("says", "gate"),
-    [
-        ("A dome is of bronze.", "material"),
-        ("A door breaks this side.", "contradiction"),
-        ("Two women stoop over a bicycle.", "object"),
-    ],
-)
-def test_faults_of_another_day_are_refused(says: str, gate: str) -> None:
-    assert gate in failed("drone", FACTORY, {"caption": FACTORY, "queries": [says]})

@@ -29,7 +29,7 @@ BACK = re.compile(
     r"|\balongside (?:in|two|three|four)\b",
     re.IGNORECASE,
 )
-OFF_FROM = re.compile(r"\b\w+s? off (?:\w+ ){0,3}from\b")
+# What may be said of the first thing of a text, however far behind it is.
 IT = re.compile(r"\b(?:its?|they|them|their)\b", re.IGNORECASE)
 AMID = re.compile(
     r"\b(?:middle|midst|heart|cent(?:re|er)) of (?!(?:the|this) (?:image|picture|scene|photo|view|tile|frame)\b)"
@@ -39,6 +39,9 @@ AMID_TWO = re.compile(r"\b(?:middle|midst|heart|cent(?:re|er)) of (?:the |these 
 
 THE = re.compile(r" the (\w+)")
 FROM_TO = re.compile(r"\bfrom one \w+ to (?:another|the (?:other|next))\b")
+OFF_FROM = re.compile(r"\b\w+ off (?:\w+ ){0,3}from\b")
+# What says of things that something is between them.
+APART = (TWO_SIDES, AMID_TWO, FROM_TO, OFF_FROM)
 
 
 @lru_cache(maxsize=256)
@@ -67,8 +70,7 @@ def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], 
         )
         classes = frozenset(c for t in words for s in stems(t) for c in lexicon().relations.get(s, ()))
         classes |= {"around"} if AMID.search(part) else set()
-        classes |= {"between"} if TWO_SIDES.search(part) or AMID_TWO.search(part) else set()
-        classes |= {"between"} if FROM_TO.search(part) or OFF_FROM.search(part) else set()
+        classes |= {"between"} if any(apart.search(part) for apart in APART) else set()
         own = frozenset(concept for _, concept in reading.named)
         first = first or frozenset(concept for _, concept in reading.named[:1])
         known = set(before).intersection(THE.findall(reading.words))  # "a heap of coal. Belts lead from the heap"

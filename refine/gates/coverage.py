@@ -105,10 +105,10 @@ def covered(case: Case) -> str:
     lost = main and not any(i in kept or _comes_again(case.source, facts, kept, i) for i in main)
     if sum(i in kept for i in first) < MAIN_COVERAGE * len(first) or lost:
         return f"the main object is missing: {comma_list(facts[i][0] for i in first)}"
-    told = MAIN_OBJECT.findall(case.source.words)
-    main = [i for i, (word, mentions) in enumerate(facts) if word in told and mentions[0].kind == "object"]
-    if any(i not in kept and not _is_named(case.caption, facts[i][1]) for i in main):
-        return f"the main object is missing: {comma_list(facts[i][0] for i in main)}"
+    called_main = MAIN_OBJECT.findall(case.source.words)
+    for i, (word, mentions) in enumerate(facts):
+        if word in called_main and i not in kept and not _is_named(case.caption, mentions):
+            return f"the main object is missing: {word}"
     whole = len(kept) / len(facts)
     return f"only {whole:.0%} of the source's facts are kept" if whole < COVERAGE else ""
 

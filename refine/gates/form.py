@@ -19,7 +19,8 @@ DANGLING = words_of(
     "a an the and or but nor with without of at from for as into onto its their his her which that whose where while "
     "because than is are was were has have to very"
 )
-RELATIVE, BEEN = words_of("that which whom"), words_of("is are was were been being")
+# A relative clause in the passive may end in its preposition.
+WHICH, PASSIVE = words_of("that which whom"), words_of("is are was were been being")
 LOOKING = ("look like", "looks like a", "looks like an")
 LIKENESS = re.compile(r"\b(?:like|resembl\w+|as if|as though|reminiscent)\b", re.IGNORECASE)
 MARKUP = re.compile(
@@ -64,8 +65,8 @@ def finished(case: Case) -> str:
         return f"the caption does not end as a sentence: … {caption[-30:]}"
     for reading in case.texts:
         words = [token for token in reading.tokens if token[0].isalnum()]
-        dangles = bool(words) and words[-1] in DANGLING and not _stranded(reading)
-        if words and (dangles or reading.text.rstrip().endswith((",", ";", ":", "…", "...", "-"))):
+        dangles = words and words[-1] in DANGLING and not _stranded(reading)
+        if dangles or (words and reading.text.rstrip().endswith((",", ";", ":", "…", "...", "-"))):
             return f"cut off after '{words[-1]}'"
     return ""
 
@@ -75,7 +76,7 @@ def _stranded(reading: Reading) -> bool:
     before, end = reading.tokens[:-3], reading.tokens[-3:]
     if len(end) < 3 or not end[0].endswith("ed") or end[1] not in PREPOSITIONS or end[2] != ".":
         return False
-    return not RELATIVE.isdisjoint(before) and not BEEN.isdisjoint(before)
+    return not WHICH.isdisjoint(before) and not PASSIVE.isdisjoint(before)
 
 
 def length(case: Case) -> str:

@@ -54,10 +54,9 @@ EXCEPTIONS = words_of("but except mostly majority exception bulk")
 SIDED = words_of("sided cornered pointed way armed lobed winged")
 REST = words_of("others rest remaining")
 POLYGONS = {
-    f"{name}{end}": count
-    for name, count in (("triang", "3"), ("pentag", "5"), ("hexag", "6"), ("octag", "8"))
-    for end in (("le", "ular") if name == "triang" else ("on", "onal"))
-}
+    "triangle": "3", "triangular": "3", "pentagon": "5", "pentagonal": "5", "hexagon": "6", "hexagonal": "6",
+    "octagon": "8", "octagonal": "8",
+}  # fmt: skip
 FORK = re.compile(
     r"\b(?:roads|streets|paths|footpaths|lanes) (?:form|forming|meet|make|cross|join)\w*\b[^.;]*\b[TXVY]\b",
     re.IGNORECASE,

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from refine.gates.case import Case, comma_list
 from refine.gates.form import foreign
-from refine.gates.things import GROWN, at_same_word, meant, name, on_axis, people, sources_of
+from refine.gates.things import GROWN, SUMMITS, at_same_word, meant, name, on_axis, people, sources_of
 from refine.registers import english, lexicon
 from refine.registers.reading import (
     ARTICLES,
@@ -50,7 +50,6 @@ TOLD_BY = {
     "object:carving": words_of("carve carved ornate sculpted decorated"),
     "object:reflection": words_of("reflect mirror mirrored"),
 }
-TIPS = words_of("apex peak tip summit crest pinnacle")
 MATTER = {"material", "colour"}
 STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
 # Nouns for a second thing of a kind, the thesaurus's kin aside; and who sees the scene, or by what.
@@ -132,7 +131,7 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             continue
         if words in GROWN and case.source.stems & {"green", "overrun"}:
             continue
-        if words in TIPS and not TIPS.isdisjoint(case.source.tokens):
+        if words in SUMMITS and not SUMMITS.isdisjoint(case.source.tokens):
             continue
         if words in {"slope", "slopes"} and any(m.concept == "roof:1" for m in case.source.of("quality")):
             continue

@@ -5,6 +5,7 @@ import re
 from refine.gates.case import Case, comma_list
 from refine.gates.clauses import SENTENCE
 from refine.gates.numbers import STOREYS
+from refine.gates.things import SUMMITS
 from refine.orientation import contains_orientation
 from refine.places import misplaced
 from refine.registers import lexicon
@@ -17,7 +18,6 @@ IN_A_CORNER = re.compile(
     r"(?:corner|margin|border|quadrant|edge)s?\b(?! of (?!the (?:image|picture|view|photo|frame|scene)))"
 )
 HEIGHTS = words_of("above below over under beneath upper lower top base foot roof crown overhead atop")
-SUMMITS = words_of("summit peak crest apex tip crown hilltop")
 ACROSS = words_of("across beyond opposite past behind other over")
 WORDS = re.compile(r"[a-z]+")
 # Words that name a place or direction by themselves; others, like "behind", do so in some sentences only.

@@ -8,6 +8,7 @@ from refine.registers.reading import Mention, Reading, is_generic, related, stem
 from refine.thesaurus import akin, bases, is_kind_of, is_person, linked, may_be_of_kind, mostly, same_head
 
 GROWN = words_of("planted grass grassy grassed overgrown moss mossy ivy turf lawn")
+SUMMITS = words_of("summit peak crest apex tip crown hilltop pinnacle")
 # What a word may end in that names no more than the place of a thing: lakeside, ploughland.
 PLACES = ("side", "land", "front", "ground", "work")
 

@@ -366,8 +366,7 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     of_matter = at > 1 and tokens[at - 2] == "of"  # "a parapet of brick slopes down"
     kinds = {"object", "material"} if of_matter else {"object"}
     named = any(kind in kinds for kind, _ in own) if own else names_thing(before)
-    plural = before in _PLURALS or (before[-1] == "s" and before not in bases(before, "n"))
-    return named and (word[-1] == "s" or plural)
+    return named and (word[-1] == "s" or _plural(before))
 
 
 def _agrees(tokens: tuple[str, ...], at: int) -> bool:
@@ -387,8 +386,11 @@ def _agrees(tokens: tuple[str, ...], at: int) -> bool:
         return False  # white tanks
     if before in DETERMINERS or before in PREPOSITIONS or not (uses(before, "n") or _senses(before)):
         return False
-    plural = before[-1] == "s" and before not in bases(before, "n")
-    return (word[-1] == "s") != plural
+    return (word[-1] == "s") != _plural(before)
+
+
+def _plural(word: str) -> bool:
+    return word in _PLURALS or (word[-1] == "s" and word not in bases(word, "n"))
 
 
 def _only_verb(tokens: tuple[str, ...], at: int) -> bool:
@@ -472,8 +474,7 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue
             behind = [word for word in tokens[ends[size - 1] : ends[size - 1] + 2] if word != "-"][:1]
             named = at > 1 and tokens[at - 1] == "of" and tokens[at - 2] in COLOURED  # the colour of brick
-            tinted = bool(behind) and behind[0] in COLOURED | {"tone", "tones", "hue", "hues"}
-            if size == 1 and places[0][0] == "material" and (named or tinted):
+            if size == 1 and places[0][0] == "material" and (named or (behind and behind[0] in _TINTED)):
                 likened = lex.senses.get(f"{words[0]} coloured", (("colour", f"colour:{words[0]}"),))
                 found += [(at, ends[0], *place) for place in likened]  # brick-coloured is no brick
                 at = ends[0]
@@ -912,6 +913,7 @@ _MADE = words_of("built finished completed constructed erected")
 _LIGHTS = frozenset({"object:window", "object:lamp", "object:lantern"})
 _LIKENESS = frozenset({"like", "shape", "form", "resembling", "as", "outline"})
 COLOURED = words_of("coloured colored colour color hued toned")
+_TINTED = COLOURED | words_of("tone tones hue hues")
 _TONES = words_of(
     "tone tones hue hues shade shades tint tints colour color colours colors shape form outline plan size height width "
     "length style design"
