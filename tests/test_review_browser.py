@@ -193,6 +193,27 @@ def test_everything_by_keyboard_only(tab: Any, page: Served, dataset: Path) -> N
     playwright_api.expect(tab.locator("#help")).to_be_hidden()
 
 
+def test_a_key_at_the_moment_an_answer_is_shown_acts_within_the_page(tab: Any, page: Served, dataset: Path) -> None:
+    """A form that htmx does not know yet is sent by the browser: the page is loaded anew, and keys are lost."""
+    tab.goto(f"{page.url}/queue?platform=ground&split=train")
+    for key in "jax":
+        tab.keyboard.press(key)
+        playwright_api.expect(tab.locator(".card:not([data-state=open])")).to_have_count("jax".index(key))
+    tab.evaluate(
+        """() => {
+          window.same = true;
+          new MutationObserver((_, observer) => {
+            observer.disconnect();
+            document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "z", bubbles: true }));
+          }).observe(document.getElementById("main").parentElement, { childList: true });
+        }"""
+    )
+    tab.keyboard.press("z")
+    playwright_api.expect(tab.locator(".card:not([data-state=open])")).to_have_count(0)
+    assert tab.evaluate("window.same") is True
+    assert stands(dataset) == {}
+
+
 def test_who_has_moved_on_before_the_answer_came_stays_there(tab: Any, page: Served, dataset: Path) -> None:
     tab.goto(f"{page.url}/queue?platform=ground&split=train")
     held: list[Any] = []
