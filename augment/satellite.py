@@ -165,15 +165,6 @@ def replay(data: bytes, transform: str, boxes: Sequence[Box] = ()) -> AugmentedT
     return _apply(_decode(data, "the original"), Recipe.from_json(transform), boxes)
 
 
-def symmetry_of(transform: str) -> Symmetry | None:
-    """The symmetry that a `transform` column records; None where a free angle or a crop moved the tile further.
-
-    Raises:
-        DatasetError: `transform` is not one of ours.
-    """
-    return Recipe.from_json(transform).symmetry
-
-
 def draw(
     width: int,
     height: int,

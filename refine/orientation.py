@@ -1069,6 +1069,8 @@ def _axis(d: _Draft, m: Mention) -> None:
             d.cut(m.first - 1, m.last)
         elif before in lexicon().words["travel"] or (code == "B" and not ends):
             d.put(m.first - 1, m.last, "stretching" if before.endswith("ing") else "stretches")
+        elif _clause_start(t, m.first) and t.code(m.last) in "pV":
+            d.put(m.first, m.last, "nearby")
         else:
             d.cut(m.first, m.last)
         return
@@ -1222,7 +1224,7 @@ def _clock(d: _Draft, m: Mention) -> None:
         d.put(m.first, m.last + 1, "near")
     elif t.code(m.last - 1) == "L":
         d.put(m.first + 1, m.last, f"{d.which(t.low[m.last - 1], frozenset())} {t.low[m.last - 1]}")
-    elif _needs_place(t, m.first - 1):
+    elif _needs_place(t, m.first - 1) or (_clause_start(t, m.first) and t.code(m.last) in "pV"):
         d.put(m.first, m.last, "nearby")
     else:
         d.cut(m.first, m.last)

@@ -56,6 +56,7 @@ LETTERS: dict[str, str] = {
 }  # fmt: skip
 """One letter per class of the lexicon; every other word is "w", a direction word that is no orientation here is "x"."""
 
+HOURS = ("twelve", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
 TRIGGERS = frozenset("hvneqRGrWCXukoTZK@YD")
 _VIEW_DEPENDENT = frozenset("RGrkuTXY")
 """Letters that are no image positions in a street or ground photograph, where in front and above are facts."""
@@ -417,9 +418,25 @@ def _is_clock(low: list[str], codes: list[str], i: int) -> bool:
     """At 3 o'clock as a direction, not as the time of day."""
     if codes[max(i - 3, 0) : max(i - 1, 0)] == ["o", "&"]:
         return True  # at 3 o'clock and 9 o'clock
-    if not any(codes[j] in "P2" or low[j] == "the" for j in range(max(i - 4, 0), i)):
+    if not any(codes[j] in "P2F" or low[j] in ("the", "between") for j in range(max(i - 4, 0), i)):
         return codes[i + 1 : i + 2] in (["N"], ["L"])
     return lexicon().words["clock_word"].isdisjoint(low)
+
+
+def _two_hours(low: list[str], codes: list[str], i: int) -> None:
+    """Give the first of two hours its letter: between 3 and 4 o'clock, at ten or two o'clock."""
+    if i < 3 or low[i - 2] not in ("and", "or", "to") or hour(low[i - 1]) is None or hour(low[i - 3]) is None:
+        return
+    codes[i - 3] = "#"
+    if i > 3 and low[i - 4] == "between":
+        codes[i - 4] = "P"
+
+
+def hour(word: str) -> int | None:
+    """The hour that a word is on a clock face, 0 to 11 (twelve is 0); None for another word."""
+    if word in HOURS:
+        return HOURS.index(word)
+    return int(word) % 12 if re.fullmatch("[1-9]|1[0-2]", word) else None
 
 
 def _is_angle(low: list[str], codes: list[str], i: int) -> bool:
@@ -512,8 +529,10 @@ def _chunk(text: str) -> _Chunk:
         tokens = [(token.lower_, token.idx, token.idx + len(token)) for token in nlp.make_doc(readable)]
     # a line break parts like a semicolon, other blanks are no tokens
     kept = [token for token in tokens if not token[0].isspace() or "\n" in token[0]]
-    low = tuple(token[0] for token in kept)
     letter = lexicon().letter
+    # upper left and -right: the hyphen stands for what the words share
+    kept = [(w[1:], a + 1, b) if w[0] == "-" and letter.get(w[1:], "w") in "hv" else (w, a, b) for w, a, b in kept]
+    low = tuple(token[0] for token in kept)
     codes = "".join(";" if word.isspace() else letter.get(word, "w") for word in low)
     steps: list[int] = []
     at = -1
@@ -766,6 +785,8 @@ def _judge(
             ok = check is None or check(low, codes, i)
         if not ok:
             codes[i] = "g" if low[i] == "pointing" else "x"
+        elif code == "o":
+            _two_hours(low, codes, i)
 
 
 def _start(steps: list[int], i: int) -> int:
@@ -850,7 +871,7 @@ GRAMMAR: dict[Kind, str] = {
     "depth": rf"[P2]?(?:tJ?)?(?:{_D})?G",
     "place": rf"(?:u&)?A*u?{_PP}{_OF_IMAGE}(?:(?:,?&|,)A*(?!F)(?:{_PP}{_OF_IMAGE}(?![LSNf])|PtG))*",
     "facing": rf"KA?(?:{_X})|(?:[neq]-,?&[tia]?)?[neq]-K",
-    "clock": r"P[ta]?w?[#w]?o[NL]?(?:,?&P?[ta]?[#w]?o[NL]?)?|oN?",
+    "clock": r"[PF][ta]?(?:#[&2]|w)?[#w]?o[NL]?(?:,?&P?[ta]?[#w]?o[NL]?(?!p|V))?|oN?",
     "turned": r"[B&]?Zwzi[wLSM]{1,3}[KTgBpVx][A2tP]*(?:"
     + _X
     + r")|A*Z(?:A*2t?"
@@ -866,7 +887,7 @@ _ONE_PLACE = re.compile(rf"A*u?{_PP}{_OF_IMAGE}")
 _STARTS = "ABFP2tiabJM&uhvneqRGrWCXkoTZK@"
 _TRIGGERING = "".join(sorted(TRIGGERS - {"Y"}))
 # spares the grammar most positions; nothing is gained by giving letters back, hence the possessive repetitions
-_AHEAD = rf"(?=[{_STARTS}])(?=[ABFPtiabJM2&-]{{0,6}}+[w#]{{0,2}}+[{_TRIGGERING}])"
+_AHEAD = rf"(?=[{_STARTS}])(?=[ABFPtiabJM2&-]{{0,6}}+(?:#[&2])?+[w#]{{0,2}}+[{_TRIGGERING}])"
 _GRAMMAR = re.compile(_AHEAD + "(?:" + "|".join(f"(?P<{kind}>{pattern})" for kind, pattern in GRAMMAR.items()) + ")")
 
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal
 
-from refine.orientation_spans import HYPHENS, find, read
+from refine.orientation_spans import HOURS, HYPHENS, find, hour, read
 from schemas.records import Edit, Stripped, apply_edits
 from schemas.symmetry import Direction, Symmetry
 
@@ -328,7 +328,6 @@ TURNS = {
     "clock ways": "anti clockwise",
 }
 TURNS |= {other: word for word, other in TURNS.items()}
-HOURS = ("twelve", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
 
 # ---- units: the smallest phrases that are rewritten as one -----------------------------------------------------------
 
@@ -388,6 +387,7 @@ def _middles() -> dict[str, _Cell]:
 
 _AXIS = re.compile("h-h|v-v|n-n|e-e")
 _CORNER = re.compile("[vh](?:-?[vh])*-?G|v-?h|h-?v|n-?e")
+_TWO_CORNERS = re.compile("(?:v-?&-?v-?h|h-?&-?h-?v|v-?h-?&-?h|h-?v-?&-?v)(?!-?[vh])")
 _MIDDLE = re.compile("(?P<m1>M)-?(?P<s1>[vh](?:-?H)?)|(?P<s2>[vh](?:-?H)?)-?(?P<m2>M)")
 _ON_SIDE = re.compile("P[bti]*+[hv](?:(?:,|,?&)[ti]?[hv])*+(?![-HLSNMhvGwx])")
 _COMPASS = re.compile("(north|south|[ns](?=.$))(east|west|[ew]$)(.*)")
@@ -494,6 +494,32 @@ def _corner(r: _Reading, at: int) -> _Unit | None:
     return _Unit(at, match.end(), (place,), write)
 
 
+def _two_corners(r: _Reading, at: int) -> _Unit | None:
+    """Upper and lower left, upper- and lower-left, lower left and right: in place, true however the words are taken."""
+    match = _TWO_CORNERS.match(r.shown, at)
+    if not match:
+        return None
+    cells = [(i, _words()[r.low[i]]) for i in range(*match.span()) if r.low[i] in _words()]
+    if len(cells) != 3:
+        return None
+    sides = [cell.side for _, cell in cells]
+    pair, shared = (sides[:2], sides[2]) if {*sides[:2]} in (LEVEL, UPRIGHT) else (sides[1:], sides[0])
+    rows = {cell.side in LEVEL: cell for _, cell in cells}
+    if (
+        {*pair} not in (LEVEL, UPRIGHT)
+        or shared in pair
+        or any(cell.row != rows[cell.side in LEVEL].row for _, cell in cells)
+    ):
+        return None
+
+    def write(g: Symmetry) -> Iterable[Piece]:
+        for i, cell in cells:
+            side = g.direction(cell.side)
+            yield r.piece(i, i + 1, rows[side in LEVEL].at(side))
+
+    return _Unit(at, match.end(), tuple(frozenset({side, shared}) for side in pair), write)
+
+
 def _compass(r: _Reading, at: int) -> _Unit | None:
     """Northeast, southwestern."""
     match = _COMPASS.fullmatch(r.low[at]) if r.shown[at] in "qW" else None
@@ -566,23 +592,23 @@ def _preposition(r: _Reading, at: int) -> _Unit | None:
 
 
 def _clock(r: _Reading, at: int) -> _Unit | None:
-    """Three o'clock: 12 is at the top."""
+    """Three o'clock, between 3 and 4 o'clock: 12 is at the top."""
     if r.shown[at] != "o" or at == 0:
         return None
-    word = r.low[at - 1]
-    hour = HOURS.index(word) if word in HOURS else int(word) % 12 if re.fullmatch("[1-9]|1[0-2]", word) else None
-    if hour is None:
-        return None
+    hours = [
+        (i, before) for i in (at - 3, at - 1) if i >= 0 and r.shown[i] != "_" and (before := hour(r.low[i])) is not None
+    ]
 
     def write(g: Symmetry) -> Iterable[Piece]:
         top = 3 * ("top", "right", "bottom", "left").index(g.direction("top"))
-        new = (top - hour if g.mirrors else top + hour) % 12
-        yield r.piece(at - 1, at, HOURS[new] if word in HOURS else str(new or 12))
+        for i, before in hours:
+            after = (top - before if g.mirrors else top + before) % 12
+            yield r.piece(i, i + 1, HOURS[after] if r.low[i] in HOURS else str(after or 12))
 
     return _Unit(at, at + 1, (), write)
 
 
-_RULES = (_axis, _corner, _compass, _middle, _phrase, _line, _preposition, _clock)
+_RULES = (_axis, _two_corners, _corner, _compass, _middle, _phrase, _line, _preposition, _clock)
 
 
 # ---- sentences and captions ------------------------------------------------------------------------------------------

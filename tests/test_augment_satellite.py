@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from augment.satellite import MIN_BOX_SHARE, Recipe, _window, augment_tile, draw, replay, symmetry_of
+from augment.satellite import MIN_BOX_SHARE, Recipe, _window, augment_tile, draw, replay
 from schemas.config import AugmentConfig
 from schemas.errors import DatasetError, SourceError
 from schemas.records import Box
@@ -347,13 +347,13 @@ def test_the_symmetry_of_a_tile_is_read_from_its_transform() -> None:
     data = encode(scene(64, 48))
     for variant in range(7):
         tile = augment_tile(data, [box], image_id="x", variant=variant, seed=0, config=config, symmetries_only=True)
-        symmetry = symmetry_of(tile.transform)
+        symmetry = Recipe.from_json(tile.transform).symmetry
         assert symmetry is not None
         assert tile.boxes[0] == pytest.approx(symmetry.box(box), abs=1e-12)
         assert replay(data, tile.transform, [box]) == tile
-    assert symmetry_of(draw(64, 64, image_id="x", variant=0, seed=0, config=config).to_json()) is None
+    assert draw(64, 64, image_id="x", variant=0, seed=0, config=config).symmetry is None
     with pytest.raises(DatasetError):
-        symmetry_of(dataclasses.replace(STILL, d4="r45").to_json())
+        Recipe.from_json(dataclasses.replace(STILL, d4="r45").to_json())
 
 
 @pytest.mark.parametrize("symmetry", Symmetry)
