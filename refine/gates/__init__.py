@@ -27,7 +27,7 @@ from refine.gates import (
     queries,
     register,
 )
-from refine.gates.case import Case, supported, without_lettering
+from refine.gates.case import Case, lettering_of, supported, without_lettering
 from refine.gates.register import unseen_words
 from refine.registers.reading import mend_stops, read
 from schemas.records import PLATFORMS, GateResult, Platform
@@ -67,9 +67,12 @@ def check(platform: Platform, source: str, reply: str | Mapping[str, object]) ->
     if isinstance(parsed, str):
         return (GateResult("well-formed", False, parsed),)
     caption, queries = parsed
+    lettering = lettering_of(source)
     source, caption, *queries = without_lettering(source, source, caption, *queries)
     source_reading = read(mend_stops(source))
-    case = Case(platform, source_reading, read(caption), tuple(map(read, queries)), supported(source_reading))
+    case = Case(
+        platform, source_reading, read(caption), tuple(map(read, queries)), supported(source_reading), lettering
+    )
     results = [GateResult("well-formed", True)]
     for name, gate in GATES:
         detail = gate(case)

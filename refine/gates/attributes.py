@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import combinations
 
-from refine.gates.bindings import replaced, said_alike
+from refine.gates.bindings import of_other_noun, replaced, said_alike
 from refine.gates.case import Case, comma_list, uncoloured
 from refine.gates.things import GROWN, at_same_word, name
 from refine.registers.reading import Mention, Reading, broader, related, stems, words_of
@@ -80,6 +80,8 @@ def _attributes(case: Case, kind: str) -> str:
                 kind == "colour" and _other_shade(case.source, reading, mentions[0])
             ):
                 wrong.append(f"{word} is new")
+            elif kind == "colour" and of_other_noun(case.source, reading, mentions[0]):
+                wrong.append(f"{word} said of {reading.tokens[mentions[0].end]}")
             elif not said_alike(case, reading, mentions[0], matching) or replaced(case, reading, mentions[0]):
                 of = comma_list(sorted(name(h) for h in mentions[0].heads if h != "generic"))
                 wrong.append(f"{word} said of {of}")

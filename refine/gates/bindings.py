@@ -6,8 +6,8 @@ Evidence refuses, not doubt: where the source leaves open whose an attribute is,
 from refine.gates.case import Case
 from refine.gates.clauses import SENTENCE, units_of
 from refine.gates.things import heads_meet, may_be_one, same_thing, things_of
-from refine.registers.reading import PREPOSITIONS, Mention, Reading, related
-from refine.thesaurus import bases
+from refine.registers.reading import BE, COLOURED, DETERMINERS, PREPOSITIONS, Mention, Reading, plain, related, stems
+from refine.thesaurus import bases, is_word, uses
 
 
 def said_alike(case: Case, reading: Reading, mention: Mention, matching: list[Mention]) -> bool:
@@ -62,17 +62,43 @@ def replaced(case: Case, reading: Reading, mention: Mention) -> bool:
 
     The phrase is the two words behind the value. Values in a list ("red and white buses") may change places.
     """
-    phrase = reading.tokens[
-        mention.end : mention.end + (3 if reading.tokens[mention.end : mention.end + 1] == ("-",) else 2)
-    ]
+    phrase = _behind(reading, mention)
     if len(phrase) < 2 or phrase[0] in PREPOSITIONS | {"and", "or", ",", "."} or phrase[0] == phrase[-1]:
         return False
     if _listed_value(reading, mention):
         return False
-    slots = [s for s in case.source.of(mention.kind) if case.source.tokens[s.end : s.end + 1] == phrase[:1]]
-    same = [s for s in slots if case.source.tokens[s.end : s.end + len(phrase)] == phrase]
+    slots = [s for s in case.source.of(mention.kind) if _behind(case.source, s)[:1] == phrase[:1]]
+    same = [s for s in slots if _behind(case.source, s) == phrase]
     fits = slots if phrase[0] != "-" else same
     return bool(same) and not any(related(s.concept, mention.concept) or _listed_value(case.source, s) for s in fits)
+
+
+def _behind(reading: Reading, mention: Mention) -> tuple[str, ...]:
+    """The two words behind a value, and a hyphen that ties it to them: none does of salmon-coloured tiles."""
+    at, tokens = mention.end, reading.tokens
+    at += 2 if tokens[at : at + 1] == ("-",) and COLOURED & set(tokens[at + 1 : at + 2]) else 0
+    return tokens[at : at + (3 if tokens[at : at + 1] == ("-",) else 2)]
+
+
+def of_other_noun(source: Reading, reading: Reading, mention: Mention) -> bool:
+    """Whether a colour stands before a noun outside all lists that has another colour wherever the source names it."""
+    noun = _bare_noun(reading, mention.end)
+    named = [at for at, token in enumerate(source.tokens) if noun and stems(token)[-1] == noun]
+    own = {m.end: m.concept for m in source.of("colour")}
+    return bool(named) and all(at in own and not related(own[at], mention.concept) for at in named)
+
+
+def _bare_noun(reading: Reading, at: int) -> str:
+    """The stem of the noun at that token, if it names no thing that is known: the dial of a clock, lilies; else ""."""
+    word, after = reading.parsed.token(at), reading.parsed.token(at + 1)
+    if at in reading.parsed.noun_at or not word.isalpha() or plain(word):
+        return ""
+    closed = (
+        (word[-1] == "s" and not is_word(word))
+        or (not after[0].isalnum() and after != "-")
+        or after in PREPOSITIONS | BE | DETERMINERS
+    )
+    return stems(word)[-1] if closed and (uses(word, "n") or not is_word(word)) else ""
 
 
 def _listed_value(reading: Reading, mention: Mention) -> bool:

@@ -17,13 +17,17 @@ LONGEST_NAME = 2
 
 @dataclass(frozen=True)
 class Case:
-    """A reply beside its source. `texts` are the caption and the queries, read."""
+    """A reply beside its source. `texts` are the caption and the queries, read.
+
+    `lettering` is what the source quotes of boards; it stands in none of the texts, nor in the source any more.
+    """
 
     platform: Platform
     source: Reading
     caption: Reading
     queries: tuple[Reading, ...]
     supported: frozenset[str]
+    lettering: tuple[str, ...] = ()
 
     @cached_property
     def swaps(self) -> tuple[tuple[str, str], ...]:
@@ -49,16 +53,21 @@ def comma_list(words: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(words))
 
 
+def lettering_of(source: str) -> tuple[str, ...]:
+    """What the source quotes of boards, but for mere names."""
+    return tuple(m.group(1) for m in QUOTED.finditer(source) if len(m.group(1).split()) > LONGEST_NAME)
+
+
 def without_lettering(source: str, *texts: str) -> tuple[str, ...]:
     """The texts without the lettering that the source quotes, but for mere names.
 
     A board that says 'GREET EVERY VISITOR' is to be seen; it gives no orders, and puts no visitor into the scene.
     """
-    quoted = [m.group(1) for m in QUOTED.finditer(source) if len(m.group(1).split()) > LONGEST_NAME]
+    quoted = lettering_of(source)
     if not quoted:
         return texts
-    lettering = re.compile("|".join(rf"['‘\"“]?{re.escape(words)}['’\"”]?" for words in quoted), re.IGNORECASE)
-    return tuple(lettering.sub(" ", text) for text in texts)
+    boards = re.compile("|".join(rf"['‘\"“]?{re.escape(words)}['’\"”]?" for words in quoted), re.IGNORECASE)
+    return tuple(boards.sub(" ", text) for text in texts)
 
 
 def uncoloured(source: Reading, word: str) -> bool:

@@ -19,6 +19,8 @@ PRONOUN = re.compile(
     r"one(?! (?:side|end|edge|part|corner|half|margin)))\b",
     re.IGNORECASE,
 )
+# On which sides of the thing that is spoken of.
+ON_SIDES = r"\bon (?:two|both|all|three|either|opposite) sides?\b(?! of\b)"
 # What ties a sentence to the one before it: no relative pronoun, which stays in its sentence.
 BACK = re.compile(
     r"\b(?:it|its|them|they|their|these|those|one another|one(?! (?:side|end|edge|part|corner|half|margin)))\b"
@@ -26,11 +28,12 @@ BACK = re.compile(
     r"|\bthe two (?:is|are|lies?|stands?|runs?)\b"
     r"|\bin between (?:is|are|lies?|stands?|runs?)\b"
     r"|\b(?:in front|in between|around|behind|beyond|alongside|beside|below|above|opposite|inside|within)\s*[,.;]"
-    r"|\balongside (?:in|two|three|four)\b",
+    r"|\balongside (?:in|two|three|four)\b"
+    rf"|{ON_SIDES}",
     re.IGNORECASE,
 )
 # What may be said of the first thing of a text, however far behind it is.
-IT = re.compile(r"\b(?:its?|they|them|their)\b", re.IGNORECASE)
+IT = re.compile(rf"\b(?:its?|they|them|their)\b|{ON_SIDES}", re.IGNORECASE)
 AMID = re.compile(
     r"\b(?:middle|midst|heart|cent(?:re|er)) of (?!(?:the|this) (?:image|picture|scene|photo|view|tile|frame)\b)"
     r"|\b(?:at|in) (?:its|their) (?:heart|middle|cent(?:re|er)|core|midst)\b"

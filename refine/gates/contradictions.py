@@ -11,7 +11,7 @@ from refine.gates.numbers import EXCEPTING, SIDES
 from refine.gates.things import heads_meet, name, on_axis, people
 from refine.registers import english
 from refine.registers.instances import reversals, unrested
-from refine.registers.reading import Mention, Reading, plain, related, stems, words_of
+from refine.registers.reading import PREPOSITIONS, Mention, Reading, plain, related, stems, words_of
 from refine.thesaurus import bases, opposites, uses
 
 NEGATING, AFFIRMING = ("un", "in", "non", "dis"), ("y", "ed", "ful")
@@ -55,7 +55,7 @@ def contradiction(case: Case) -> str:
     for reading in case.texts:
         for concept in sorted(reading.denied):
             against = any(related(concept, a) for a in asserted) and not any(
-                related(concept, d) for d in source.denied | _none_of(source)
+                related(concept, d) for d in source.denied | _none_of(source) | _not_there(source)
             )
             invented = not source.denied and concept not in asserted and not _emptied(source, concept)
             if (against and (concept in source.objects or not _emptied(source, concept))) or invented:
@@ -280,6 +280,21 @@ def _none_of(reading: Reading) -> frozenset[str]:
     named = sorted(reading.of("object"), key=lambda m: m.at)
     starts = [at for at, pair in enumerate(pairwise(reading.tokens)) if pair == ("none", "of")]
     return frozenset(m.concept for at in starts for m in [m for m in named if at < m.at <= at + 5][:1])
+
+
+def _not_there(reading: Reading) -> frozenset[str]:
+    """The things that a sentence says to be there and elsewhere not: "snow lies on the grass but not on the path".
+
+    Of what is missing in part that is said too, and where streets are cleared, it is of snow.
+    """
+    ends = (
+        at
+        for at, (word, after) in enumerate(pairwise(reading.tokens))
+        if (word == "not" and after in PREPOSITIONS) or word == "missing"
+    )
+    sentences = {reading.sentences[at] for at in ends}
+    found = frozenset(m.concept for m in reading.of("object") if m.sentence in sentences)
+    return found | {"object:snow"} if "cleared" in reading.tokens else found
 
 
 def _negated(reading: Reading, mention: Mention) -> bool:

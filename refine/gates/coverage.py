@@ -105,12 +105,32 @@ def covered(case: Case) -> str:
     lost = main and not any(i in kept or _comes_again(case.source, facts, kept, i) for i in main)
     if sum(i in kept for i in first) < MAIN_COVERAGE * len(first) or lost:
         return f"the main object is missing: {comma_list(facts[i][0] for i in first)}"
+    unlisted = _unlisted_main(case, opening)
+    if unlisted:
+        return f"the main object is missing: {unlisted}"
     called_main = MAIN_OBJECT.findall(case.source.words)
     for i, (word, mentions) in enumerate(facts):
         if word in called_main and i not in kept and not _is_named(case.caption, mentions):
             return f"the main object is missing: {word}"
     whole = len(kept) / len(facts)
     return f"only {whole:.0%} of the source's facts are kept" if whole < COVERAGE else ""
+
+
+def _unlisted_main(case: Case, opening: int) -> str:
+    """The first noun of the opening sentence, where the lexicon has none for it and the caption no word; else ""."""
+    source, caption = case.source, case.caption
+    outside = {word for word, _ in source.things}.union(source.strangers)
+    start = bisect_left(source.sentences, opening)
+    first = next(
+        (n for n in range(start, len(source.tokens)) if n in source.parsed.noun_at or source.tokens[n] in outside),
+        start,
+    )
+    word = source.tokens[first] if first < len(source.tokens) else ""
+    if word not in outside or source.tokens[first - 1 : first] == ("of",) or meant(caption, word):
+        return ""
+    reworded = any(not meant(source, other) for other in (*caption.strangers, *(one for one, _ in caption.things)))
+    reworded = reworded or any(not any(related(one, own) for own in source.objects) for one in caption.objects)
+    return "" if reworded else word
 
 
 def _is_named(caption: Reading, mentions: list[Mention]) -> bool:

@@ -6,9 +6,9 @@ from itertools import groupby
 
 from refine.gates.case import Case, comma_list
 from refine.gates.form import ENGLISH_SHARE, shouts
-from refine.gates.things import in_lexicon, is_stretch, meant
+from refine.gates.things import in_lexicon, is_stretch, meant, people
 from refine.registers import Phrases, english, lexicon
-from refine.registers.reading import BE, PREPOSITIONS, Reading, known, plain, stems, words_of
+from refine.registers.reading import BE, PREPOSITIONS, Reading, known, plain, plain_words, stems, words_of
 from refine.thesaurus import bases, is_said, mostly, uses
 
 LABEL = re.compile(
@@ -66,6 +66,8 @@ INTERJECTIONS = words_of(
     "hello hi hey howdy greetings goodbye bye farewell amen hallelujah hooray hurrah hurray wow oh ah aha ahoy alas "
     "bravo cheers oops ouch phew yay yes yep nope dear thanks"
 )
+# What people do in a scene.
+CONVERSING = words_of("conversation conversations chat talk discussion debate argument")
 # Nouns of speech that tell of looks as well: the main subject, a colour theme, a signature colour.
 LOOKS = words_of("subject subjects theme themes signature motif motifs")
 WRITER = Phrases(re.compile(r"(?<!letter )(?<!\ban )\bI\b(?!-)"), frozenset({"i"}))
@@ -89,10 +91,11 @@ def _addressed(source: Reading, reading: Reading) -> Iterator[re.Match[str]]:
             yield from found
 
 
-def _of_texts(source: Reading, reading: Reading) -> Iterator[str]:
+def _of_texts(case: Case, reading: Reading) -> Iterator[str]:
     """Nouns of speech and writing, where nothing written stands in the scene: caption, sentence, wording."""
-    if source.objects & WRITTEN:
+    if case.source.objects & WRITTEN or case.lettering:
         return
+    source = case.source
     named = {reading.tokens[at] for at in reading.parsed.noun_at}
     for word in reading.content:
         if not is_said(word) or plain(word) or word in named or in_lexicon(word) or not mostly(word, "n"):
@@ -105,6 +108,8 @@ def _of_texts(source: Reading, reading: Reading) -> Iterator[str]:
             continue  # "grassland accounts for the rest"
         if f" as a {word} " in reading.words or f" as an {word} " in reading.words:
             continue  # "straight as an arrow"
+        if word in CONVERSING and people(source):
+            continue
         if not meant(source, word) and not _of_looks(reading, word):
             yield word
 
@@ -122,6 +127,17 @@ def _painted(source: Reading, reading: Reading, at: int) -> bool:
     """Whether the word is lettering that the source has, in the same capitals: "KEEP is painted on the road"."""
     word = reading.originals[at] if at < len(reading.originals) else ""
     return len(word) > 1 and word.isupper() and word in source.originals
+
+
+def _echoed(case: Case) -> Iterator[str]:
+    """Three words of a board that a text says twice, or three texts say, as if it obeyed: "…, over and out"."""
+    for board in case.lettering:
+        words = plain_words(board).split()
+        for at in range(len(words) - 2):
+            three = f" {' '.join(words[at : at + 3])} "
+            counts = [reading.words.count(three) for reading in case.texts]
+            if max(counts) > 1 or sum(map(bool, counts)) > 2:
+                yield three.strip()
 
 
 def _ordered(source: Reading, reading: Reading) -> Iterator[str]:
@@ -192,12 +208,13 @@ def meta(case: Case) -> str:
         if not (m.group(1).split()[0].isupper() and m.group(1).split()[0] in case.source.originals)
     ]
     found += [m.group() for reading in case.fresh for m in _addressed(case.source, reading)]
-    found += [word for reading in case.fresh for word in _of_texts(case.source, reading)]
+    found += [word for reading in case.fresh for word in _of_texts(case, reading)]
     calls = INTERJECTIONS.difference(case.source.tokens)
     found += [word for reading in case.fresh for word in reading.tokens if word in calls]
     found += [
         words for reading in case.fresh for words in (*_ordered(case.source, reading), *_saying_nothing(case, reading))
     ]
+    found += _echoed(case)
     if found:
         return f"talks about itself: {comma_list(found)}"
     if shouts(" ".join(r.text for r in case.texts)) and not shouts(case.source.text):

@@ -1,5 +1,7 @@
 """The name gate: a proper name is one of the source's."""
 
+import re
+
 from refine.gates.case import Case, comma_list
 from refine.gates.form import shouts
 from refine.registers.reading import known, stems
@@ -11,7 +13,8 @@ def names(case: Case) -> str:
         if shouts(reading.text):
             continue
         for at, word in enumerate(reading.originals):
-            if not word[0].isupper() or len(word) == 1 or word in case.source.originals:
+            letter = len(re.sub(r"['’]s$", "", word)) == 1  # the V's open side
+            if not word[0].isupper() or letter or word in case.source.originals:
                 continue
             token = reading.tokens[at]
             starts = at == 0 or reading.tokens[at - 1] in {".", "!", "?", ":", '"', "'", "“", "‘"}

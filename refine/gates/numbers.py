@@ -238,7 +238,12 @@ def _multiplied(source: Reading, reading: Reading) -> Iterator[str]:
         if source.tokens[end : end + 1] == ("-",):
             continue  # palm-lined
         if end in source.parsed.nouns or (
-            end < len(source.tokens) and (mostly(source.tokens[end], "n") or is_generic(source.tokens[end]))
+            end < len(source.tokens)
+            and (
+                mostly(source.tokens[end], "n")
+                or is_generic(source.tokens[end])
+                or (source.tokens[end][-1] != "s" and uses(source.tokens[end], "n"))
+            )
         ):
             continue  # a pipe bridge may carry pipes, a bus loop is for buses
         if not _another(source, same[0]):
@@ -274,7 +279,7 @@ def _without_exception(source: Reading, reading: Reading) -> Iterator[str]:
         noun = (
             next((m for m in reading.of("object") if at < m.at <= at + 4), None) if word in WHOLE - {"whole"} else None
         )
-        if noun is None or EXCEPTING.search(reading.words):
+        if noun is None or EXCEPTING.search(reading.words) or NEARLY & set(reading.tokens[max(0, at - 1) : at]):
             continue
         near = {m.sentence for m in source.of("object") if m.concept == noun.concept}
         for sentence in near:

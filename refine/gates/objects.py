@@ -46,7 +46,7 @@ TOLD_BY = {
     **dict.fromkeys((f"object:{name}" for name in GROUND), SURFACES),
     "object:junction": words_of("meet cross intersect join fork branch converge crossing"),
     "object:lettering": words_of("read say spell name word words written inscribed painted"),
-    "object:wing": words_of("u l t h y x e z cross cruciform star horseshoe"),
+    "object:wing": words_of("u l t h y x e z cross cruciform star horseshoe jib"),
     "object:carving": words_of("carve carved ornate sculpted decorated"),
     "object:reflection": words_of("reflect mirror mirrored"),
 }
@@ -57,6 +57,7 @@ LIKES = words_of(
     "companion counterpart mate fellow peer partner twin double duplicate replica lookalike rival neighbour neighbor"
 )
 VIEWERS = words_of("camera lens viewer observer onlooker beholder spectator photographer eye frame")
+CYCLES = words_of("cycle bicycle bike")
 # What things are called by their nature rather than by what they hold or look like: "a crate of fruit" is a crate.
 HOLDERS = ("container", "vehicle", "building", "furniture", "implement", "person", "animal")
 # Concepts of the lexicon that hold things of several kinds.
@@ -129,7 +130,7 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             continue
         if any(_denied_fairly(case, m) for m in mentions) or _stands_for(reading, mentions[0].at, mentions[0].end):
             continue
-        if words in GROWN and case.source.stems & {"green", "overrun"}:
+        if words in GROWN and case.source.stems & {"green", "overrun", "garden"}:
             continue
         if words in SUMMITS and not SUMMITS.isdisjoint(case.source.tokens):
             continue
@@ -198,7 +199,7 @@ def _other_kinds(source: Reading, reading: Reading) -> Iterator[str]:
         if (
             own
             and all(map(_is_kind, own))
-            and not any(near(one, kind) or linked(one, kind) or akin(one, kind) for one in own)
+            and not any(near(one, kind) or linked(one, kind) or akin(one, kind) or {one, kind} <= CYCLES for one in own)
         ):
             yield f"{kind} {last}"
 
@@ -247,8 +248,11 @@ def _stands_for(reading: Reading, at: int, end: int) -> bool:
         )
     ):
         return True
+    if reading.tokens[end : end + 2] == ("-", "made"):
+        return True  # a man-made pond
     before = at - 1
-    while before > 0 and reading.tokens[before] in DETERMINERS:
+    whose = is_person(reading.tokens[at])  # for long jumpers
+    while before > 0 and (reading.tokens[before] in DETERMINERS or (whose and reading.parsed.modifier(before))):
         before -= 1
     if reading.tokens[at] in ENDS and before >= 0 and reading.tokens[before] in {"at", "near", "from", "towards"}:
         return True

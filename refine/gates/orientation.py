@@ -31,12 +31,13 @@ DEPTH = (
     words_of("front before foreground"),
     words_of("behind background back beyond past further farther distance distant rear"),
     words_of("climb climbs climbing rise rises rising ascend ascends ascending uphill"),
-    words_of("diagonal diagonally slant slantwise aslant oblique obliquely"),
+    words_of("diagonal diagonally slant slants slanting slantwise aslant oblique obliquely slope slopes sloping"),
     words_of("descend descends descending drop drops dropping fall falls falling down downhill slope slopes sloping"),
 )
 
 # Depths that are facts in a street photograph.
 DEEP = words_of("front behind beyond back up down")
+SIDEWAYS = words_of("left right")
 VERTICAL = words_of("above below under underneath beneath over overhead")
 # The top of a thing, rather than a place near it or on its edge.
 ITS_TOP = re.compile(
@@ -60,8 +61,8 @@ def orientation(case: Case) -> str:
                 before = {word for place in contains_orientation(source) for word in WORDS.findall(place.lower())}
             words = set(WORDS.findall(found.lower()))
             places = {word for word in words if PLACE.fullmatch(word)}
-            depths = [same for same in DEPTH if words & same]
-            grounded = all(same & source_words for same in depths) and all(
+            depths = words & frozenset().union(*DEPTH)
+            grounded = all(any(word in same and same & source_words for same in DEPTH) for word in depths) and all(
                 case.source.stems.intersection(stems(w))
                 for w in words - DETERMINERS - PREPOSITIONS - EXTENT - CLOSELY - frozenset().union(*DEPTH)
             )
@@ -104,6 +105,8 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
         return False
     if re.search(r"\b(?:its|their|whose)\b", found) or STOREYS & set(case.source.tokens):
         return True
-    behind = read(sentence[sentence.find(found) + len(found) :])
+    if said & SIDEWAYS:
+        return False  # the lower left is no part of a thing
+    behind = read(re.split(r"[,;:]", sentence[sentence.find(found) + len(found) :])[0])
     parts = lexicon().parts | {"object:building", "object:tower", "object:stair"}
     return any(m.concept in parts and m.at <= 3 for m in behind.of("object"))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from refine.gates.case import Case
-from refine.gates.clauses import BACK, CLAUSE, SENTENCE, units_of
+from refine.gates.clauses import BACK, CLAUSE, PRONOUN, SENTENCE, units_of
 from refine.gates.things import name, same_thing, things_of
 from refine.registers import lexicon
 from refine.registers.instances import fits, holds, instances, reversals, unrested
@@ -18,11 +18,12 @@ from refine.registers.reading import (
     number,
     plain,
     plain_words,
+    read,
     related,
     stems,
     words_of,
 )
-from refine.thesaurus import is_person, linked, mostly
+from refine.thesaurus import is_person, linked, mostly, uses
 
 MAX_QUERIES = 4
 BACK_WORDS = words_of("it them this these those which")
@@ -30,6 +31,12 @@ PARTS = re.compile(r"[.;:!?]+(?:\s|$)|,?\s+(?:and|but|while|whereas|where)\s+|,\
 # Prepositions that say where a thing rests; a thing has one such place.
 RESTING = frozenset({"on", "onto", "against", "upon"})
 FASTENED = RESTING | {"to"}
+# What begins to tell of another one.
+BRANCH = re.compile(
+    r"[,;] (?=(?:and |while |but )?(?:(?:on|in|at) )?"
+    r"(?:another|(?:a|the) (?:second|third|fourth)|the (?:other|others|next|rest))\b)",
+    re.IGNORECASE,
+)
 # Where somebody is found; that is told of one such place.
 FOUND = frozenset({"beside", "by", "at", "near"})
 SEEN = words_of("visible seen shown glimpsed out")
@@ -72,6 +79,12 @@ def _share_words(one: Reading, other: Reading) -> bool:
     """Whether two short texts have nearly half of their words in common."""
     mine, yours = ({stems(word)[-1] for word in text.content} for text in (one, other))
     return len(mine & yours) >= 0.4 * len(mine | yours)
+
+
+def _same_words(one: Reading, other: Reading) -> bool:
+    """Whether two statements are made of the same words with a meaning, three at least: one is the other's passive."""
+    mine, yours = (frozenset(stems(word)[-1] for word in text.content) for text in (one, other))
+    return mine == yours and len(mine) > 2 and ("by" in one.tokens) != ("by" in other.tokens)
 
 
 def _verbatim(source: Reading, query: Reading) -> bool:
@@ -139,6 +152,8 @@ def _moved(query: Reading, source: Reading) -> str:
 
     Both things are named in the source, never in one clause, and the source says on what the first one is.
     """
+    if query.denied:
+        return ""
     named = sorted(query.of("object"), key=lambda m: m.at)
     first = [concept for _, concept in query.named[:1]]
     for at, token in enumerate(query.tokens):
@@ -159,8 +174,10 @@ def _moved(query: Reading, source: Reading) -> str:
         units = [unit for part in spots for unit in units_of(part, PARTS)] or [
             unit for unit in units_of(source.text, PARTS) if before[0] in unit[0]
         ]
-        if any(related(end, own) for end in after for unit in units for own in unit[0]):
+        if any(related(end, own) or _one_body(end, own) for end in after for unit in units for own in unit[0]):
             continue
+        if query.tokens[query.named[-1][0]].endswith("'s") and {"its", "their"} & set(source.tokens):
+            continue  # on its shoulders: on the statue's
         if any(_rests(source, before[0], token)):
             return f"'{token}' between {name(before[0])} and {name(after[0])} is not in the source"
     return ""
@@ -169,14 +186,42 @@ def _moved(query: Reading, source: Reading) -> str:
 def _apart(query: Reading, source: Reading) -> str:
     """Why a query that ties two of the source's things together is false: no sentence of the source has both."""
     named = sorted({at: concept for at, concept in query.named if concept not in OVER_ALL}.items())
+    named = [(at, concept) for at, concept in named if not query.tokens[at].endswith("'s")]  # the bridge's arch
     for (start, one), (at, other) in pairwise(named):
         between = query.tokens[query.parsed.ends[start] : at]
         if LISTED & set(between) or not any(_ties(word) for word in between) or related(one, other):
             continue
         homes = [_homes(query, source, place, end) for place, end in ((start, one), (at, other))]
-        if all(homes) and not homes[0] & homes[1]:
+        if all(homes) and (not homes[0] & homes[1] or _branched(source, homes[0] & homes[1], one, other)):
             return f"'{' '.join(between)}' between {name(one)} and {name(other)} is not in the source"
     return ""
+
+
+def _branched(source: Reading, sentences: set[int], one: str, other: str) -> bool:
+    """Whether every sentence with both ends tells them of different things: one has a lawn, another holds a tree."""
+    parts = SENTENCE.split(source.text)
+    if len(parts) != source.sentences[-1] + 1:
+        return False
+    for sentence in sentences:
+        branches = BRANCH.split(parts[sentence])
+        units = [frozenset(concept for _, concept in read(part).named) for part in branches]
+        units[1:] = (unit | _subject(read(branches[0])) for unit in units[1:])
+        linked_back = any(PRONOUN.search(part) for part in branches[1:])
+        mine, yours = (
+            {n for n, unit in enumerate(units) if any(_meets_end(end, own) for own in unit)} for end in (one, other)
+        )
+        if not mine and not yours:
+            continue  # it only points back
+        if linked_back or not mine or not yours or mine & yours:
+            return False
+    return True
+
+
+def _subject(reading: Reading) -> frozenset[str]:
+    """The thing that a sentence opens with: the slab of "one slab carries a garden, the other a row of units"."""
+    at, concept = next(iter(reading.named), (0, ""))
+    opens = all(word in DETERMINERS or reading.parsed.modifier(n) for n, word in enumerate(reading.tokens[:at]))
+    return frozenset({concept} if concept and opens else ())
 
 
 def _homes(query: Reading, source: Reading, at: int, end: str) -> set[int]:
@@ -191,7 +236,9 @@ def _homes(query: Reading, source: Reading, at: int, end: str) -> set[int]:
             found |= {
                 source.sentences[one.at]
                 for one in instances(source.text)
-                if not one.traits and source.tokens[one.at - 1 : one.at + 1] == ("the", query.tokens[at])
+                if not one.traits
+                and source.tokens[one.at - 1] == "the"
+                and (source.tokens[one.at] == query.tokens[at] or any(_one_body(end, own) for own in one.concepts))
             }
             return found | {n + 1 for n in found if n + 1 in back}
     return {n for n, unit in enumerate(units) if any(_meets_end(end, own) for own in unit[0])}
@@ -199,7 +246,8 @@ def _homes(query: Reading, source: Reading, at: int, end: str) -> set[int]:
 
 def _ties(word: str) -> bool:
     """Whether a word between two things says more of them than that both are there: a verb, or a place."""
-    return (word in PREPOSITIONS and word not in LOOSE) or (mostly(word, "v") and word not in BE)
+    verb = mostly(word, "v") or (word in lexicon().relations and uses(word, "v") > 0)
+    return word not in LOOSE and (word in PREPOSITIONS or (verb and word not in BE))
 
 
 def _meets_end(end: str, own: str) -> bool:
@@ -207,6 +255,7 @@ def _meets_end(end: str, own: str) -> bool:
     building, parts = "object:building", lexicon().parts | lexicon().body.keys()
     return (
         related(end, own)
+        or _one_body(end, own)
         or end in lexicon().implied.get(own, ())
         or own in lexicon().implied.get(end, ())
         or (end in parts and related(own, building))
@@ -214,6 +263,12 @@ def _meets_end(end: str, own: str) -> bool:
         or linked(name(end), name(own))
         or linked(name(own), name(end))
     )
+
+
+def _one_body(one: str, other: str) -> bool:
+    """Whether two concepts are words for the outside of a building: a wall and a facade."""
+    body = lexicon().body
+    return one in body and other in body and body[one] == body[other]
 
 
 def _rests(source: Reading, concept: str, token: str) -> Iterator[bool]:
@@ -239,7 +294,8 @@ def queries(case: Case) -> str:
         plainly = " ".join(sorted(t for t in query.tokens if t[0].isalnum()))  # in whatever order
         content = _content(query)
         twice = any(content == other and _share_words(query, said) for other, said in seen)
-        if plainly in texts or (len(content) > 1 and twice):
+        twice = (len(content) > 1 and twice) or any(_same_words(query, said) for _, said in seen)
+        if plainly in texts or twice:
             return f"said twice: {query.text}"
         texts.add(plainly)
         seen.append((content, query))

@@ -7,6 +7,7 @@ from refine.gates.clauses import SENTENCE
 from refine.gates.things import in_lexicon
 from refine.registers import english, register
 from refine.registers.reading import WORD, Reading, plain_words
+from refine.thesaurus import bases
 from schemas.records import Platform
 
 # A standpoint is one where something is seen from it.
@@ -49,15 +50,26 @@ def _said_from_above(case: Case, phrase: str) -> bool:
 
 
 def _nouns_only(reading: Reading) -> str:
-    """The text without likenesses and without the nouns' namesakes: "conifers wall off one side"."""
+    """The text without likenesses and the nouns' namesakes: "conifers wall off one side", "the entrance court"."""
     spots = [m.span() for m in WORD.finditer(reading.text)]
     verbs = [
-        spots[at] for at, token in enumerate(reading.tokens) if at not in reading.parsed.noun_at and in_lexicon(token)
+        spots[at]
+        for at, token in enumerate(reading.tokens)
+        if in_lexicon(token) and (at not in reading.parsed.noun_at or _tells_which(reading, at))
     ]
     text = reading.text
     for low, high in reversed(verbs):
         text = text[:low] + " " * (high - low) + text[high:]
     return LIKENED.sub(" ", text)
+
+
+def _tells_which(reading: Reading, at: int) -> bool:
+    """Whether a noun stands before another thing's, which is the one that is there: the court before an entrance."""
+    w = reading.parsed
+    end = w.ends.get(at, at + 1)
+    return (
+        at in w.nouns and end in w.nouns and w.is_object(end) and reading.tokens[at] in bases(reading.tokens[at], "n")
+    )
 
 
 def _is_view(text: str, found: re.Match[str]) -> bool:

@@ -77,15 +77,20 @@ def sources_of(source: Reading, word: str) -> Iterator[str]:
     for own in (*source.nominal, *source.pairs):
         if (
             akin(own, word)
-            or (same_head(own, word) and mostly(own, "n") and not (listed and _told_apart(source, word)))
+            or (same_head(own, word) and mostly(own, "n") and not (listed and _told_apart(source, own, word)))
             or ((is_kind_of(own, word) or linked(own, word)) and not (listed and in_lexicon(own)))
             or may_be_of_kind(own, word)
         ):
             yield own
 
 
-def _told_apart(source: Reading, word: str) -> bool:
-    """Whether a compound is another kind of what the source has in compounds only: football for baseball field."""
+def _told_apart(source: Reading, own: str, word: str) -> bool:
+    """Whether a compound is another kind of what the source has in compounds only: football for baseball field.
+
+    So are two that the lexicon has as two things: motorcycle and bicycle.
+    """
+    if " " not in word and in_lexicon(own):
+        return True
     head = word.rpartition(" ")[2]
     same = [m for m in source.of("object") if head in stems(source.tokens[m.end - 1])]
     return head != word and bool(same) and all(m.end - m.at > 1 for m in same)

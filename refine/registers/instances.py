@@ -36,7 +36,7 @@ _UNDER = words_of("under underneath beneath below")
 _KINDS = {
     word: kind
     for kind, words in (
-        ("around", "surround encircle enclose ring circle frame encompass envelop around round"),
+        ("around", "surround encircle enclose ring circle frame encompass envelop embrace around round"),
         ("above", "over above atop under underneath beneath below top crown cap surmount overlook overhang"),
         ("across", "across cross traverse bisect intersect through"),
         ("with", "with whose has have contain hold"),
@@ -49,6 +49,7 @@ _COVERS = words_of("covers cover tops top crowns crown caps cap")
 _ON = words_of("on onto upon against atop")
 _AMID = ("middle", "centre", "center", "midst", "heart")
 _BESIDE = words_of("beside near by around round past behind opposite across between among next nearby to towards")
+_SEEN = words_of("visible seen shown glimpsed out")
 _PRONOUNS = words_of("it its them they their which that whose these those both")
 _SENTENCE = re.compile(r"(?<=[.!?;])\s*")
 _CLAUSE = re.compile(r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas)\s+")
@@ -304,6 +305,8 @@ def relations(text: str) -> tuple[Relation, ...]:
         kind = _KINDS.get(word) or next((_KINDS[root] for root in stems(word) if root in _KINDS), "")
         if not kind or (at and tokens[at - 1] in DETERMINERS) or tokens[at + 1 : at + 2] == ("-",):
             continue
+        if word == "through" and at and tokens[at - 1] in _SEEN:
+            continue  # visible through the gap
         passive = tokens[at + 1 : at + 2] == ("by",) and word.endswith("ed")
         if word.endswith("ed") and not passive:
             continue
@@ -495,6 +498,8 @@ def unrested(source: str, reply: str) -> Iterator[str]:
         if not (word in _ON or word == "in" or strewn or risen):
             continue
         one, other = _before(reading, at, nearest=True), _first(reading, at + (4 if amid else 1))
+        if _throws(reading, at):
+            continue  # a shadow of the hall falls on the lawn, and not the hall
         if not one or not other or other[0].startswith("word:"):
             continue
         mark = one[0].partition(":")[2] if one[0].startswith("word:") else ""
@@ -510,6 +515,19 @@ def unrested(source: str, reply: str) -> Iterator[str]:
             and not any(_together(c, one, other) for c in clauses)
         ):
             yield f"{one[0].partition(':')[2]} {word} {other[0].partition(':')[2]}"
+
+
+def _throws(reading: Reading, at: int) -> bool:
+    """Whether the thing before the verb before that token is only whose the verb's subject is."""
+    verb = reading.tokens[at - 1] if at else ""
+    if not verb or verb.endswith(("ed", "ing")) or not _verb_form(verb) or at - 1 in reading.parsed.noun_at:
+        return False
+    look = at - 2
+    while look >= 0 and (
+        look in reading.parsed.noun_at or reading.parsed.modifier(look) or reading.tokens[look] in DETERMINERS
+    ):
+        look -= 1
+    return look >= 0 and reading.tokens[look] in {"of", "from", "by"}
 
 
 def _lives(concepts: tuple[str, ...]) -> bool:

@@ -81,6 +81,7 @@ _COPULAS = words_of(
     "is are was were looks appears seems being stands stand lies lie sits sit remains remain stays stay"
 )
 _LINKS = words_of("and or but which that who")
+_OPENS_PHRASE = PREPOSITIONS | DETERMINERS | words_of("is are was were and or but while")
 BE = words_of("is are was were be being been has have looks look appears appear and or but which that who")
 
 
@@ -340,6 +341,7 @@ def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
         before.endswith("ed")
         or before in _MADE
         or (before.endswith(("ing", "al", "ous", "ar")) and not _senses(before))
+        or (mostly(before, "a") and not mostly(before, "r"))
     )
 
 
@@ -351,6 +353,8 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     """Whether a noun is the verb of the noun before it: "a front with silver panels towers over", "boats dock at"."""
     word, before = tokens[at], tokens[at - 1] if at else ""
     after = tokens[at + 1] if at + 1 < len(tokens) else "."
+    if _shaded(tokens, at):
+        return False
     if _only_verb(tokens, at):
         return True
     if before == "," and uses(word, "v") and after in PREPOSITIONS and word[-1] != "s":
@@ -358,13 +362,14 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     seldom = uses(word, "v") < (1 if after in ARTICLES else 2)
     if after == "of" or seldom or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
         return False
-    if after in ARTICLES and word[-1] == "s" and uses(word, "v") and uses(before, "n") and before not in DETERMINERS:
-        return True  # "at its back towers a hall"
+    noun_before = uses(before, "n") or not is_word(before)
+    if after in ARTICLES and word[-1] == "s" and uses(word, "v") and noun_before and before not in DETERMINERS:
+        return True  # "at its back towers a hall", "sedum clothes the roof"
     own = _senses(before)
     if _qualities(before) and not own:
         return False  # flat roofs
     of_matter = at > 1 and tokens[at - 2] == "of"  # "a parapet of brick slopes down"
-    kinds = {"object", "material"} if of_matter else {"object"}
+    kinds = {"object", "material"} if of_matter or _plural(before) else {"object"}  # tiles roof a square
     named = any(kind in kinds for kind, _ in own) if own else names_thing(before)
     return named and (word[-1] == "s" or _plural(before))
 
@@ -372,7 +377,7 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
 def _agrees(tokens: tuple[str, ...], at: int) -> bool:
     """Whether a word may be the finite verb of what stands before it: "a marquee shelters", "that overhang"."""
     word, before = tokens[at], tokens[at - 1] if at else ""
-    if not uses(word, "v") or word.endswith(("ed", "ing")) or not before.isalpha():
+    if not uses(word, "v") or word.endswith(("ed", "ing")) or not before.isalpha() or _shaded(tokens, at):
         return False
     if before in _RELATIVE:
         return at < 2 or tokens[at - 2] not in PREPOSITIONS
@@ -380,8 +385,10 @@ def _agrees(tokens: tuple[str, ...], at: int) -> bool:
         return False  # a bus
     if before == "and":
         return word[-1] == "s" and _verbal(word) > 2  # "is half open and shows hay bales"
-    if before.endswith("ed") and not uses(before, "n"):
-        return False  # red-tiled slopes
+    if (before.endswith("ed") and not uses(before, "n")) or (
+        uses(before, "a") > uses(before, "n") and not _senses(before)
+    ):
+        return False  # red-tiled slopes, short wings
     if any(kind == "colour" for kind, _ in _senses(before)):
         return False  # white tanks
     if before in DETERMINERS or before in PREPOSITIONS or not (uses(before, "n") or _senses(before)):
@@ -390,7 +397,7 @@ def _agrees(tokens: tuple[str, ...], at: int) -> bool:
 
 
 def _plural(word: str) -> bool:
-    return word in _PLURALS or (word[-1] == "s" and word not in bases(word, "n"))
+    return word in _PLURALS or (word[-1] == "s" and word not in bases(word, "n")[:1])
 
 
 def _only_verb(tokens: tuple[str, ...], at: int) -> bool:
@@ -408,6 +415,8 @@ def _only_verb(tokens: tuple[str, ...], at: int) -> bool:
         tokens[n] in BE or (uses(tokens[n], "v") and not uses(tokens[n], "n") and not tokens[n].endswith(("ed", "ing")))
         for n in others
     )
+    if tokens[low] in PREPOSITIONS:  # "on the far bank rise warehouses"
+        sure = sure or any(mostly(tokens[n], "v") and tokens[n] in bases(tokens[n], "v") for n in others)
     return not sure and not any(_agrees(tokens, n) and _verbal(tokens[n]) >= _verbal(word) for n in others)
 
 
@@ -500,8 +509,15 @@ def _coloured(tokens: tuple[str, ...], at: int) -> bool:
     return at < len(tokens) and any(kind == "colour" for kind, _ in _senses(tokens[at]))
 
 
+def _shaded(tokens: tuple[str, ...], at: int) -> bool:
+    """Whether the token is a colour's name before it is a verb: white, but not rose."""
+    return _coloured(tokens, at) and uses(tokens[at], "a") >= uses(tokens[at], "v")
+
+
 def _of_colour(tokens: tuple[str, ...], at: int) -> bool:
-    """Whether a colour stands before the noun at that token, or behind it and "of"."""
+    """Whether a colour stands before the noun at that token, or behind it and "of"; or a count of shades does."""
+    if tokens[at][-1] == "s" and at and (tokens[at - 1] in _SHADED or number(tokens[at - 1]) is not None):
+        return True  # paved in two shades
     beside = [*tokens[max(0, at - 1) : at], *(tokens[at + 2 : at + 3] if tokens[at + 1 : at + 2] == ("of",) else ())]
     return any(kind == "colour" for word in beside for kind, _ in _senses(word))
 
@@ -674,11 +690,11 @@ def _ahead(w: _Words, start: int, end: int, kind: str) -> list[str]:
                 at += 1
             else:
                 return out
-        elif w.modifier(at) or (w.names(at) and (at + 1 in w.nouns or beside == "-")):
-            at += 1
+        elif w.modifier(at) or is_generic(word) or (w.names(at) and (at + 1 in w.nouns or beside == "-")):
+            at += 1  # a generic noun that comes so far is a quality: a pale square roof
         else:
-            if w.names(at):
-                out.append("generic")
+            if w.names(at) or (word[-1:] == "s" and uses(word, "n") and (_closes(beside) or mostly(beside, "r"))):
+                out.append("generic")  # eight dark hatches
             return out
     return out
 
@@ -720,9 +736,9 @@ def _behind(w: _Words, start: int) -> list[str]:
                 if w.noun_at.get(look) is not None or is_generic(w.tokens[look]):
                     subject = w.noun_at.get(look, look)
                     opener = subject - 1
-                    while opener >= low and (
-                        w.modifier(opener) or opener in w.noun_at or w.tokens[opener] in DETERMINERS
-                    ):
+                    while opener >= low and w.tokens[opener][0].isalnum() and w.tokens[opener] not in _OPENS_PHRASE:
+                        opener -= 1
+                    while opener >= low and w.tokens[opener] in DETERMINERS:
                         opener -= 1
                     if w.token(opener) not in PREPOSITIONS:
                         break  # "the crane on the quay is red": on past what a preposition opens
@@ -888,6 +904,8 @@ def read(text: str) -> Reading:
             continue  # bends round a court
         if word in ambiguous and at in noun_at:
             continue  # a drive, which does not drive
+        if is_generic(word) and not _qualified(tokens, at, noun_at) and _is_stretch_itself(w, at):
+            continue  # laid out in a square, behind a gravel ring
         if word in _MADE and tokens[max(0, at - 2) : at] in {("half", "-"), ("semi", "-"), ("part", "-")}:
             places = _qualities("unfinished")
         if word == "right" and tokens[at + 1 : at + 2] in {("angle",), ("angles",)}:
@@ -908,6 +926,7 @@ def read(text: str) -> Reading:
     )  # fmt: skip
 
 
+_SHADED = words_of("several various many different differing contrasting alternating varying")
 _MADE = words_of("built finished completed constructed erected")
 # What is lit, or dark.
 _LIGHTS = frozenset({"object:window", "object:lamp", "object:lantern"})
@@ -994,6 +1013,21 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
             if mostly(tokens[look], "n") and look + 1 not in nouns and tokens[look + 1 : look + 2] != ("-",):
                 break  # "with no back": a noun that names no thing
     return frozenset(out)
+
+
+def _is_stretch_itself(w: _Words, at: int) -> bool:
+    """Whether a noun of shape behind an article is a thing of its own, and not what another one is or looks like."""
+    opener = at - 1
+    while opener >= 0 and (w.modifier(opener) or opener in w.noun_at):
+        opener -= 1
+    before = w.token(opener - 1)
+    return w.token(opener) in ARTICLES and not (before in _COPULAS and before in BE) and before not in _LIKENESS
+
+
+def _qualified(tokens: tuple[str, ...], at: int, noun_at: dict[int, int]) -> bool:
+    """Whether a noun or another word of its phrase follows at once: in a square block, in a circle-shaped one."""
+    after = tokens[at + 1 : at + 2]
+    return bool(after) and (at + 1 in noun_at or after[0] == "-" or is_generic(after[0]) or _modifies(after[0]))
 
 
 def _clause_end(tokens: tuple[str, ...], at: int) -> int:
