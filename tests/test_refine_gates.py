@@ -635,10 +635,34 @@ WHARF = (
     "buoys are laid out in a circle; the hall beside them has a rounded end."
 )
 
+ESTATE = (
+    "A pond with an islet lies behind a clinic. A white footbridge spans the narrow part. A red-and-blue crest marks "
+    "the gate. Rust brown fields and a lawn with a curved walkway adjoin a car-free plaza. A tower is topped by an "
+    "open belfry. Two masts throw long shadows across a siding where brown wagons stand. Crates of lemons are piled "
+    "on a stall, and cod lies on crushed ice at a booth. Three sheds run parallel to one another in one half of the "
+    "scene. No two cottages are painted alike. A sliver of blue sky is left. Two stone bears, one missing an ear, "
+    "flank a door. Mechanical units crowd a deck. A multi-deck car park stands by the lane. Palms with dark crowns "
+    "hide a kiosk. One wing is full of ducts; the other carries rows of solar panels."
+)
+
 
 @pytest.mark.parametrize(
     ("source", "says"),
     [
+        (ESTATE, "A white footbridge spans the narrow part of the pond."),
+        (ESTATE, "A blue-and-red crest marks the gate."),
+        (ESTATE, "A curved walkway runs through a lawn."),
+        (ESTATE, "There are no cars on the plaza."),
+        (ESTATE, "An open belfry forms the top of a tower."),
+        (ESTATE, "Brown wagons stand on a siding."),
+        (ESTATE, "Long shadows of masts fall on a siding."),
+        (ESTATE, "No two cottages have the same paint."),
+        (ESTATE, "All that is left of the sky is a blue sliver."),
+        (ESTATE, "One of the two stone bears lacks an ear."),
+        (ESTATE, "Machinery crowds a deck."),
+        (ESTATE, "A parking garage stands by the lane."),
+        (ESTATE, "The dark crowns of palms hide a kiosk."),
+        (ESTATE, "Rows of solar panels stand on the other wing."),
         (WHARF, "A bike path passes the barges."),
         (WHARF, "Short piers stick out from the bank."),
         (WHARF, "No snow lies on the path."),
@@ -698,6 +722,10 @@ def test_what_unseen_sets_taught_to_believe(source: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("source", "says", "gate"),
     [
+        (ESTATE, "The lemons lie on crushed ice.", "queries"),
+        (ESTATE, "Four sheds run parallel.", "number"),
+        (ESTATE, "A booth stands on the crates of lemons.", "queries"),
+        (ESTATE, "There are cars on the plaza.", "contradiction"),
         (WHARF, "Yellow asters and blue gerberas line a rack of iron.", "colour"),
         (WHARF, "A clock has a black dial.", "colour"),
         (FACTORY, "A motorcycle stands by the lane.", "object"),
@@ -776,6 +804,24 @@ def test_awnings_are_seen_from_above_and_a_pedestrian_is_not_there() -> None:
     assert failed("satellite", source, {"caption": source, "queries": ["Awnings cover a market."]}) == set()
     said = f"From a pedestrian's viewpoint, {source[0].lower()}{source[1:]}"
     assert "register" in failed("satellite", source, {"caption": said, "queries": ["Awnings cover a market."]})
+
+
+@pytest.mark.parametrize(
+    ("platform", "craft", "fits"),
+    [("ground", "hovering drone", False), ("drone", "hovering drone", True), ("drone", "satellite", False)],
+)
+def test_only_its_own_craft_sees_what_a_platform_shows(platform: Platform, craft: str, fits: bool) -> None:
+    source = "A brick hall with a white door stands by a pond, and bushes grow on either side of it."
+    said = {"caption": f"Seen from a {craft}, {source[0].lower()}{source[1:]}", "queries": ["Bushes grow by a pond."]}
+    assert ("register" not in failed(platform, source, said)) is fits
+
+
+def test_a_satellite_tile_may_have_what_tells_of_another_thing() -> None:
+    source = "A hospital with a cross-shaped plan has flowering shrubs at its entrance loop."
+    said = {"caption": source.replace("its entrance loop", "the loop at the entrance"), "queries": [source]}
+    assert failed("satellite", source, said) == set()
+    said["caption"] = source.replace("its entrance loop", "its door")
+    assert "register" in failed("satellite", source, said)
 
 
 def test_what_a_board_orders_is_not_done() -> None:

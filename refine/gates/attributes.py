@@ -52,8 +52,8 @@ def _attributes(case: Case, kind: str) -> str:
         for word, mentions in at_same_word(reading, kind):
             matching = [s for m in mentions for s in sources if related(m.concept, s.concept)]
             exact = mentions[0].concept
-            if word[-1] == "y" and f"{word[:-1]}ed" in case.source.tokens:
-                continue  # rusty for rusted
+            if word[-1] == "y" and {f"{word[:-1]}ed", word[:-1]} & set(case.source.tokens):
+                continue  # rusty for rusted, or for rust brown
             if kind == "colour" and any(s.concept == exact for s in matching):
                 # Green is no turquoise where the source has a green.
                 matching = [s for s in matching if s.concept == exact or not _in_between(s.concept)]

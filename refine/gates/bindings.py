@@ -19,7 +19,9 @@ def said_alike(case: Case, reading: Reading, mention: Mention, matching: list[Me
     """
     source = case.source
     if not mention.sure or any(
-        heads_meet(mention.heads, said.heads | said.loose) and not _far(source, mention, said) for said in matching
+        (heads_meet(mention.heads, said.heads | said.loose) or _measures(source, mention, said))
+        and not _far(source, mention, said)
+        for said in matching
     ):
         return True
     if any(may_be_one(mention.heads, said.heads) for said in matching):
@@ -38,6 +40,13 @@ def said_alike(case: Case, reading: Reading, mention: Mention, matching: list[Me
     if mine and mention.kind == "colour" and not growing and _named_alike(source, reading, mention):
         return False
     return not (mine and lost and not any(related(m.concept, mention.concept) for m in theirs))
+
+
+def _measures(source: Reading, mention: Mention, said: Mention) -> bool:
+    """Whether the thing is a measure of what the source says the attribute of: the sliver of "a sliver of blue sky"."""
+    w = source.parsed
+    ends = (w.ends[at] for at, concepts in w.nouns.items() if mention.heads & set(concepts))
+    return any(w.token(end) == "of" and end < said.at <= end + 3 for end in ends)
 
 
 def _named_alike(source: Reading, reading: Reading, mention: Mention) -> bool:
@@ -103,7 +112,8 @@ def _bare_noun(reading: Reading, at: int) -> str:
 
 def _listed_value(reading: Reading, mention: Mention) -> bool:
     """Whether another value of that kind stands close by."""
-    return any(m.at != mention.at and abs(m.at - mention.at) <= 3 for m in reading.of(mention.kind))
+    near = (sorted((m.at, mention.at)) for m in reading.of(mention.kind) if m.at != mention.at)
+    return any(sum(token != "-" for token in reading.tokens[low:high]) <= 3 for low, high in near)
 
 
 def _otherwise(source: Reading, mention: Mention, *, exact: bool = False) -> bool:

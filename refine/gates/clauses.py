@@ -29,7 +29,8 @@ BACK = re.compile(
     r"|\bin between (?:is|are|lies?|stands?|runs?)\b"
     r"|\b(?:in front|in between|around|behind|beyond|alongside|beside|below|above|opposite|inside|within)\s*[,.;]"
     r"|\balongside (?:in|two|three|four)\b"
-    rf"|{ON_SIDES}",
+    rf"|{ON_SIDES}"
+    r"|\bthe (?:\w+ )?(?:part|parts|half|halves|portion)\b(?! of\b)",
     re.IGNORECASE,
 )
 # What may be said of the first thing of a text, however far behind it is.

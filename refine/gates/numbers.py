@@ -63,7 +63,7 @@ FORK = re.compile(
 )
 NTH = {"third": "3", "fourth": "4", "fifth": "5", "sixth": "6"}
 ONE_MORE_IS = re.compile(
-    r" (?:one more|one other|another|another one) (?:is|stands|lies|sits|waits|on|in|at|beside|near) "
+    r" (?:one more|one other|(?<!one )another|another one) (?:is|stands|lies|sits|waits|on|in|at|beside|near) "
 )
 SIDES = words_of("side sides end ends edge edges flank flanks margin margins hand")
 EVERY = ("both", "either", "every", "each", "all")
@@ -96,13 +96,18 @@ def numbers(case: Case) -> str:
             m.concept
             for m in reading.of("fraction")
             if m.concept not in fractions
-            and not (reading.tokens[m.at] == "quarter" and "quarter" in case.source.tokens)
+            and not ("quarter" in reading.tokens[m.at : m.at + 2] and "quarter" in case.source.stems)
         ]
         if fractions and "half" not in case.source.tokens and HALF.search(reading.text):
             wrong.append("half")
         for mention in reading.of("number"):
             word = reading.tokens[mention.at]
-            alone = word in ALONE and "one" not in case.source.tokens and not mention.heads & reading.denied
+            alone = (
+                word in ALONE
+                and reading.tokens[mention.end : mention.end + 1] != ("-",)
+                and "one" not in case.source.tokens
+                and not mention.heads & reading.denied
+            )
             if alone and _plural_only(case.source, mention):
                 wrong.append(f"{word} {comma_list(sorted(map(name, mention.heads)))}")
             if word in {"both", "single", "double", "twin"} or reading.tokens[mention.at - 1 : mention.at] == ("no",):
@@ -336,7 +341,7 @@ def _enumerates(reading: Reading, mention: Mention) -> bool:
 def _follows(case: Case, mention: Mention) -> bool:
     """Whether a count follows from the source: 'two X' from 'one X … another', X named twice, or as a sum of counts."""
     heads = mention.heads - {"generic"}
-    if _named_sides(case, mention):
+    if _named_sides(case, mention) or (mention.concept == "4" and "quartered" in case.source.tokens):
         return True
     if not heads:
         return mention.concept == "2" and bool(ONE_ANOTHER & set(case.source.tokens)) and not _single(case, mention)

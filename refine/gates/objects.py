@@ -47,6 +47,8 @@ TOLD_BY = {
     "object:junction": words_of("meet cross intersect join fork branch converge crossing"),
     "object:lettering": words_of("read say spell name word words written inscribed painted"),
     "object:wing": words_of("u l t h y x e z cross cruciform star horseshoe jib"),
+    "object:parking garage": words_of("deck decks storey storeys level levels"),
+    "object:equipment": words_of("mechanical technical"),
     "object:carving": words_of("carve carved ornate sculpted decorated"),
     "object:reflection": words_of("reflect mirror mirrored"),
 }

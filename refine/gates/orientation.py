@@ -30,13 +30,14 @@ CLOSELY = words_of("just right immediately directly shortly straight close close
 DEPTH = (
     words_of("front before foreground"),
     words_of("behind background back beyond past further farther distance distant rear"),
-    words_of("climb climbs climbing rise rises rising ascend ascends ascending uphill"),
+    words_of("climb climbs climbing rise rises rising ascend ascends ascending uphill upward upwards up"),
     words_of("diagonal diagonally slant slants slanting slantwise aslant oblique obliquely slope slopes sloping"),
     words_of("descend descends descending drop drops dropping fall falls falling down downhill slope slopes sloping"),
 )
 
 # Depths that are facts in a street photograph.
 DEEP = words_of("front behind beyond back up down")
+TOPPED = words_of("top surmount cap crown")
 SIDEWAYS = words_of("left right")
 VERTICAL = words_of("above below under underneath beneath over overhead")
 # The top of a thing, rather than a place near it or on its edge.
@@ -94,6 +95,8 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
     if found == "up" and re.search(r"\bup to\b", sentence):
         return True
     if re.search(r"\btop\b", found) and case.source.stems & SUMMITS:
+        return True
+    if found in {"top", "the top"} and case.source.stems & TOPPED:
         return True
     if re.search(r"\bup\b", found) and case.platform != "satellite" and case.source.stems & {"up", "high", "upper"}:
         return True

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from refine.gates.case import Case
 from refine.gates.clauses import BACK, CLAUSE, PRONOUN, SENTENCE, units_of
-from refine.gates.things import name, same_thing, things_of
+from refine.gates.things import name, on_axis, same_thing, things_of
 from refine.registers import lexicon
 from refine.registers.instances import fits, holds, instances, reversals, unrested
 from refine.registers.reading import (
@@ -34,9 +34,11 @@ FASTENED = RESTING | {"to"}
 # What begins to tell of another one.
 BRANCH = re.compile(
     r"[,;] (?=(?:and |while |but )?(?:(?:on|in|at) )?"
-    r"(?:another|(?:a|the) (?:second|third|fourth)|the (?:other|others|next|rest))\b)",
+    r"(?:another|(?:a|the) (?:second|third|fourth)|the (?:other|others|next|rest))\b)"
+    r"|, (?:and|while|but) (?=(?:(?:on|in|at) )?(?:an?|the|one|two|three|four|five|six|some|several|many|few)\b)",
     re.IGNORECASE,
 )
+ANOTHER = re.compile(r"(?:and |while |but )?(?:(?:on|in|at) )?(?:another|(?:a|the) \w+|the \w+)\b", re.IGNORECASE)
 # Where somebody is found; that is told of one such place.
 FOUND = frozenset({"beside", "by", "at", "near"})
 SEEN = words_of("visible seen shown glimpsed out")
@@ -108,6 +110,13 @@ def _false_relation(query: Reading, source: Reading) -> str:
         if not before or not after or (claim == "under" and OVER_ALL & set(after)):
             continue
         after_it = query.tokens[at + 1 : at + 2]
+        if (
+            uses(token, "n")
+            and at
+            and on_axis(query.tokens[at - 1])
+            and not query.tokens[at - 1].endswith(("ly", "ed"))
+        ):
+            continue  # trees with dark crowns
         if token == "around" and after_it and (number(after_it[0]) or after_it[0] in FRACTIONS):
             continue  # around half of the roof
         if token == "through" and at and query.tokens[at - 1] in SEEN:
@@ -117,7 +126,7 @@ def _false_relation(query: Reading, source: Reading) -> str:
         if token == "over" and at and query.tokens[at - 1].endswith(("ed", "spread", "strewn")):
             continue  # scattered over
         pair = ((before[-1],), (after[0],))
-        if claim in ("around", "vertical", "under", "crossing") and (
+        if claim in ("around", "vertical", "under", "crossing", "piercing") and (
             holds(source.text, *pair) or holds(source.text, *pair[::-1])
         ):
             continue
@@ -203,10 +212,10 @@ def _branched(source: Reading, sentences: set[int], one: str, other: str) -> boo
     if len(parts) != source.sentences[-1] + 1:
         return False
     for sentence in sentences:
-        branches = BRANCH.split(parts[sentence])
+        branches = _with_verbs(BRANCH.split(parts[sentence]))
         units = [frozenset(concept for _, concept in read(part).named) for part in branches]
-        units[1:] = (unit | _subject(read(branches[0])) for unit in units[1:])
-        linked_back = any(PRONOUN.search(part) for part in branches[1:])
+        units[1:] = (unit | _counted_off(read(branches[0])) for unit in units[1:])
+        linked_back = any(PRONOUN.search(part) or BACK.search(part) for part in branches[1:])
         mine, yours = (
             {n for n, unit in enumerate(units) if any(_meets_end(end, own) for own in unit)} for end in (one, other)
         )
@@ -217,11 +226,25 @@ def _branched(source: Reading, sentences: set[int], one: str, other: str) -> boo
     return True
 
 
-def _subject(reading: Reading) -> frozenset[str]:
-    """The thing that a sentence opens with: the slab of "one slab carries a garden, the other a row of units"."""
+def _with_verbs(parts: list[str]) -> list[str]:
+    """The parts of a sentence; one without a verb belongs to the part before: "a hall, a tower, and a pond"."""
+    found = parts[:1]
+    for part in parts[1:]:
+        reading = read(part)
+        bare = (at for at, word in enumerate(reading.tokens) if at not in reading.parsed.noun_at and word not in LISTED)
+        if any(reading.tokens[at] in BE or mostly(reading.tokens[at], "v") for at in bare) or ANOTHER.match(part):
+            found.append(part)
+        else:
+            found[-1] = f"{found[-1]}, {part}"
+    return found
+
+
+def _counted_off(reading: Reading) -> frozenset[str]:
+    """What "the other" may be another one of: the slab that a sentence opens with, or stands behind "one" in it."""
     at, concept = next(iter(reading.named), (0, ""))
     opens = all(word in DETERMINERS or reading.parsed.modifier(n) for n, word in enumerate(reading.tokens[:at]))
-    return frozenset({concept} if concept and opens else ())
+    ones = {concept for start, concept in reading.named if start and reading.tokens[start - 1] == "one"}
+    return frozenset({concept} if concept and opens else ()) | ones
 
 
 def _homes(query: Reading, source: Reading, at: int, end: str) -> set[int]:

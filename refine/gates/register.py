@@ -6,7 +6,7 @@ from refine.gates.case import Case, comma_list
 from refine.gates.clauses import SENTENCE
 from refine.gates.things import in_lexicon
 from refine.registers import english, register
-from refine.registers.reading import WORD, Reading, plain_words
+from refine.registers.reading import WORD, Reading, is_generic, plain_words
 from refine.thesaurus import bases
 from schemas.records import Platform
 
@@ -14,6 +14,17 @@ from schemas.records import Platform
 FROM_PLACE = re.compile(
     r"from (?:the|a|an) (?:street|ground|pavement|sidewalk|kerb|curb|car|window|balcony|crossing)\b", re.IGNORECASE
 )
+# What flies over a scene, and what may be said to have seen a platform's image.
+FROM_CRAFT = re.compile(
+    r"\bfrom (?:a|an|the) (?:[\w-]+ ){0,2}?"
+    r"(drone|quadcopter|aircraft|aeroplane|airplane|helicopter|balloon|satellite)\b",
+    re.IGNORECASE,
+)
+CRAFT: dict[Platform, frozenset[str]] = {
+    "satellite": frozenset({"satellite"}),
+    "drone": frozenset({"drone", "quadcopter"}),
+    "ground": frozenset(),
+}
 TREE = re.compile(r"\s+trees?\b", re.IGNORECASE)
 VIEWING = re.compile(
     r"\b(?:view\w*|seen|sees?|looks?|looking|shot|shown|photo\w*|picture\w*|captured|taken|images?|watched|visible"
@@ -37,10 +48,8 @@ def unseen_words(platform: Platform, text: str) -> list[str]:
 
 def _is_shown(case: Case, word: str) -> bool:
     """Whether the source has the word where the platform can see it, and nowhere else."""
-    where = register(case.platform)
-    shown = " ".join(m.group().lower() for m in where.seen.finditer(case.source.text)) if where.seen else ""
-    hidden = (unseen.lower() for unseen in unseen_words(case.platform, case.source.text))
-    return word.lower() in shown and word.lower() not in hidden
+    hidden = (unseen.lower() for unseen in unseen_words(case.platform, _nouns_only(case.source)))
+    return word.lower() in case.source.tokens and word.lower() not in hidden
 
 
 def _said_from_above(case: Case, phrase: str) -> bool:
@@ -67,9 +76,9 @@ def _tells_which(reading: Reading, at: int) -> bool:
     """Whether a noun stands before another thing's, which is the one that is there: the court before an entrance."""
     w = reading.parsed
     end = w.ends.get(at, at + 1)
-    return (
-        at in w.nouns and end in w.nouns and w.is_object(end) and reading.tokens[at] in bases(reading.tokens[at], "n")
-    )
+    thing = is_generic(w.token(end)) or (end in w.nouns and w.is_object(end))
+    last = w.token(end - 1)
+    return at in w.nouns and thing and last in bases(last, "n")[:1]
 
 
 def _is_view(text: str, found: re.Match[str]) -> bool:
@@ -93,4 +102,7 @@ def in_register(case: Case) -> str:
                 if not _is_shown(case, word) and not _said_from_above(case, word)
             ]
         found += [m.group() for m in reading.find(where.foreign_views) if _is_view(reading.text, m)]
+        found += [
+            m.group() for m in FROM_CRAFT.finditer(reading.text) if m.group(1).lower() not in CRAFT[case.platform]
+        ]
     return f"not seen from {case.platform}: {comma_list(found)}" if found else ""

@@ -49,6 +49,7 @@ _COVERS = words_of("covers cover tops top crowns crown caps cap")
 _ON = words_of("on onto upon against atop")
 _AMID = ("middle", "centre", "center", "midst", "heart")
 _BESIDE = words_of("beside near by around round past behind opposite across between among next nearby to towards")
+_THROWN = words_of("shadow shadows throw throws cast casts spread spreads stretch stretches")
 _SEEN = words_of("visible seen shown glimpsed out")
 _PRONOUNS = words_of("it its them they their which that whose these those both")
 _SENTENCE = re.compile(r"(?<=[.!?;])\s*")
@@ -479,7 +480,11 @@ def _clauses(text: str) -> tuple[tuple[_Spot, ...], ...]:
             word = reading.tokens[opener] if opener >= 0 else ""
             if word in {"to", "by"} and reading.tokens[opener - 1].endswith("ed"):
                 word = "on"  # chained to, carried by
+            if word == "across" and _THROWN & set(reading.tokens):
+                word = "on"  # shadows across a lawn
             spots.append(_Spot(named, word if word in PREPOSITIONS | _BESIDE else "", opener))
+            if "where" in reading.tokens[at + 1 :]:
+                spots[-1] = _Spot(named, "", opener)  # a siding where wagons stand
         if found and _PRONOUNS & set(reading.tokens):
             spots += [_Spot(spot.concepts, "") for spot in (*found[-1][:1], *found[-1][-1:])]
         found.append(tuple(spots))

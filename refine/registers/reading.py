@@ -963,15 +963,15 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
             continue
         if token in denied:
             out.add(denied[token])
-        elif token == "less" and tokens[at - 1] == "-" and at - 2 in nouns:
-            out.update(nouns[at - 2])  # wall-less
+        elif token in {"less", "free"} and tokens[at - 1] == "-" and at - 2 in nouns:
+            out.update(nouns[at - 2])  # wall-less, car-free
         elif token.endswith("less"):
             lacking = token[:-4]
             out.update(concept for kind, concept in _senses(lacking) if kind == "object")
             out.update([f"thing:{lacking}"] if not _senses(lacking) and names_thing(lacking) else ())
         after = tokens[at + 1] if at + 1 < len(tokens) else "."
         bare = (token in {"bare", "devoid", "free", "empty", "absence"} and after == "of") or (
-            token in {"lost", "missing"} and after in {"its", "their"}
+            token in {"lost", "missing"} and after in ARTICLES
         )
         if token in {"absent", "missing"} and not bare:
             before = next((look for look in range(at - 1, max(at - 6, -1), -1) if look in nouns), None)
@@ -984,6 +984,8 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
             continue
         if (token == "not" and after not in {"a", "an", "any", "one", "even"}) or (token, after) in _NO_DENIALS:
             continue
+        if token == "no" and number(after) is not None:
+            continue  # no two are alike
         clause = range(at + 1, _clause_end(tokens, at))
         if token in {"no", "none"} and "than" in tokens[clause.start : clause.stop]:
             continue  # "no house is higher than", which there are
@@ -1053,7 +1055,7 @@ def _things(
             or (plain(token) and not (token in english().verbs and _surely_noun(tokens, at)))
             or token in NUMBERS
             or token in lexicon().denied
-            or _senses(token)  # passed over on purpose: no noun here
+            or (_senses(token) and not _coloured_plural(token))  # passed over on purpose: no noun here
             or _stands_up(tokens, at)
         ):
             continue
@@ -1083,6 +1085,11 @@ def _things(
         if opener not in DEFINITE and closes:
             strangers.append(token)
     return things, strangers
+
+
+def _coloured_plural(word: str) -> bool:
+    """Whether a word is the plural of what a colour is called by: lemons."""
+    return word not in lexicon().senses and _plural(word) and all(kind == "colour" for kind, _ in _senses(word))
 
 
 def _closes(word: str) -> bool:
