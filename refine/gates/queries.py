@@ -31,14 +31,17 @@ PARTS = re.compile(r"[.;:!?]+(?:\s|$)|,?\s+(?:and|but|while|whereas|where)\s+|,\
 # Prepositions that say where a thing rests; a thing has one such place.
 RESTING = frozenset({"on", "onto", "against", "upon"})
 FASTENED = RESTING | {"to"}
-# What begins to tell of another one.
+# What begins to tell of another one, and where a sentence goes on with a clause of its own.
+_NEXT_ONE = (
+    r"(?:and |while |but )?(?:(?:on|in|at) )?"
+    r"(?:another|(?:a|the) (?:second|third|fourth)|the (?:other|others|next|rest))\b"
+)
+NEXT_ONE = re.compile(_NEXT_ONE, re.IGNORECASE)
 BRANCH = re.compile(
-    r"[,;] (?=(?:and |while |but )?(?:(?:on|in|at) )?"
-    r"(?:another|(?:a|the) (?:second|third|fourth)|the (?:other|others|next|rest))\b)"
+    rf"[,;] (?={_NEXT_ONE})"
     r"|, (?:and|while|but) (?=(?:(?:on|in|at) )?(?:an?|the|one|two|three|four|five|six|some|several|many|few)\b)",
     re.IGNORECASE,
 )
-ANOTHER = re.compile(r"(?:and |while |but )?(?:(?:on|in|at) )?(?:another|(?:a|the) \w+|the \w+)\b", re.IGNORECASE)
 # Where somebody is found; that is told of one such place.
 FOUND = frozenset({"beside", "by", "at", "near"})
 SEEN = words_of("visible seen shown glimpsed out")
@@ -211,6 +214,7 @@ def _branched(source: Reading, sentences: set[int], one: str, other: str) -> boo
     parts = SENTENCE.split(source.text)
     if len(parts) != source.sentences[-1] + 1:
         return False
+    proven = False
     for sentence in sentences:
         branches = _with_verbs(BRANCH.split(parts[sentence]))
         units = [frozenset(concept for _, concept in read(part).named) for part in branches]
@@ -223,7 +227,8 @@ def _branched(source: Reading, sentences: set[int], one: str, other: str) -> boo
             continue  # it only points back
         if linked_back or not mine or not yours or mine & yours:
             return False
-    return True
+        proven = True
+    return proven
 
 
 def _with_verbs(parts: list[str]) -> list[str]:
@@ -232,7 +237,7 @@ def _with_verbs(parts: list[str]) -> list[str]:
     for part in parts[1:]:
         reading = read(part)
         bare = (at for at, word in enumerate(reading.tokens) if at not in reading.parsed.noun_at and word not in LISTED)
-        if any(reading.tokens[at] in BE or mostly(reading.tokens[at], "v") for at in bare) or ANOTHER.match(part):
+        if any(reading.tokens[at] in BE or mostly(reading.tokens[at], "v") for at in bare) or NEXT_ONE.match(part):
             found.append(part)
         else:
             found[-1] = f"{found[-1]}, {part}"
