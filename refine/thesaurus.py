@@ -212,6 +212,12 @@ def opposites(one: str, other: str) -> bool:
 
 
 @lru_cache(maxsize=50_000)
+def same_meaning(one: str, other: str) -> bool:
+    """Whether two verbs or adjectives share one of their commonest meanings: hide and conceal."""
+    return any(set(senses(one, part)[:3]) & set(senses(other, part)[:3]) for part in "av")
+
+
+@lru_cache(maxsize=50_000)
 def _around(word: str) -> frozenset[str]:
     """The commonest adjective, verb and adverb meanings of a word, and the adjectives they are similar to."""
     own = [s for part in "avr" for s in senses(word, part)[:3]]

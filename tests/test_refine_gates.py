@@ -642,7 +642,9 @@ ESTATE = (
     "on a stall, and cod lies on crushed ice at a booth. Three sheds run parallel to one another in one half of the "
     "scene. No two cottages are painted alike. A sliver of blue sky is left. Two stone bears, one missing an ear, "
     "flank a door. Mechanical units crowd a deck. A multi-deck car park stands by the lane. Palms with dark crowns "
-    "hide a kiosk. One wing is full of ducts; the other carries rows of solar panels."
+    "hide a kiosk. One wing is full of ducts; the other carries rows of solar panels. White huts at the back and grey "
+    "ones at the front form a row, and trees line the whole margin. Firs partly hide a lodge whose gable is visible. "
+    "An island carries a pavilion with a red flag."
 )
 
 
@@ -663,6 +665,10 @@ ESTATE = (
         (ESTATE, "A parking garage stands by the lane."),
         (ESTATE, "The dark crowns of palms hide a kiosk."),
         (ESTATE, "Rows of solar panels stand on the other wing."),
+        (ESTATE, "Grey huts at the front and white ones at the back form a row."),
+        (ESTATE, "The whole margin is lined with trees."),
+        (ESTATE, "A lodge is partly concealed by firs."),
+        (ESTATE, "A pavilion with a red flag stands on an island."),
         (WHARF, "A bike path passes the barges."),
         (WHARF, "Short piers stick out from the bank."),
         (WHARF, "No snow lies on the path."),

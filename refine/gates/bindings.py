@@ -72,10 +72,12 @@ def replaced(case: Case, reading: Reading, mention: Mention) -> bool:
     The phrase is the two words behind the value. Values in a list ("red and white buses") may change places.
     """
     phrase = _behind(reading, mention)
-    if len(phrase) < 2 or phrase[0] in PREPOSITIONS | {"and", "or", ",", "."} or phrase[0] == phrase[-1]:
+    if len(phrase) < 2 or phrase[0] in PREPOSITIONS | {"and", "or", ",", ".", "one", "ones"} or phrase[0] == phrase[-1]:
         return False
     if _listed_value(reading, mention):
         return False
+    if any("one" in said.heads and related(said.concept, mention.concept) for said in case.source.of(mention.kind)):
+        return False  # white huts and grey ones
     slots = [s for s in case.source.of(mention.kind) if _behind(case.source, s)[:1] == phrase[:1]]
     same = [s for s in slots if _behind(case.source, s) == phrase]
     fits = slots if phrase[0] != "-" else same

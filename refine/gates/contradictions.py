@@ -12,7 +12,7 @@ from refine.gates.things import heads_meet, name, on_axis, people
 from refine.registers import english
 from refine.registers.instances import reversals, unrested
 from refine.registers.reading import PREPOSITIONS, Mention, Reading, plain, related, stems, words_of
-from refine.thesaurus import bases, opposites, uses
+from refine.thesaurus import bases, opposites, same_meaning, uses
 
 NEGATING, AFFIRMING = ("un", "in", "non", "dis"), ("y", "ed", "ful")
 # Before a hyphen these take a participle halfway, or back: half-finished is not finished.
@@ -319,6 +319,8 @@ def _antonyms(source: Reading, reading: Reading) -> Iterator[str]:
     for at, word in enumerate(_halved(reading)):
         if word in own or word in function or not word[0].isalpha() or _comparative(word) or not _describes(word):
             continue
+        if any(same_meaning(word, w) for w in own):
+            continue  # partly concealed by what partly hides it
         against = [w for w in own if w in _negations(word)]
         if not on_axis(word):
             against += [w for w in own if w in plain_ones and opposites(word, w) and w not in against]

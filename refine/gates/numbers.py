@@ -67,7 +67,6 @@ ONE_MORE_IS = re.compile(
 )
 SIDES = words_of("side sides end ends edge edges flank flanks margin margins hand")
 EVERY = ("both", "either", "every", "each", "all")
-HALVES = words_of("half side quarter part area margin edge end")
 THEM = words_of("them these those which")
 SOME_OF_THEM = re.compile(r" (?:one|two|three|four|some|several|many|most|half|few|any) of (?:them|these|those|which) ")
 ALL_OF_THEM = re.compile(r" (?:all|each|every|none) of (?:them|these|those|which) ")
@@ -131,7 +130,8 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
             continue
         rest = reading.tokens[at + 1 : at + 4]
         shared = (word == "one" and WHOLE & set(rest)) or (word == "each" and "other" in rest) or rest[:1] == ("but",)
-        if (word in {"whole", "entire"} and HALVES & set(rest[:1])) or _no_quantity(reading, at):
+        whole = word in {"whole", "entire"} and at + 1 not in reading.parsed.noun_at
+        if (whole and not reading.parsed.modifier(at + 1)) or _no_quantity(reading, at):
             continue
         of_them = word in WHOLE | {"none"} and rest[:1] == ("of",) and bool(THEM & set(rest[1:2]))
         if of_them and SOME_OF_THEM.search(source.words) and not ALL_OF_THEM.search(source.words):

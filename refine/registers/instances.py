@@ -532,7 +532,7 @@ def _throws(reading: Reading, at: int) -> bool:
         look in reading.parsed.noun_at or reading.parsed.modifier(look) or reading.tokens[look] in DETERMINERS
     ):
         look -= 1
-    return look >= 0 and reading.tokens[look] in {"of", "from", "by"}
+    return look >= 0 and reading.tokens[look] in {"of", "from", "by", "with", "under"}
 
 
 def _lives(concepts: tuple[str, ...]) -> bool:
