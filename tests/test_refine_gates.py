@@ -644,7 +644,8 @@ ESTATE = (
     "flank a door. Mechanical units crowd a deck. A multi-deck car park stands by the lane. Palms with dark crowns "
     "hide a kiosk. One wing is full of ducts; the other carries rows of solar panels. White huts at the back and grey "
     "ones at the front form a row, and trees line the whole margin. Firs partly hide a lodge whose gable is visible. "
-    "An island carries a pavilion with a red flag."
+    "An island carries a pavilion with a red flag. A chapel wears a bronze dome and bends its nave twice; boys sit on "
+    "the lowest step. A market of stalls, mostly empty, has a second, pale-blue roof."
 )
 
 
@@ -669,6 +670,10 @@ ESTATE = (
         (ESTATE, "The whole margin is lined with trees."),
         (ESTATE, "A lodge is partly concealed by firs."),
         (ESTATE, "A pavilion with a red flag stands on an island."),
+        (ESTATE, "A bronze dome crowns a chapel."),
+        (ESTATE, "The nave makes two bends."),
+        (ESTATE, "Boys are sitting on the bottommost step."),
+        (ESTATE, "Few of the stalls are occupied."),
         (WHARF, "A bike path passes the barges."),
         (WHARF, "Short piers stick out from the bank."),
         (WHARF, "No snow lies on the path."),
@@ -732,6 +737,8 @@ def test_what_unseen_sets_taught_to_believe(source: str, says: str) -> None:
         (ESTATE, "Four sheds run parallel.", "number"),
         (ESTATE, "A booth stands on the crates of lemons.", "queries"),
         (ESTATE, "There are cars on the plaza.", "contradiction"),
+        (ESTATE, "A market of stalls has a second roof of pale red.", "colour"),
+        (CLINIC, "The tower shows cream upper storeys.", "colour"),
         (WHARF, "Yellow asters and blue gerberas line a rack of iron.", "colour"),
         (WHARF, "A clock has a black dial.", "colour"),
         (FACTORY, "A motorcycle stands by the lane.", "object"),

@@ -52,14 +52,15 @@ APART = (TWO_SIDES, AMID_TWO, FROM_TO, OFF_FROM)
 def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], frozenset[str]]]:
     """Parts of the source as (objects, relation classes); one with a pronoun is read together with the one before.
 
-    "It" or "they" may be what the whole text is about, too: the first thing that it names.
+    "It" or "they" may be what the whole text is about, too (the first thing that it names), or of the sentence before.
     """
     units: list[tuple[frozenset[str], frozenset[str]]] = []
     first: frozenset[str] = frozenset()
     previous: frozenset[str] = frozenset()
     before: tuple[str, ...] = ()
     back = BACK if parts is SENTENCE else PRONOUN
-    for part in parts.split(source):
+    sentences = [frozenset(concept for _, concept in read(one).named) for one in SENTENCE.split(source)]
+    for n, part in ((n, part) for n, one in enumerate(SENTENCE.split(source)) for part in parts.split(one)):
         if not part.strip():
             continue
         reading = read(part)
@@ -79,7 +80,8 @@ def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], 
         first = first or frozenset(concept for _, concept in reading.named[:1])
         known = set(before).intersection(THE.findall(reading.words))  # "a heap of coal. Belts lead from the heap"
         points_back = back.search(part) or any(mostly(word, "n") for word in known)
-        back_to = (previous | first if IT.search(part) else previous) if points_back else frozenset()
+        ahead = first.union(*sentences[max(0, n - 1) : n]) if IT.search(part) else frozenset()
+        back_to = previous | ahead if points_back else frozenset()
         units.append((own | back_to, classes))
         previous, before = own, reading.tokens
     return units

@@ -306,8 +306,9 @@ def _negated(reading: Reading, mention: Mention) -> bool:
             return False  # no more than two
         if reading.tokens[at] in {"not", "never", "hardly", "without"} and not counted:
             return mention.at - at <= 2
-        if reading.tokens[at] in {"no", "none", "neither", "not"}:
-            return any(m.concept in mention.heads for m in reading.of("object") if at < m.at < mention.at)
+        few = reading.tokens[at] == "few" and reading.tokens[at - 1 : at] != ("a",)
+        if few or reading.tokens[at] in {"no", "none", "neither", "not"}:
+            return any(concept in mention.heads for n, concept in reading.named if at < n < mention.at)
     return False
 
 

@@ -76,6 +76,8 @@ ONE_SIDE = re.compile(r"\bone (?:of (?:its|the|their) )?(?:\w+ )?(?:side|end|edg
 NAMED_SIDE = re.compile(r"\b(?:one|another|the other|a second|a third|an?) (?:side|end|edge|flank|margin)\b")
 HALF = re.compile(r"\b(?:one|a) half\b|\bhalf of\b", re.IGNORECASE)
 STOREYS = words_of("storey story floor storeys stories floors level levels")
+# Words of a source that count without a number: what bends twice makes two bends.
+COUNTED_BY = {"2": words_of("twice"), "3": words_of("thrice"), "4": words_of("quartered")}
 ORDINALS = {
     "ground": 0, "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6,
     "top": 9, "upper": 9, "uppermost": 9, "topmost": 9, "highest": 9, "lower": 0, "lowest": 0, "bottom": 0,
@@ -341,7 +343,7 @@ def _enumerates(reading: Reading, mention: Mention) -> bool:
 def _follows(case: Case, mention: Mention) -> bool:
     """Whether a count follows from the source: 'two X' from 'one X … another', X named twice, or as a sum of counts."""
     heads = mention.heads - {"generic"}
-    if _named_sides(case, mention) or (mention.concept == "4" and "quartered" in case.source.tokens):
+    if _named_sides(case, mention) or not COUNTED_BY.get(mention.concept, frozenset()).isdisjoint(case.source.tokens):
         return True
     if not heads:
         return mention.concept == "2" and bool(ONE_ANOTHER & set(case.source.tokens)) and not _single(case, mention)

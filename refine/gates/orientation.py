@@ -30,6 +30,7 @@ CLOSELY = words_of("just right immediately directly shortly straight close close
 DEPTH = (
     words_of("front before foreground"),
     words_of("behind background back beyond past further farther distance distant rear"),
+    words_of("lowest bottommost lowermost"),
     words_of("climb climbs climbing rise rises rising ascend ascends ascending uphill upward upwards up"),
     words_of("diagonal diagonally slant slants slanting slantwise aslant oblique obliquely slope slopes sloping"),
     words_of("descend descends descending drop drops dropping fall falls falling down downhill slope slopes sloping"),

@@ -510,8 +510,8 @@ def _coloured(tokens: tuple[str, ...], at: int) -> bool:
 
 
 def _shaded(tokens: tuple[str, ...], at: int) -> bool:
-    """Whether the token is a colour's name before it is a verb: white, but not rose."""
-    return _coloured(tokens, at) and uses(tokens[at], "a") >= uses(tokens[at], "v")
+    """Whether the token is a colour's name before it is a verb: cream, but not rose."""
+    return _coloured(tokens, at) and not mostly(tokens[at], "v")
 
 
 def _of_colour(tokens: tuple[str, ...], at: int) -> bool:
@@ -792,9 +792,16 @@ def _sure(w: _Words, start: int, end: int, said: tuple[frozenset[str], bool, fro
         return w.token(start - 1) in _COPULAS and len(_starts_in(w, start)) == 1 and bool(heads & loose)
     if w.token(end) == "-" and w.token(end + 1).endswith("ed") and w.token(end + 2) != "-":
         return w.token(start - 1) != "-" and bool(heads & set(w.nouns.get(end + 1, ())))  # green-framed
-    hyphened = w.token(start - 1) == "-" and "colour" not in w.kinds.get(start - 2, ())  # pinkish-red
+    toned = any(axis == "tone" for axis, _ in _qualities(w.token(start - 2)))  # pale-blue
+    hyphened = w.token(start - 1) == "-" and not toned and "colour" not in w.kinds.get(start - 2, ())  # pinkish-red
     if hyphened or w.token(end) == "-":
         return False
+    before = start - 1
+    while w.modifier(before):
+        before -= 1
+    owner = w.noun_at.get(before - 1)
+    if w.token(before) in {"of", "in"} and owner is not None and end not in w.nouns:
+        return heads <= set(w.nouns[owner]) and not w.modifier(end)  # a roof of pale green
     at = end
     while at not in w.nouns and at < end + 4:
         word = w.token(at)
