@@ -78,9 +78,10 @@ HALF = re.compile(r"\b(?:one|a) half\b|\bhalf of\b", re.IGNORECASE)
 STOREYS = words_of("storey story floor storeys stories floors level levels")
 # Words of a source that count without a number: what bends twice makes two bends.
 COUNTED_BY = {"2": words_of("twice"), "3": words_of("thrice"), "4": words_of("quartered")}
+TOP = 9
 ORDINALS = {
     "ground": 0, "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6,
-    "top": 9, "upper": 9, "uppermost": 9, "topmost": 9, "highest": 9, "lower": 0, "lowest": 0, "bottom": 0,
+    "top": TOP, "upper": TOP, "uppermost": TOP, "topmost": TOP, "highest": TOP, "lower": 0, "lowest": 0, "bottom": 0,
 }  # fmt: skip
 
 
@@ -155,7 +156,12 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
             yield f"{word} {next(t for t in rest if t in SIDES)}"
         if STOREYS & set(rest[:1]) and word in ORDINALS:
             own = {w for w, n in zip(source.tokens, source.tokens[1:], strict=False) if n in STOREYS}
-            if own & ORDINALS.keys() and not {ORDINALS[w] for w in own if w in ORDINALS} & {ORDINALS[word]}:
+            higher = ORDINALS[word] == TOP and {"over", "above"} & set(source.tokens)  # the storeys over it
+            if (
+                own & ORDINALS.keys()
+                and not higher
+                and not {ORDINALS[w] for w in own if w in ORDINALS} & {ORDINALS[word]}
+            ):
                 yield f"{word} {rest[0]}"
     yield from _widened(source, reading)
     yield from _without_exception(source, reading)

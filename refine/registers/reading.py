@@ -359,6 +359,8 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
         return True
     if before == "," and uses(word, "v") and after in PREPOSITIONS and word[-1] != "s":
         return True  # "buildings, still shells, tower beside"
+    if after in ARTICLES and set(tokens[at + 3 : at + 5]) & _COPULAS and mostly(word, "n"):
+        return False  # "the stadiums roof the stadium is": a stop is missing
     seldom = uses(word, "v") < (1 if after in ARTICLES else 2)
     if after == "of" or seldom or after not in PREPOSITIONS | ARTICLES | PARTICLES or not before.isalpha():
         return False
@@ -774,6 +776,8 @@ def _said_of(w: _Words, start: int, end: int, kind: str) -> tuple[frozenset[str]
     attached = opener in {"of", "in", "with"} and before > 0
     specific = bool(out) and out != ["generic"]
     if out and not (attached and opener != "with" and out[:1] == ["generic"] and kind != "quality"):
+        if opener in {"a", "an"} and w.token(before - 1) in {"is", "was"}:
+            out += _behind(w, before)  # the centre is a beige box
         return frozenset(out), True, frozenset()
     if attached and w.token(before - 1).endswith(("ed", "ing")) and before - 1 not in w.noun_at:
         return frozenset({"generic"}), False, _nouns_in(w, start)  # edged in red: the edge, or the thing
