@@ -645,7 +645,8 @@ ESTATE = (
     "hide a kiosk. One wing is full of ducts; the other carries rows of solar panels. White huts at the back and grey "
     "ones at the front form a row, and trees line the whole margin. Firs partly hide a lodge whose gable is visible. "
     "An island carries a pavilion with a red flag. A chapel wears a bronze dome and bends its nave twice; boys sit on "
-    "the lowest step. A market of stalls, mostly empty, has a second, pale-blue roof."
+    "the lowest step. A market of stalls, mostly empty, has a second, pale-blue roof. A field is striped light and "
+    "dark green. Two barracks stand one behind the other, each planted with trees. The forecourt is empty."
 )
 
 
@@ -674,6 +675,8 @@ ESTATE = (
         (ESTATE, "The nave makes two bends."),
         (ESTATE, "Boys are sitting on the bottommost step."),
         (ESTATE, "Few of the stalls are occupied."),
+        (ESTATE, "A field is striped in two shades of green."),
+        (ESTATE, "Two barracks with trees in each stand one behind the other."),
         (WHARF, "A bike path passes the barges."),
         (WHARF, "Short piers stick out from the bank."),
         (WHARF, "No snow lies on the path."),
@@ -827,6 +830,25 @@ def test_only_its_own_craft_sees_what_a_platform_shows(platform: Platform, craft
     source = "A brick hall with a white door stands by a pond, and bushes grow on either side of it."
     said = {"caption": f"Seen from a {craft}, {source[0].lower()}{source[1:]}", "queries": ["Bushes grow by a pond."]}
     assert ("register" not in failed(platform, source, said)) is fits
+
+
+def test_what_is_empty_is_not_crowded() -> None:
+    source = "A petrol station with four pumps stands at a crossroads. Cars pass by, and the forecourt is empty."
+    assert "contradiction" in failed("drone", source, {"caption": source, "queries": ["Cars crowd the forecourt."]})
+
+
+def test_a_colour_is_not_given_once_more() -> None:
+    source = "A church with a red roof stands in a walled yard by a wide road. Outside the wall is a red kiosk."
+    said = {"caption": source, "queries": ["A church has a red roof."]}
+    assert failed("drone", source, said) == set()
+    said["caption"] = source.replace("a wide road", "a wide, reddish road")
+    assert failed("drone", source, said) == {"colour"}
+
+
+def test_a_wall_around_and_a_bridge_for_pedestrians_are_seen_from_above() -> None:
+    source = "A canal passes a walled churchyard with a footbridge. Outside the wall, stalls line a square."
+    said = source.replace("a footbridge", "a bridge for pedestrians").replace("Outside", "Beyond")
+    assert failed("satellite", source, {"caption": said, "queries": ["Stalls line a square."]}) == set()
 
 
 def test_a_satellite_tile_may_have_what_tells_of_another_thing() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import combinations
 
-from refine.gates.bindings import of_other_noun, replaced, said_alike
+from refine.gates.bindings import of_other_noun, one_too_many, replaced, said_alike
 from refine.gates.case import Case, comma_list, uncoloured
 from refine.gates.things import GROWN, at_same_word, name
 from refine.registers.reading import Mention, Reading, broader, related, stems, words_of
@@ -82,7 +82,11 @@ def _attributes(case: Case, kind: str) -> str:
                 wrong.append(f"{word} is new")
             elif kind == "colour" and of_other_noun(case.source, reading, mentions[0]):
                 wrong.append(f"{word} said of {reading.tokens[mentions[0].end]}")
-            elif not said_alike(case, reading, mentions[0], matching) or replaced(case, reading, mentions[0]):
+            elif (
+                not said_alike(case, reading, mentions[0], matching)
+                or replaced(case, reading, mentions[0])
+                or (kind == "colour" and reading is case.caption and one_too_many(case, mentions[0], matching))
+            ):
                 of = comma_list(sorted(name(h) for h in mentions[0].heads if h != "generic"))
                 wrong.append(f"{word} said of {of}")
     return "; ".join(dict.fromkeys(wrong))

@@ -36,10 +36,24 @@ def said_alike(case: Case, reading: Reading, mention: Mention, matching: list[Me
     theirs = [m for m in reading.of(mention.kind) if heads_meet(m.heads | m.loose, owners)]
     mine = any(same_thing(head, own) for head in mention.heads for own in things_of(source))
     lost = any(same_thing(owner, own) for owner in owners for own in things_of(reading))
-    growing = mention.concept == "colour:green" and any(related(h, "object:vegetation") for h in mention.heads)
-    if mine and mention.kind == "colour" and not growing and _named_alike(source, reading, mention):
+    if mine and mention.kind == "colour" and not _growing_green(mention) and _named_alike(source, reading, mention):
         return False
     return not (mine and lost and not any(related(m.concept, mention.concept) for m in theirs))
+
+
+def one_too_many(case: Case, mention: Mention, matching: list[Mention]) -> bool:
+    """Whether a caption gives a thing, on top of all others, a colour that the source gives to others only."""
+    if not mention.sure or _growing_green(mention) or mention.heads.isdisjoint(things_of(case.source)):
+        return False
+    if any(heads_meet(mention.heads, s.heads | s.loose) or may_be_one(mention.heads, s.heads) for s in matching):
+        return False
+    told = [m for m in case.caption.of(mention.kind) if related(m.concept, mention.concept)]
+    return len(told) > len([s for s in case.source.of(mention.kind) if related(s.concept, mention.concept)])
+
+
+def _growing_green(mention: Mention) -> bool:
+    """Whether green is said of a plant, which goes without saying."""
+    return mention.concept == "colour:green" and any(related(h, "object:vegetation") for h in mention.heads)
 
 
 def _measures(source: Reading, mention: Mention, said: Mention) -> bool:

@@ -77,6 +77,7 @@ NAMED_SIDE = re.compile(r"\b(?:one|another|the other|a second|a third|an?) (?:si
 HALF = re.compile(r"\b(?:one|a) half\b|\bhalf of\b", re.IGNORECASE)
 STOREYS = words_of("storey story floor storeys stories floors level levels")
 # Words of a source that count without a number: what bends twice makes two bends.
+SHADES = words_of("shades tones colours colors hues tints")
 COUNTED_BY = {"2": words_of("twice"), "3": words_of("thrice"), "4": words_of("quartered")}
 TOP = 9
 ORDINALS = {
@@ -132,7 +133,8 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
         if word not in QUANTITIES:
             continue
         rest = reading.tokens[at + 1 : at + 4]
-        shared = (word == "one" and WHOLE & set(rest)) or (word == "each" and "other" in rest) or rest[:1] == ("but",)
+        shared = (word == "one" and WHOLE & set(rest)) or rest[:1] == ("but",)
+        shared = shared or (word in {"one", "each"} and "other" in rest)
         whole = word in {"whole", "entire"} and at + 1 not in reading.parsed.noun_at
         if (whole and not reading.parsed.modifier(at + 1)) or _no_quantity(reading, at):
             continue
@@ -349,7 +351,11 @@ def _enumerates(reading: Reading, mention: Mention) -> bool:
 def _follows(case: Case, mention: Mention) -> bool:
     """Whether a count follows from the source: 'two X' from 'one X … another', X named twice, or as a sum of counts."""
     heads = mention.heads - {"generic"}
-    if _named_sides(case, mention) or not COUNTED_BY.get(mention.concept, frozenset()).isdisjoint(case.source.tokens):
+    if (
+        _named_sides(case, mention)
+        or _told_in_shades(case, mention)
+        or not COUNTED_BY.get(mention.concept, frozenset()).isdisjoint(case.source.tokens)
+    ):
         return True
     if not heads:
         return mention.concept == "2" and bool(ONE_ANOTHER & set(case.source.tokens)) and not _single(case, mention)
@@ -403,6 +409,16 @@ def _named_sides(case: Case, mention: Mention) -> bool:
         if has and len(told) > 1 and mention.concept == str(len(told)):
             return True
     return False
+
+
+def _told_in_shades(case: Case, mention: Mention) -> bool:
+    """Whether shades are counted that the source names: light and dark green are two shades of green."""
+    reading = next((r for r in case.texts if mention in r.mentions), case.caption)
+    if not SHADES & set(reading.tokens[mention.end : mention.end + 2]):
+        return False
+    named = {m.concept for m in case.source.of("colour")}
+    toned = {m.concept for m in case.source.of("quality") if m.concept.startswith("tone:")}
+    return int(mention.concept) <= max(len(named), len(toned))
 
 
 def _on_each_side(source: Reading, mention: Mention) -> bool:
