@@ -646,7 +646,9 @@ ESTATE = (
     "ones at the front form a row, and trees line the whole margin. Firs partly hide a lodge whose gable is visible. "
     "An island carries a pavilion with a red flag. A chapel wears a bronze dome and bends its nave twice; boys sit on "
     "the lowest step. A market of stalls, mostly empty, has a second, pale-blue roof. A field is striped light and "
-    "dark green. Two barracks stand one behind the other, each planted with trees. The forecourt is empty."
+    "dark green. Two barracks stand one behind the other, each planted with trees. The forecourt is empty. A rider "
+    "fills up at the second pump. Six round tanks lie at a bend of a river, which one edge cuts off. A castle "
+    "overlooks a village."
 )
 
 
@@ -676,6 +678,9 @@ ESTATE = (
         (ESTATE, "Boys are sitting on the bottommost step."),
         (ESTATE, "Few of the stalls are occupied."),
         (ESTATE, "A field is striped in two shades of green."),
+        (ESTATE, "A rider fills up at pump two."),
+        (ESTATE, "The half dozen round tanks lie at a bend of a river which the edge crops."),
+        (ESTATE, "A village lies below a castle."),
         (ESTATE, "Two barracks with trees in each stand one behind the other."),
         (WHARF, "A bike path passes the barges."),
         (WHARF, "Short piers stick out from the bank."),
@@ -849,6 +854,16 @@ def test_a_wall_around_and_a_bridge_for_pedestrians_are_seen_from_above() -> Non
     source = "A canal passes a walled churchyard with a footbridge. Outside the wall, stalls line a square."
     said = source.replace("a footbridge", "a bridge for pedestrians").replace("Outside", "Beyond")
     assert failed("satellite", source, {"caption": said, "queries": ["Stalls line a square."]}) == set()
+
+
+def test_what_lies_on_a_flat_roof_is_not_seen_from_the_street() -> None:
+    source = (
+        "A villa with a stucco porch stands behind laurels. Its flat roof holds a water tank. A booth is at the gate."
+    )
+    said = {"caption": source, "queries": ["A villa has a stucco porch."]}
+    assert failed("ground", source, said) == {"register"}
+    said["caption"] = "A villa with a flat roof and a stucco porch stands behind laurels. A booth is at the gate."
+    assert failed("ground", source, said) == set()
 
 
 def test_a_satellite_tile_may_have_what_tells_of_another_thing() -> None:

@@ -61,7 +61,7 @@ FORK = re.compile(
     r"\b(?:roads|streets|paths|footpaths|lanes) (?:form|forming|meet|make|cross|join)\w*\b[^.;]*\b[TXVY]\b",
     re.IGNORECASE,
 )
-NTH = {"third": "3", "fourth": "4", "fifth": "5", "sixth": "6"}
+NTH = {"2": "second", "3": "third", "4": "fourth", "5": "fifth", "6": "sixth"}
 ONE_MORE_IS = re.compile(
     r" (?:one more|one other|(?<!one )another|another one) (?:is|stands|lies|sits|waits|on|in|at|beside|near) "
 )
@@ -351,6 +351,10 @@ def _enumerates(reading: Reading, mention: Mention) -> bool:
 def _follows(case: Case, mention: Mention) -> bool:
     """Whether a count follows from the source: 'two X' from 'one X … another', X named twice, or as a sum of counts."""
     heads = mention.heads - {"generic"}
+    reading = next((r for r in case.texts if mention in r.mentions), case.caption)
+    ordinal = NTH.get(mention.concept, "")
+    if mention.at and ordinal and f" {ordinal} {reading.tokens[mention.at - 1]} " in case.source.words:
+        return True  # pump two is the second pump
     if (
         _named_sides(case, mention)
         or _told_in_shades(case, mention)
@@ -371,8 +375,11 @@ def _follows(case: Case, mention: Mention) -> bool:
         mention.concept == "2" and {"object:road", "object:path"} & heads and FORK.search(case.source.text)
     ):
         return True
-    ordinal = next((word for word, count in NTH.items() if count == mention.concept), "")
-    if ordinal in case.source.tokens and any(same_thing(h, own) for h in heads for own in things_of(case.source)):
+    if (
+        mention.concept != "2"
+        and ordinal in case.source.tokens
+        and any(same_thing(h, own) for h in heads for own in things_of(case.source))
+    ):
         return True  # "two of its courtyards …, and the third": three
     counted = [s for s in case.source.of("number") if s.heads & heads and case.source.tokens[s.at] != "single"]
     if counted:

@@ -97,6 +97,8 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
         return True
     if re.search(r"\btop\b", found) and case.source.stems & SUMMITS:
         return True
+    if found in {"above", "below"} and case.platform != "satellite" and "overlook" in case.source.stems:
+        return True
     if found in {"top", "the top"} and case.source.stems & TOPPED:
         return True
     if re.search(r"\bup\b", found) and case.platform != "satellite" and case.source.stems & {"up", "high", "upper"}:

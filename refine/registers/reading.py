@@ -405,11 +405,12 @@ def _plural(word: str) -> bool:
 def _only_verb(tokens: tuple[str, ...], at: int) -> bool:
     """Whether a noun is the likeliest verb of a clause without a sure one: "a marquee shelters part of the terrace"."""
     word, after = tokens[at], tokens[at + 1] if at + 1 < len(tokens) else "."
-    if after == "of" or not after[0].isalnum() or after in _CLAUSE_ENDS or not _agrees(tokens, at):
-        return False
     low, high = at, at + 1
     while low and tokens[low - 1] not in _CLAUSE_ENDS and tokens[low - 1][0].isalnum():
         low -= 1
+    done = low and tokens[low - 1] in _RELATIVE and tokens[low] in ARTICLES  # which the edge of the image crops
+    if after == "of" or (not done and (not after[0].isalnum() or after in _CLAUSE_ENDS)) or not _agrees(tokens, at):
+        return False
     while high < len(tokens) and tokens[high] not in _CLAUSE_ENDS and tokens[high][0].isalnum():
         high += 1
     others = [n for n in range(low, high) if n != at and tokens[n] not in PARTICLES]
@@ -870,7 +871,7 @@ def _numbers_of(w: _Words) -> Iterable[Mention]:
             value, end = value + ones, end + 2
         elif following == "dozen":
             value, end = value * 12, end + 1
-        elif word == "dozen" and w.tokens[max(0, at - 2) : at] in {("half", "a"), ("a", "half")}:
+        elif word == "dozen" and "half" in w.tokens[max(0, at - 2) : at]:
             value = 6
         elif following in {"hundred", "thousand"}:
             value, end = value * NUMBERS[following], end + 1
