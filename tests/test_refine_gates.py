@@ -835,6 +835,8 @@ def test_only_its_own_craft_sees_what_a_platform_shows(platform: Platform, craft
     source = "A brick hall with a white door stands by a pond, and bushes grow on either side of it."
     said = {"caption": f"Seen from a {craft}, {source[0].lower()}{source[1:]}", "queries": ["Bushes grow by a pond."]}
     assert ("register" not in failed(platform, source, said)) is fits
+    hung = {"caption": f"{source} A rope hangs from a {craft}.", "queries": ["Bushes grow by a pond."]}
+    assert "register" not in failed(platform, source, hung)
 
 
 def test_what_is_empty_is_not_crowded() -> None:

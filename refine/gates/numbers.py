@@ -76,8 +76,8 @@ ONE_SIDE = re.compile(r"\bone (?:of (?:its|the|their) )?(?:\w+ )?(?:side|end|edg
 NAMED_SIDE = re.compile(r"\b(?:one|another|the other|a second|a third|an?) (?:side|end|edge|flank|margin)\b")
 HALF = re.compile(r"\b(?:one|a) half\b|\bhalf of\b", re.IGNORECASE)
 STOREYS = words_of("storey story floor storeys stories floors level levels")
-# Words of a source that count without a number: what bends twice makes two bends.
 SHADES = words_of("shades tones colours colors hues tints")
+# Words of a source that count without a number: what bends twice makes two bends.
 COUNTED_BY = {"2": words_of("twice"), "3": words_of("thrice"), "4": words_of("quartered")}
 TOP = 9
 ORDINALS = {

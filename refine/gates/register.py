@@ -85,7 +85,7 @@ def _is_view(text: str, found: re.Match[str]) -> bool:
     """Whether words for a place tell where one looks from: "seen from the street", but not "set back from it"."""
     if TREE.match(text, found.end()):
         return False  # from a plane tree
-    if not FROM_PLACE.match(found.group()):
+    if not (FROM_PLACE.match(found.group()) or FROM_CRAFT.match(found.group())):
         return True
     before = SENTENCE.split(text[: found.start()])[-1]
     return not before.strip() or VIEWING.search(before[-60:]) is not None
@@ -103,6 +103,8 @@ def in_register(case: Case) -> str:
             ]
         found += [m.group() for m in reading.find(where.foreign_views) if _is_view(reading.text, m)]
         found += [
-            m.group() for m in FROM_CRAFT.finditer(reading.text) if m.group(1).lower() not in CRAFT[case.platform]
+            m.group()
+            for m in FROM_CRAFT.finditer(reading.text)
+            if m.group(1).lower() not in CRAFT[case.platform] and _is_view(reading.text, m)
         ]
     return f"not seen from {case.platform}: {comma_list(found)}" if found else ""
