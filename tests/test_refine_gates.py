@@ -866,6 +866,8 @@ def test_what_lies_on_a_flat_roof_is_not_seen_from_the_street() -> None:
     assert failed("ground", source, said) == {"register"}
     said["caption"] = "A villa with a flat roof and a stucco porch stands behind laurels. A booth is at the gate."
     assert failed("ground", source, said) == set()
+    said["caption"] = "A flat roof covers a villa with a stucco porch behind laurels. A booth is at the gate."
+    assert failed("ground", source, said) == set()
 
 
 def test_a_satellite_tile_may_have_what_tells_of_another_thing() -> None:
