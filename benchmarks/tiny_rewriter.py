@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -27,11 +28,11 @@ from refine.server import Model, model_of, serving
 from refine.tiny_rewriter import MODEL
 from refine.tiny_rewriter.scores import as_json, score
 from refine.vllm import Ask, refine_all
-from schemas.config import RefineConfig, ServerConfig
+from schemas.config import PartitionConfig, RefineConfig, ServerConfig
 from schemas.errors import GeorefineError
 from schemas.records import PLATFORMS, Platform, Refined, Reply, Stripped
 
-FOLDERS: dict[str, Platform] = {"satellite": "satellite", "drone": "drone", "street": "ground"}
+FOLDERS = cast(dict[str, Platform], PartitionConfig().folders)
 UNSEEN_SEED = 11
 SHOWN = 20
 
@@ -63,7 +64,8 @@ def asked(cases: Sequence[tuple[Platform, str]], attempts: int, url: str, model:
         report=lambda *_: None,
         total=len(cases),
     )
-    return [row for _, row in sorted(((ask.tag, row) for ask, row in rows), key=lambda pair: str(pair[0]).zfill(9))]
+    found = {ask.tag: row for ask, row in rows}
+    return [found[n] for n in range(len(cases))]
 
 
 def measure(count: int, url: str, model: Model, folder: Path) -> None:

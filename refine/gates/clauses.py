@@ -59,8 +59,9 @@ def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], 
     previous: frozenset[str] = frozenset()
     before: tuple[str, ...] = ()
     back = BACK if parts is SENTENCE else PRONOUN
-    sentences = [frozenset(concept for _, concept in read(one).named) for one in SENTENCE.split(source)]
-    for n, part in ((n, part) for n, one in enumerate(SENTENCE.split(source)) for part in parts.split(one)):
+    sentences = SENTENCE.split(source)
+    named = [frozenset(concept for _, concept in read(sentence).named) for sentence in sentences]
+    for n, part in ((n, part) for n, sentence in enumerate(sentences) for part in parts.split(sentence)):
         if not part.strip():
             continue
         reading = read(part)
@@ -80,7 +81,7 @@ def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], 
         first = first or frozenset(concept for _, concept in reading.named[:1])
         known = set(before).intersection(THE.findall(reading.words))  # "a heap of coal. Belts lead from the heap"
         points_back = back.search(part) or any(mostly(word, "n") for word in known)
-        ahead = first.union(*sentences[max(0, n - 1) : n]) if IT.search(part) else frozenset()
+        ahead = first.union(*named[max(0, n - 1) : n]) if IT.search(part) else frozenset()
         back_to = previous | ahead if points_back else frozenset()
         units.append((own | back_to, classes))
         previous, before = own, reading.tokens

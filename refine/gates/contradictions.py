@@ -320,14 +320,12 @@ def _antonyms(source: Reading, reading: Reading) -> Iterator[str]:
     for at, word in enumerate(_halved(reading)):
         if word in own or word in function or not word[0].isalpha() or _comparative(word) or not _describes(word):
             continue
-        if any(same_meaning(word, w) for w in own):
-            continue  # partly concealed by what partly hides it
         against = [w for w in own if w in _negations(word)]
         if not on_axis(word):
             against += [w for w in own if w in plain_ones and opposites(word, w) and w not in against]
         against = [w for w in against if not _beside_denial(source, own[w]) and not _beside_denial(reading, at)]
-        if not against:
-            continue
+        if not against or any(same_meaning(word, w) for w in own):
+            continue  # partly concealed by what partly hides it
         heads = reading.said_of(at) - {"generic"}
         for other in against:
             theirs = source.said_of(own[other]) - {"generic"}

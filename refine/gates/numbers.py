@@ -351,7 +351,7 @@ def _enumerates(reading: Reading, mention: Mention) -> bool:
 def _follows(case: Case, mention: Mention) -> bool:
     """Whether a count follows from the source: 'two X' from 'one X … another', X named twice, or as a sum of counts."""
     heads = mention.heads - {"generic"}
-    reading = next((r for r in case.texts if mention in r.mentions), case.caption)
+    reading = _text_of(case, mention)
     ordinal = NTH.get(mention.concept, "")
     if mention.at and ordinal and f" {ordinal} {reading.tokens[mention.at - 1]} " in case.source.words:
         return True  # pump two is the second pump
@@ -404,9 +404,14 @@ def _follows(case: Case, mention: Mention) -> bool:
     return len(named) > 1 or any(_another(case.source, at) for at in named)
 
 
+def _text_of(case: Case, mention: Mention) -> Reading:
+    """The text of the reply that a mention is in."""
+    return next((reading for reading in case.texts if mention in reading.mentions), case.caption)
+
+
 def _named_sides(case: Case, mention: Mention) -> bool:
     """Whether a count of sides is that of the sides which one sentence of the source names: one side, the other."""
-    reading = next((r for r in case.texts if mention in r.mentions), case.caption)
+    reading = _text_of(case, mention)
     if not SIDES & set(reading.tokens[mention.end : mention.end + 2]):
         return False
     named = max((m for m in reading.of("object") if m.at < mention.at), key=lambda m: m.at, default=None)
@@ -420,7 +425,7 @@ def _named_sides(case: Case, mention: Mention) -> bool:
 
 def _told_in_shades(case: Case, mention: Mention) -> bool:
     """Whether shades are counted that the source names: light and dark green are two shades of green."""
-    reading = next((r for r in case.texts if mention in r.mentions), case.caption)
+    reading = _text_of(case, mention)
     if not SHADES & set(reading.tokens[mention.end : mention.end + 2]):
         return False
     named = {m.concept for m in case.source.of("colour")}

@@ -35,6 +35,7 @@ DEPTH = (
     words_of("diagonal diagonally slant slants slanting slantwise aslant oblique obliquely slope slopes sloping"),
     words_of("descend descends descending drop drops dropping fall falls falling down downhill slope slopes sloping"),
 )
+DEPTHS = frozenset().union(*DEPTH)
 
 # Depths that are facts in a street photograph.
 DEEP = words_of("front behind beyond back up down")
@@ -63,10 +64,10 @@ def orientation(case: Case) -> str:
                 before = {word for place in contains_orientation(source) for word in WORDS.findall(place.lower())}
             words = set(WORDS.findall(found.lower()))
             places = {word for word in words if PLACE.fullmatch(word)}
-            depths = words & frozenset().union(*DEPTH)
+            depths = words & DEPTHS
             grounded = all(any(word in same and same & source_words for same in DEPTH) for word in depths) and all(
                 case.source.stems.intersection(stems(w))
-                for w in words - DETERMINERS - PREPOSITIONS - EXTENT - CLOSELY - frozenset().union(*DEPTH)
+                for w in words - DETERMINERS - PREPOSITIONS - EXTENT - CLOSELY - DEPTHS
             )
             allowed = places <= before and (places or grounded)
             if found.lower() not in source and not allowed and not _of_object(case, sentence, found):

@@ -8,7 +8,7 @@ from refine.gates.case import Case
 from refine.gates.clauses import BACK, CLAUSE, PRONOUN, SENTENCE, units_of
 from refine.gates.things import name, on_axis, same_thing, things_of
 from refine.registers import lexicon
-from refine.registers.instances import fits, holds, instances, reversals, unrested
+from refine.registers.instances import SEEN, fits, holds, instances, reversals, unrested
 from refine.registers.reading import (
     BE,
     DETERMINERS,
@@ -44,7 +44,6 @@ BRANCH = re.compile(
 )
 # Where somebody is found; that is told of one such place.
 FOUND = frozenset({"beside", "by", "at", "near"})
-SEEN = words_of("visible seen shown glimpsed out")
 # Words that put two things in one scene and say no more, and words that only list things.
 LOOSE = words_of("near beside by beyond behind past with of")
 LISTED = words_of(", and or while near beside next close opposite nearby adjacent")
@@ -180,7 +179,8 @@ def _moved(query: Reading, source: Reading) -> str:
         subject = query.said_of(at - 1) - {"generic"} if token == "to" else frozenset(before)
         if subject and subject.isdisjoint(before):
             continue  # "cubes with white roofs are attached to"
-        after = [m.concept for m in named if at < m.at <= at + 4 and m.concept in source.objects]
+        ends = [m for m in named if at < m.at <= at + 4 and m.concept in source.objects]
+        after = [m.concept for m in ends]
         if not before or not after or before[0] not in things_of(source):
             continue
         word = next(query.tokens[query.parsed.ends[n] - 1] for n, _ in reversed(query.named) if n < at)
@@ -190,7 +190,7 @@ def _moved(query: Reading, source: Reading) -> str:
         ]
         if any(related(end, own) or _one_body(end, own) for end in after for unit in units for own in unit[0]):
             continue
-        if query.tokens[query.named[-1][0]].endswith("'s") and {"its", "their"} & set(source.tokens):
+        if query.tokens[ends[0].end - 1].endswith("'s") and {"its", "their"} & set(source.tokens):
             continue  # on its shoulders: on the statue's
         if any(_rests(source, before[0], token)):
             return f"'{token}' between {name(before[0])} and {name(after[0])} is not in the source"

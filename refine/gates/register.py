@@ -17,7 +17,7 @@ FROM_PLACE = re.compile(
 # What flies over a scene, and what may be said to have seen a platform's image.
 FROM_CRAFT = re.compile(
     r"\bfrom (?:a|an|the) (?:[\w-]+ ){0,2}?"
-    r"(drone|quadcopter|aircraft|aeroplane|airplane|helicopter|balloon|satellite)\b",
+    r"(drone|quadcopter|aircraft|(?:aero|air)?plane|helicopter|balloon|satellite)\b",
     re.IGNORECASE,
 )
 CRAFT: dict[Platform, frozenset[str]] = {

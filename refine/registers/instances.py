@@ -50,7 +50,7 @@ _ON = words_of("on onto upon against atop")
 _AMID = ("middle", "centre", "center", "midst", "heart")
 _BESIDE = words_of("beside near by around round past behind opposite across between among next nearby to towards")
 _THROWN = words_of("shadow shadows throw throws cast casts spread spreads stretch stretches")
-_SEEN = words_of("visible seen shown glimpsed out")
+SEEN = words_of("visible seen shown glimpsed out")
 _PRONOUNS = words_of("it its them they their which that whose these those both")
 _SENTENCE = re.compile(r"(?<=[.!?;])\s*")
 _CLAUSE = re.compile(r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas)\s+")
@@ -306,7 +306,7 @@ def relations(text: str) -> tuple[Relation, ...]:
         kind = _KINDS.get(word) or next((_KINDS[root] for root in stems(word) if root in _KINDS), "")
         if not kind or (at and tokens[at - 1] in DETERMINERS) or tokens[at + 1 : at + 2] == ("-",):
             continue
-        if word == "through" and at and tokens[at - 1] in _SEEN:
+        if word == "through" and at and tokens[at - 1] in SEEN:
             continue  # visible through the gap
         passive = tokens[at + 1 : at + 2] == ("by",) and word.endswith("ed")
         if word.endswith("ed") and not passive:

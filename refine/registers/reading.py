@@ -353,7 +353,7 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     """Whether a noun is the verb of the noun before it: "a front with silver panels towers over", "boats dock at"."""
     word, before = tokens[at], tokens[at - 1] if at else ""
     after = tokens[at + 1] if at + 1 < len(tokens) else "."
-    if _shaded(tokens, at):
+    if _names_colour(tokens, at):
         return False
     if _only_verb(tokens, at):
         return True
@@ -379,7 +379,7 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
 def _agrees(tokens: tuple[str, ...], at: int) -> bool:
     """Whether a word may be the finite verb of what stands before it: "a marquee shelters", "that overhang"."""
     word, before = tokens[at], tokens[at - 1] if at else ""
-    if not uses(word, "v") or word.endswith(("ed", "ing")) or not before.isalpha() or _shaded(tokens, at):
+    if not uses(word, "v") or word.endswith(("ed", "ing")) or not before.isalpha() or _names_colour(tokens, at):
         return False
     if before in _RELATIVE:
         return at < 2 or tokens[at - 2] not in PREPOSITIONS
@@ -512,14 +512,14 @@ def _coloured(tokens: tuple[str, ...], at: int) -> bool:
     return at < len(tokens) and any(kind == "colour" for kind, _ in _senses(tokens[at]))
 
 
-def _shaded(tokens: tuple[str, ...], at: int) -> bool:
+def _names_colour(tokens: tuple[str, ...], at: int) -> bool:
     """Whether the token is a colour's name before it is a verb: cream, but not rose."""
     return _coloured(tokens, at) and not mostly(tokens[at], "v")
 
 
 def _of_colour(tokens: tuple[str, ...], at: int) -> bool:
     """Whether a colour stands before the noun at that token, or behind it and "of"; or a count of shades does."""
-    if tokens[at][-1] == "s" and at and (tokens[at - 1] in _SHADED or number(tokens[at - 1]) is not None):
+    if tokens[at][-1] == "s" and at and (tokens[at - 1] in _VARIOUS or number(tokens[at - 1]) is not None):
         return True  # paved in two shades
     beside = [*tokens[max(0, at - 1) : at], *(tokens[at + 2 : at + 3] if tokens[at + 1 : at + 2] == ("of",) else ())]
     return any(kind == "colour" for word in beside for kind, _ in _senses(word))
@@ -938,7 +938,7 @@ def read(text: str) -> Reading:
     )  # fmt: skip
 
 
-_SHADED = words_of("several various many different differing contrasting alternating varying")
+_VARIOUS = words_of("several various many different differing contrasting alternating varying")
 _MADE = words_of("built finished completed constructed erected")
 # What is lit, or dark.
 _LIGHTS = frozenset({"object:window", "object:lamp", "object:lantern"})
