@@ -459,11 +459,13 @@ def test_killed_at_any_moment_nothing_is_half_done_and_the_next_run_ends_with_th
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["flows.rebuild"])
 
-    def run(out: Path, last: int, delay: float) -> tuple[int | None, int]:
-        operations = context.Value("l", 0)
+    def run(out: Path, last: int, delay: float) -> tuple[int, int]:
+        # No lock: who is killed while he counts would keep it, and whoever asks for the count waits for ever.
+        operations = context.Value("l", 0, lock=False)
         process = context.Process(target=_victim, args=(source, out, operations, last, delay))
         process.start()
         process.join(120)
+        assert process.exitcode is not None, f"not ended after 120 s and {operations.value} file operations"
         return process.exitcode, operations.value
 
     ended, operations = run(tmp_path / "calm", last=0, delay=0)
