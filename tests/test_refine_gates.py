@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from refine.gates import GATES, check, check_lines, passed
 from refine.registers import lexicon, register, version
+from refine.registers.reading import spell_out
 from schemas.records import PLATFORMS, Platform
 
 DEV = Path(__file__).parents[2] / "shared" / "real" / "rewrites_dev.jsonl"
@@ -858,6 +859,217 @@ def test_a_wall_around_and_a_bridge_for_pedestrians_are_seen_from_above() -> Non
     assert failed("satellite", source, {"caption": said, "queries": ["Stalls line a square."]}) == set()
 
 
+VALLEY = (
+    "A village school with whitewashed walls faces a pitch. Two fountains on its square are dry, and a line of school "
+    "buses waits in the shade of a lime. Sheds with wide doors line the rails, which run under three of the five. "
+    "Turnstiles stand in banks of six. Coal lies in black ridges. Many gardens have a hut. Every second roof of the "
+    "terrace has a dormer. A butcher's shop has white tiles. A moat of dark "
+    "green water lies around a fort; two footbridges cross the moat. Gulls circle over crates. Nets hang over a "
+    "railing. The ranges meet at right angles, and half of the bays are striped. A warden's house stands in the "
+    "middle of the row. Cats doze on a sill. Boats lie tilted on the mud. Its posts are painted leaf-green, the window "
+    "frames white. Two turbines stand on a ridge, one of them with two blades, the missing blade lying by it. It is "
+    "not raining. A washing machine stands abandoned on a verge. A hall hardly bigger than its cabin has a hamlet in "
+    "two halves beside it. Work lamps glow. Two of the arches are boarded up, and the market has five arches. Strings "
+    "of chillies hang on a gate, piles stand above the water, and every lounger is empty. A path has been swept "
+    "clear, while snow lies on a lawn. A round pool and a square pool have a grey rim. Hens peck at the steps."
+)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "School buses wait in a lime's shade.",
+        "Five wide doors are those of sheds.",
+        "Turnstiles stand in six to a bank.",
+        "Ridges of black coal lie about.",
+        "Huts stand in many gardens.",
+        "Two footbridges cross the dark green water of a moat.",
+        "Gulls circle above crates.",
+        "The ranges meet at 90 degrees.",
+        "Fifty per cent of the bays are striped.",
+        "The missing blade lies by a turbine.",
+        "No rain is falling.",
+        "A hall stands by its cabin.",
+        "A hamlet is split in two.",
+        "Work lamps glow.",
+        "Piles stick out above the water.",
+        "Not one of the loungers is occupied.",
+        "A path is free of snow.",
+        "A round and a square pool have a grey rim.",
+        "Chickens peck at the steps.",
+        "The school is whitewashed.",
+    ],
+)
+def test_what_inventive_sets_taught_to_believe(says: str) -> None:
+    assert failed("drone", VALLEY, {"caption": VALLEY, "queries": [says]}) == set()
+
+
+@pytest.mark.parametrize(
+    ("says", "gate"),
+    [
+        ("Water plays in two fountains on a square.", "contradiction"),
+        ("Every third roof of the terrace has a dormer.", "number"),
+        ("A warden's house stands at the end of the row.", "contradiction"),
+        ("The boats rest upright on the mud.", "contradiction"),
+        ("Pallets lie by crates.", "object"),
+        ("The sheds with wide doors have been", "finished"),
+        ("For somebody strolling along the rails, sheds come into sight.", "register"),
+        ("A fort and a fort stand in a moat.", "number"),
+        ("White posts hold a gate.", "colour"),
+    ],
+)
+def test_what_inventive_sets_taught_to_refuse(says: str, gate: str) -> None:
+    assert gate in failed("drone", VALLEY, {"caption": VALLEY, "queries": [says]})
+
+
+VILLAGE = (
+    "Three cottages with roses border a green. A pond lies in front, and a tractor stands by a barn. A tram line "
+    "passes a halt whose platform is of old sleepers, and no one is waiting. Lorries stop at a crossroads in a "
+    "desert. A beach is pebbly. Leafless trees hide a court with a covered cistern. Waves break on the rocks by a "
+    "shop on a five-foot way. A reservoir beside a mill is drained. Eight tracks lead to a shed; two tracks are taken "
+    "up by green wagons. Bears hang from a rail. Bales of waste paper are piled in a yard. Lilac blooms along a "
+    "fence."
+)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "A pond lies in front of three cottages.",
+        "A tram track passes a halt.",
+        "No passenger waits at a halt.",
+        "The platform is of old sleepers.",
+        "Two roads cross in a desert.",
+        "A pebble beach has rocks.",
+        "Trees without foliage hide a court.",
+        "A court has a roofed cistern.",
+        "A shop stands on a way.",
+    ],
+)
+def test_what_a_village_taught_to_believe(says: str) -> None:
+    assert failed("drone", VILLAGE, {"caption": VILLAGE, "queries": [says]}) == set()
+
+
+@pytest.mark.parametrize(
+    ("says", "gate"),
+    [
+        ("A reservoir is full to its rim.", "contradiction"),
+        ("Green wagons stand on half of the tracks.", "number"),
+        ("A score of bears hang from a rail.", "number"),
+        ("Bears hang from a rail!", "meta"),
+    ],
+)
+def test_what_a_village_taught_to_refuse(says: str, gate: str) -> None:
+    assert gate in failed("drone", VILLAGE, {"caption": VILLAGE, "queries": [says]})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Lilac blooms along a fence.", "Along a fence, lilac is blooming."),
+        ("Bales of waste paper are piled in a yard.", "In a yard, waste-paper bales lie in piles."),
+    ],
+)
+def test_a_query_may_not_come_again_with_its_words_moved(one: str, other: str) -> None:
+    assert "queries" in failed("drone", VILLAGE, {"caption": VILLAGE, "queries": [one, other]})
+    assert (
+        failed("drone", VILLAGE, {"caption": VILLAGE, "queries": [one, "A pond lies in front of cottages."]}) == set()
+    )
+
+
+SHORE = (
+    "A bank with a shuttered door and a butcher's shop with white tiles stand by a lake. A bicycle leans on the bank's "
+    "wall. A hall opens through five arches, two of which are boarded up. A rowing boat drifts on the lake, and nets "
+    "hang over a railing. A washing machine stands abandoned on a verge."
+)
+
+
+@pytest.mark.parametrize(
+    ("says", "gate"),
+    [
+        ("A bicycle leans on the bank's wall.", ""),
+        ("A bicycle leans on the butcher's wall.", "queries"),
+        ("Boards close all but three of the arches.", ""),
+        ("Boards close all but two of the arches.", "number"),
+        ("A rowing boat drifts on a lake.", ""),
+        ("A rowing boat with an angler drifts on a lake.", "object"),
+        ("Nets drape a railing.", ""),
+        ("Someone has abandoned a washing machine.", ""),
+    ],
+)
+def test_what_the_shore_tells(says: str, gate: str) -> None:
+    assert failed("drone", SHORE, {"caption": SHORE, "queries": [says]}) == ({gate} if gate else set())
+
+
+def test_a_list_does_not_say_a_thing_twice() -> None:
+    source = "A domed hall stands by a canal. A dirt track and flagpoles are near the hall."
+    said = "Next to a domed hall are a canal, a dirt track and flagpoles."
+    assert failed("drone", source, {"caption": said, "queries": ["A hall has a dome."]}) == set()
+    for twice in (
+        "a canal, a dirt track and a canal",
+        "a dirt track, flagpoles and a dirt track",
+        "flagpoles, flagpoles",
+    ):
+        reply = {"caption": f"Next to a domed hall are {twice}.", "queries": ["A hall has a dome."]}
+        assert "number" in failed("drone", source, reply), twice
+    two = "A domed hall stands by a canal. Behind it lies another canal."
+    said = "A domed hall lies between a canal and a canal."
+    assert "number" not in failed("drone", two, {"caption": said, "queries": ["A hall has a dome."]})
+
+
+def test_a_count_is_not_given_once_more() -> None:
+    source = "A staircase climbs between two houses. Cats doze on the sills, and firewood is stacked by a wall."
+    said = {"caption": source, "queries": ["A staircase climbs between houses."]}
+    assert failed("ground", source, said) == set()
+    said["caption"] = source.replace("Cats doze", "A pair of cats doze")
+    assert failed("ground", source, said) == {"number"}
+
+
+def test_an_opening_may_name_a_building_only_to_tell_of_its_gate() -> None:
+    source = "A banner hangs on the school gate. The gate is of iron, and behind it rises a school with sash windows."
+    said = "A gate of iron, hung with a banner, stands before a school with sash windows."
+    assert failed("ground", source, {"caption": said, "queries": ["A school has sash windows."]}) == set()
+
+
+def test_a_word_of_a_board_is_not_called_out() -> None:
+    source = "A board on a gate reads 'SAY HONK BEFORE YOU SPEAK'. A goose stands on a bath by a farmhouse."
+    said = "By a farmhouse a goose stands on a bath, and a board hangs on a gate."
+    assert failed("ground", source, {"caption": said, "queries": ["A goose stands on a bath."]}) == set()
+    assert failed("ground", source, {"caption": f"Honk! {said}", "queries": ["A goose stands on a bath."]}) == {"meta"}
+
+
+def test_a_corner_of_the_picture_is_no_storey() -> None:
+    source = "A townhouse with a shop on the ground floor stands by a street. A puddle mirrors the facade."
+    said = {"caption": source.replace("A puddle", "A puddle near the bottom left"), "queries": ["A shop is there."]}
+    assert "orientation" in failed("ground", source, said)
+    lower = source.replace("A townhouse", "The lower station").replace("A puddle", "Outside the lower station a puddle")
+    said = {"caption": f"The lower station has a shop on the ground floor. {lower}", "queries": ["A shop is there."]}
+    assert "orientation" not in failed("ground", lower, said)
+
+
+def test_a_tiled_front_and_a_lobby_are_not_seen_from_above() -> None:
+    source = "A hospital with a white roof stands by a lawn. Its long front is faced with tiles over a glazed lobby."
+    said = {"caption": source, "queries": ["A hospital has a white roof."]}
+    assert "register" in failed("satellite", source, said)
+    assert "register" not in failed("drone", source, said)
+
+
+def test_of_two_contrasted_things_each_is_more_so_than_the_other() -> None:
+    source = (
+        "A rectangular roof and a second, smaller one are separated by a blue ridge. A road runs beside the building."
+    )
+    said = {"caption": source, "queries": ["A blue ridge lies between a larger and a smaller roof."]}
+    assert failed("satellite", source, said) == set()
+
+
+def test_the_noun_that_two_adjectives_share_stands_behind_both() -> None:
+    assert spell_out("A blue and an orange crane stand.") == "A blue crane and an orange crane stand."
+    assert spell_out("a round and a square swimming pool") == "a round swimming pool and a square swimming pool"
+    assert spell_out("a white and a dark brown range") == "a white range and a dark brown range"
+    for as_it_is in ("A crane and a shed stand.", "a pond and a red roof", "a round and a", "a tall and narrow hall"):
+        assert spell_out(as_it_is) == as_it_is
+
+
 def test_what_lies_on_a_flat_roof_is_not_seen_from_the_street() -> None:
     source = (
         "A villa with a stucco porch stands behind laurels. Its flat roof holds a water tank. A booth is at the gate."
@@ -909,3 +1121,9 @@ def test_they_may_be_what_the_whole_text_is_about() -> None:
     )
     said = {"caption": source, "queries": ["A circular car park surrounds the towers."]}
     assert failed("drone", source, said) == set()
+
+
+def test_waves_tell_of_the_sea() -> None:
+    source = "A lighthouse stands on a point. Waves break on the rocks on three sides."
+    said = {"caption": "A lighthouse stands on a point. Sea breaks on three sides against the rocks."}
+    assert failed("drone", source, {**said, "queries": ["A lighthouse stands on a point."]}) == set()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -380,20 +381,28 @@ def test_the_filter_answers_each_line_before_the_next_is_sent() -> None:
         assert filter_.wait() == 0
 
 
-def test_memory_stays_flat_over_many_different_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("refine.orientation_spans._Sentences.limit", 200)
+HELD = """
+import json, random, tracemalloc
+from refine import orientation_spans
+from refine.orientation import strip_lines
+orientation_spans._Sentences.limit, chance = 200, random.Random(0)
+def lines(count):
+    return (f"On the left of hall{chance.random()}, there is a hut. Its sign reads {i}.\\n" for i in range(count))
+strip_lines(lines(800), len)
+tracemalloc.start()
+held = []
+for _ in range(12):
+    strip_lines(lines(300), len)
+    held.append(tracemalloc.get_traced_memory()[0])
+print(json.dumps(held))
+"""
 
-    def lines(count: int) -> Iterator[str]:
-        return (f"On the left of hall{random.random()}, there is a hut. Its sign reads {i}.\n" for i in range(count))
 
-    random = Random(0)
-    strip_lines(lines(800), len)
-    tracemalloc.start()
-    held = []  # it rises, and falls when all is forgotten: what counts is how high
-    for _ in range(12):
-        strip_lines(lines(300), len)
-        held.append(tracemalloc.get_traced_memory()[0])
-    tracemalloc.stop()
+def test_memory_stays_flat_over_many_different_lines() -> None:
+    """In a process of its own: what other tests have left in caches of words makes their tables grow here or there."""
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run([sys.executable, "-c", HELD], cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
+    held = json.loads(done.stdout)  # it rises, and falls when all is forgotten: what counts is how high
     grown = max(held[6:]) - max(held[:6])
     assert grown < 300_000, f"{grown} bytes more after 1,800 lines: {held}"
 

@@ -29,7 +29,7 @@ from refine.gates import (
 )
 from refine.gates.case import Case, lettering_of, supported, without_lettering
 from refine.gates.register import unseen_words
-from refine.registers.reading import mend_stops, read
+from refine.registers.reading import mend_stops, read, spell_out
 from schemas.records import PLATFORMS, GateResult, Platform
 
 __all__ = ["GATES", "check", "check_lines", "passed", "unseen_words"]
@@ -68,7 +68,7 @@ def check(platform: Platform, source: str, reply: str | Mapping[str, object]) ->
         return (GateResult("well-formed", False, parsed),)
     caption, queries = parsed
     lettering = lettering_of(source)
-    source, caption, *queries = without_lettering(source, source, caption, *queries)
+    source, caption, *queries = map(spell_out, without_lettering(source, source, caption, *queries))
     source_reading = read(mend_stops(source))
     case = Case(
         platform, source_reading, read(caption), tuple(map(read, queries)), supported(source_reading), lettering

@@ -54,6 +54,8 @@ def _attributes(case: Case, kind: str) -> str:
             exact = mentions[0].concept
             if word[-1] == "y" and {f"{word[:-1]}ed", word[:-1]} & set(case.source.tokens):
                 continue  # rusty for rusted, or for rust brown
+            if kind == "material" and {f"{word}y", f"{word[:-1]}y"} & set(case.source.tokens):
+                continue  # pebble for pebbly
             if kind == "colour" and any(s.concept == exact for s in matching):
                 # Green is no turquoise where the source has a green.
                 matching = [s for s in matching if s.concept == exact or not _in_between(s.concept)]

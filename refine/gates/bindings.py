@@ -24,6 +24,10 @@ def said_alike(case: Case, reading: Reading, mention: Mention, matching: list[Me
         for said in matching
     ):
         return True
+    if mention.kind == "number" and any(_alone(source, said) for said in matching):
+        return True  # three of the five; banks of six
+    if any(_in_portions(reading, mention, said) for said in matching):
+        return True
     if any(may_be_one(mention.heads, said.heads) for said in matching):
         return not _otherwise(source, mention, exact=True)
     if _otherwise(source, mention) or (mention.kind == "colour" and all(_far(source, mention, m) for m in matching)):
@@ -43,12 +47,20 @@ def said_alike(case: Case, reading: Reading, mention: Mention, matching: list[Me
 
 def one_too_many(case: Case, mention: Mention, matching: list[Mention]) -> bool:
     """Whether a caption gives a thing, on top of all others, a colour that the source gives to others only."""
-    if not mention.sure or _growing_green(mention) or mention.heads.isdisjoint(things_of(case.source)):
+    if not mention.firm or _growing_green(mention) or mention.heads.isdisjoint(things_of(case.source)):
         return False
-    if any(heads_meet(mention.heads, s.heads | s.loose) or may_be_one(mention.heads, s.heads) for s in matching):
+    met = [s for s in matching if s.heads != {"generic"} or s.loose]
+    if any(heads_meet(mention.heads, s.heads | s.loose) or may_be_one(mention.heads, s.heads) for s in met):
         return False
     told = [m for m in case.caption.of(mention.kind) if related(m.concept, mention.concept)]
     return len(told) > len([s for s in case.source.of(mention.kind) if related(s.concept, mention.concept)])
+
+
+def _alone(source: Reading, number: Mention) -> bool:
+    """Whether a number of the source has no noun behind it, so that it may count whatever was named before."""
+    return source.parsed.token(number.end) in {",", ".", ";", ":", "and"} and source.parsed.token(number.at - 1) in {
+        "of", "the",
+    }  # fmt: skip
 
 
 def _growing_green(mention: Mention) -> bool:
@@ -61,6 +73,16 @@ def _measures(source: Reading, mention: Mention, said: Mention) -> bool:
     w = source.parsed
     ends = (w.ends[at] for at, concepts in w.nouns.items() if mention.heads & set(concepts))
     return any(w.token(end) == "of" and end < said.at <= end + 3 for end in ends)
+
+
+def _in_portions(reading: Reading, mention: Mention, said: Mention) -> bool:
+    """Whether a reply says of a stuff what the source says of its heaps, and names them: "ridges of black coal"."""
+    w = reading.parsed
+    before = mention.at - 1
+    while w.modifier(before):
+        before -= 1
+    owner = w.noun_at.get(before - 1) if w.token(before) == "of" else None
+    return owner is not None and not said.heads.isdisjoint(w.nouns[owner])
 
 
 def _named_alike(source: Reading, reading: Reading, mention: Mention) -> bool:

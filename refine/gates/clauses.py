@@ -2,9 +2,10 @@
 
 import re
 from functools import lru_cache
+from itertools import product
 
 from refine.registers import lexicon
-from refine.registers.reading import ARTICLES, read, stems
+from refine.registers.reading import ARTICLES, Reading, read, stems
 from refine.thesaurus import mostly
 
 TWO_SIDES = re.compile(
@@ -21,20 +22,23 @@ PRONOUN = re.compile(
 )
 # On which sides of the thing that is spoken of.
 ON_SIDES = r"\bon (?:two|both|all|three|either|opposite) sides?\b(?! of\b)"
+# Where something is with respect to what is spoken of: "a pond lies in front, …".
+_HERE = r"\b(?:in front|in between|around|behind|beyond|alongside|beside|below|above|opposite|inside|within)\s*[,.;]"
+HERE = re.compile(_HERE, re.IGNORECASE)
 # What ties a sentence to the one before it: no relative pronoun, which stays in its sentence.
 BACK = re.compile(
     r"\b(?:it|its|them|they|their|these|those|one another|one(?! (?:side|end|edge|part|corner|half|margin)))\b"
     r"|^\W*(?:that|which|both|each|this|such|all)\b"
     r"|\bthe two (?:is|are|lies?|stands?|runs?)\b"
     r"|\bin between (?:is|are|lies?|stands?|runs?)\b"
-    r"|\b(?:in front|in between|around|behind|beyond|alongside|beside|below|above|opposite|inside|within)\s*[,.;]"
+    rf"|{_HERE}"
     r"|\balongside (?:in|two|three|four)\b"
     rf"|{ON_SIDES}"
     r"|\bthe (?:\w+ )?(?:part|parts|half|halves|portion)\b(?! of\b)",
     re.IGNORECASE,
 )
 # What may be said of the first thing of a text, however far behind it is.
-IT = re.compile(rf"\b(?:its?|they|them|their)\b|{ON_SIDES}", re.IGNORECASE)
+IT = re.compile(rf"\b(?:its?|they|them|their)\b|{ON_SIDES}|{_HERE}", re.IGNORECASE)
 AMID = re.compile(
     r"\b(?:middle|midst|heart|cent(?:re|er)) of (?!(?:the|this) (?:image|picture|scene|photo|view|tile|frame)\b)"
     r"|\b(?:at|in) (?:its|their) (?:heart|middle|cent(?:re|er)|core|midst)\b"
@@ -46,6 +50,20 @@ FROM_TO = re.compile(r"\bfrom one \w+ to (?:another|the (?:other|next))\b")
 OFF_FROM = re.compile(r"\b\w+ off (?:\w+ ){0,3}from\b")
 # What says of things that something is between them.
 APART = (TWO_SIDES, AMID_TWO, FROM_TO, OFF_FROM)
+
+
+def filled(reading: Reading) -> frozenset[tuple[str, str]]:
+    """Things and what they consist of or hold: (moat, water) of "a moat of dark green water"."""
+    w = reading.parsed
+    found: set[tuple[str, str]] = set()
+    for at, vessels in w.nouns.items():
+        stuff = w.ends[at] + 1
+        while w.token(w.ends[at]) == "of" and stuff not in w.nouns and w.modifier(stuff):
+            stuff += 1
+        if w.token(w.ends[at]) == "of" and stuff in w.nouns:
+            held = (concept for concept in w.nouns[stuff] if w.is_object(stuff))
+            found.update(product(vessels, held))
+    return frozenset(found)
 
 
 @lru_cache(maxsize=256)
@@ -60,6 +78,7 @@ def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], 
     before: tuple[str, ...] = ()
     back = BACK if parts is SENTENCE else PRONOUN
     sentences = SENTENCE.split(source)
+    held = filled(read(source))
     named = [frozenset(concept for _, concept in read(sentence).named) for sentence in sentences]
     for n, part in ((n, part) for n, sentence in enumerate(sentences) for part in parts.split(sentence)):
         if not part.strip():
@@ -78,6 +97,7 @@ def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], 
         classes |= {"around"} if AMID.search(part) else set()
         classes |= {"between"} if any(apart.search(part) for apart in APART) else set()
         own = frozenset(concept for _, concept in reading.named)
+        own |= {stuff for vessel, stuff in held if vessel in own}
         first = first or frozenset(concept for _, concept in reading.named[:1])
         known = set(before).intersection(THE.findall(reading.words))  # "a heap of coal. Belts lead from the heap"
         points_back = back.search(part) or any(mostly(word, "n") for word in known)

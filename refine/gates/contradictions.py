@@ -39,9 +39,19 @@ OCCUPIED = re.compile(r"\b(?:occupied|filled|packed|crowded|crammed|full)\b(?! b
 EMPTY = re.compile(r"\b(?:(?:almost|nearly|half|mostly) )?(?:empty|vacant|deserted|unoccupied)\b(?! of)")
 DESERTED = re.compile(r"\b(?:deserted|empty of people|nobody|no one)\b")
 PLACED = re.compile(r"\b(inside|outside) (?:of )?(?:the |its |their )?(?:\w+ ed )?(\w+)")
-WET = re.compile(r"\b(?:(?:full of|filled with|flooded with) water|(?:full|filled) to the (?:brim|rim))\b")
+WET = re.compile(
+    r"\b(?:(?:full of|filled with|flooded with|brims? with|brimming with) water"
+    r"|(?:full|filled) to (?:the|its) (?:brim|rim)"
+    r"|water (?:\w+ )?(?:plays|flows|runs|spurts|gushes|jets|splashes|leaps|cascades|rises|stands|fills))\b"
+)
 DRY = re.compile(r"\b(?:dry|waterless|drained)\b")
+MIDDLE = re.compile(r" in the (middle|centre|center|heart) of the (\w+)(?= )")
+AT_END = re.compile(
+    r" (?:at|near|on|by) (?:the|one|an|either|each) (?:\w+ )?(?:end|edge|rim|margin|tip) of the (\w+)(?= )"
+)
+NOT_ONE = re.compile(r" (?:none|not one|no) (?:of )?(?:\w+ ){1,18}(?:occupied|filled|taken)(?= )")
 FULL = re.compile(r"\b(?:full of|crowded|packed|crammed|busy|filled with)\b")
+CLEARED = words_of("clear cleared shovelled shoveled swept ploughed plowed")
 # Axes on which "-er" compares with another thing of the scene.
 RELATIVE = words_of("size height width length tone")
 
@@ -62,7 +72,13 @@ def contradiction(case: Case) -> str:
                 wrong.append(f"denies {name(concept)}")
         claimed = {m.concept for m in reading.of("object")} | {concept for _, concept in reading.things}
         claimed -= reading.denied | _none_of(reading)
-        wrong += [f"affirms {name(c)}" for c in sorted(claimed & source.denied) if c not in asserted]
+        named = [concept for _, concept in source.named]
+        wrong += [
+            f"affirms {name(c)}"
+            for c in sorted(claimed & source.denied)
+            if c not in asserted
+            and not (f" missing {name(c)} " in source.words and named.count(c) > 1)  # two blades, and the missing one
+        ]
         for mention in reading.of("quality"):
             axis, _, side = mention.concept.partition(":")
             heads = mention.heads - {"generic"}
@@ -96,6 +112,8 @@ def contradiction(case: Case) -> str:
                 and len({m.at for m in source.of("object") if any(related(m.concept, h) for h in heads)}) > 1
             ):
                 continue  # one boat passes, another is moored
+            if axis in RELATIVE and _comparative(reading.tokens[mention.at]) and _beside_its_opposite(reading, mention):
+                continue  # a larger roof and a smaller one
             if axis in RELATIVE and not _comparative(reading.tokens[mention.at]):
                 met = [s for s in met if not _comparative(source.tokens[s.at])]  # bigger than a small one
             elif axis in RELATIVE and any(_comparative(source.tokens[s.at]) for s in met):
@@ -134,13 +152,16 @@ def _worded(case: Case, asserted: set[str]) -> Iterator[str]:
             theirs = {p for p, n in placed if n == noun}
             if theirs and place not in theirs:
                 yield f"{place} {noun}"
+        for where, noun in MIDDLE.findall(source.words):
+            if noun in AT_END.findall(reading.words) and noun not in AT_END.findall(source.words):
+                yield f"the end of the {noun} for its {where}"
         if shadowed and IN_SUN.search(reading.words):
             yield "sun for shadow"
-        if dry and WET.search(reading.words) and not DRY.search(reading.words):
+        if dry and WET.search(reading.words) and not DRY.search(reading.words) and not WET.search(source.words):
             yield "water for dry"
         if full and not empty and EMPTY.search(reading.words):
             yield "empty for full"
-        if empty and not EMPTY.search(reading.words) and _unfilled(source, reading):
+        if empty and not (EMPTY.search(reading.words) or NOT_ONE.search(reading.words)) and _unfilled(source, reading):
             yield "full for empty"
         if clouded and any(m.concept == "weather:0" and "object:sky" in m.heads for m in reading.of("quality")):
             yield "clear sky"
@@ -264,6 +285,15 @@ def _noun_behind(reading: Reading, mention: Mention) -> str:
     return w.tokens[w.ends[at] - 1] if at is not None and mention.firm else ""
 
 
+def _beside_its_opposite(reading: Reading, mention: Mention) -> bool:
+    """Whether a comparative stands beside its opposite in a sentence: each is so of one of two things."""
+    axis, _, side = mention.concept.partition(":")
+    return any(
+        _opposed(m.concept, axis, side) and m.sentence == mention.sentence and _comparative(reading.tokens[m.at])
+        for m in reading.of("quality")
+    )
+
+
 def _compared(source: Reading, axis: str, heads: frozenset[str]) -> bool:
     """Whether the source, too, says of the very things that they are more so than others."""
     found = (m for m in source.of("quality") if m.concept.startswith(f"{axis}:") and m.heads & heads)
@@ -294,18 +324,19 @@ def _not_there(reading: Reading) -> frozenset[str]:
     )
     sentences = {reading.sentences[at] for at in ends}
     found = frozenset(m.concept for m in reading.of("object") if m.sentence in sentences)
-    return found | {"object:snow"} if "cleared" in reading.tokens else found
+    return found | {"object:snow"} if not CLEARED.isdisjoint(reading.tokens) else found
 
 
 def _negated(reading: Reading, mention: Mention) -> bool:
     """Whether a quality is denied: "no window is lit", "not lit"."""
     low = max((at for at in range(mention.at) if reading.tokens[at] in {",", ".", ";", ":", "but"}), default=-1)
     for at in range(mention.at - 1, low, -1):
-        counted = reading.tokens[at + 1] in {"a", "one", "any", "even"}
+        none_of = reading.tokens[at : at + 3] == ("not", "one", "of")
+        counted = reading.tokens[at + 1] in {"a", "one", "any", "even"} and not none_of
         if reading.tokens[at] in {"no", "not"} and reading.tokens[at + 1] in {"more", "less", "fewer"}:
             return False  # no more than two
         if reading.tokens[at] in {"not", "never", "hardly", "without"} and not counted:
-            return mention.at - at <= 2
+            return mention.at - at <= 2 or none_of
         few = reading.tokens[at] == "few" and reading.tokens[at - 1 : at] != ("a",)
         if few or reading.tokens[at] in {"no", "none", "neither", "not"}:
             return any(concept in mention.heads for n, concept in reading.named if at < n < mention.at)
@@ -380,7 +411,7 @@ def _emptied(source: Reading, concept: str) -> bool:
         return bool(source.stems & {"clear", "sunny", "blue"})
     if concept == "object:water" and "dry" in source.stems:
         return True
-    if concept == "object:snow" and "cleared" in source.tokens:
+    if concept == "object:snow" and not CLEARED.isdisjoint(source.tokens):
         return True
     return bool(source.stems & {"empty", "vacant", "deserted", "bare", "unoccupied"})
 

@@ -102,7 +102,8 @@ def covered(case: Case) -> str:
     if len(first) <= FEW_FACTS:  # too few to tell a thing from its likes
         kept.update(i for i in first if _is_named(case.caption, facts[i][1]))
     main = [i for i in first if any(_is_built(concept) for m in facts[i][1] for concept in (m.concept, *m.heads))]
-    lost = main and not any(i in kept or _comes_again(case.source, facts, kept, i) for i in main)
+    named = any(facts[i][1][0].end not in case.source.parsed.nouns for i in main)  # a school gate is no school
+    lost = named and not any(i in kept or _comes_again(case.source, facts, kept, i) for i in main)
     if sum(i in kept for i in first) < MAIN_COVERAGE * len(first) or lost:
         return f"the main object is missing: {comma_list(facts[i][0] for i in first)}"
     unlisted = _unlisted_main(case, opening)

@@ -17,7 +17,7 @@ LENGTH_FACTOR, LENGTH_SLACK = 1.3, 8
 ENGLISH_SHARE = 0.6
 DANGLING = words_of(
     "a an the and or but nor with without of at from for as into onto its their his her which that whose where while "
-    "because than is are was were has have to very"
+    "because than is are was were be been being has have to very"
 )
 # A relative clause in the passive may end in its preposition.
 WHICH, PASSIVE = words_of("that which whom"), words_of("is are was were been being")

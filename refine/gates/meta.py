@@ -73,7 +73,7 @@ LOOKS = words_of("subject subjects theme themes signature motif motifs")
 WRITER = Phrases(re.compile(r"(?<!letter )(?<!\ban )\bI\b(?!-)"), frozenset({"i"}))
 ACCORDING = re.compile(r"according to (?:the |a |its |their )?(\w*)")
 WRITTEN = frozenset({"object:sign", "object:lettering", "object:banner", "object:clock", "object:logo"})
-LONGEST_LABEL = 8
+LONGEST_LABEL, LONGEST_CALL = 8, 2
 PICTURES = words_of("image images picture pictures photo photograph view views scene scenes tile tiles visible seen")
 
 
@@ -130,7 +130,7 @@ def _painted(source: Reading, reading: Reading, at: int) -> bool:
 
 
 def _echoed(case: Case) -> Iterator[str]:
-    """Three words of a board that a text says twice, or three texts say, as if it obeyed: "…, over and out"."""
+    """Words of a board that a text says as if it obeyed: three of them twice, one or two as a sentence ("Honk!")."""
     for board in case.lettering:
         words = plain_words(board).split()
         for at in range(len(words) - 2):
@@ -138,6 +138,11 @@ def _echoed(case: Case) -> Iterator[str]:
             counts = [reading.words.count(three) for reading in case.texts]
             if max(counts) > 1 or sum(map(bool, counts)) > 2:
                 yield three.strip()
+        for reading in case.texts:
+            for at, end in _sentences(reading):
+                called = [token for token in reading.tokens[at:end] if token[0].isalnum()]
+                if len(called) <= LONGEST_CALL and set(called) <= set(words):
+                    yield " ".join(called)
 
 
 def _ordered(source: Reading, reading: Reading) -> Iterator[str]:
@@ -157,6 +162,8 @@ def _ordered(source: Reading, reading: Reading) -> Iterator[str]:
             or after[0] in BE | {"of"}
         ):
             continue
+        if f" {word} {after[0]} " in source.words:
+            continue  # work lamps
         if word in bases(word, "v") and mostly(word, "v") and not _does(reading, at):
             yield f"{word} {after[0]}"
 
@@ -198,6 +205,7 @@ def meta(case: Case) -> str:
     found = [match.group() for reading in case.fresh for phrases in listed for match in reading.find(phrases)]
     if found:
         own = {match.group().lower() for phrases in listed for match in case.source.find(phrases)}
+        own |= {f"the {word}" for word in case.source.tokens}  # a station's platform
         found = [words for words in found if words.lower() not in own]
     found = [words for words in found if words.lower() != "according to" or not _by_lettering(case)]
     found += [m.group() for reading in case.fresh if (m := LABEL.match(reading.text))]
@@ -215,6 +223,8 @@ def meta(case: Case) -> str:
         words for reading in case.fresh for words in (*_ordered(case.source, reading), *_saying_nothing(case, reading))
     ]
     found += _echoed(case)
+    if "!" not in case.source.text:
+        found += ["!" for reading in case.texts if "!" in reading.text]
     if found:
         return f"talks about itself: {comma_list(found)}"
     if shouts(" ".join(r.text for r in case.texts)) and not shouts(case.source.text):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import combinations, pairwise
 
-from refine.gates.bindings import replaced, said_alike
+from refine.gates.bindings import one_too_many, replaced, said_alike
 from refine.gates.case import Case, comma_list
 from refine.gates.clauses import CLAUSE, SENTENCE, TWO_SIDES
 from refine.gates.things import is_stretch, name, same_thing, things_of
@@ -17,6 +17,7 @@ from refine.registers.reading import (
     Reading,
     broader,
     is_generic,
+    is_plural,
     number,
     plain_words,
     read,
@@ -35,6 +36,14 @@ EXCEPTING = re.compile(
     r"\b(?:except|excepted|excepting|apart from|other than|save|with one exception"
     r"|(?:but|only) (?:one|a single|two|three|the))\b"
 )
+EVERY_NTH = re.compile(r" every (other|second|third|fourth|fifth|sixth) ")
+ALL_BUT = re.compile(r" all (?:but|except) (one|two|three|four|five|six) ")
+# Shares, right angles and halves in words.
+SHARES = {
+    "25": words_of("quarter"), "33": words_of("third"), "50": words_of("half"), "66": words_of("thirds"),
+    "75": words_of("quarters"), "100": words_of("all every whole entire"),
+}  # fmt: skip
+RIGHT_ANGLED, IN_TWO = words_of("angle angles perpendicular square"), words_of("half halves split splits divides parts")
 WHOLE, PART = words_of("all every each entire whole"), words_of("most some half few several one part partly")
 NEARLY = words_of("nearly almost virtually practically")
 # What makes "all" an adverb, and what the pronoun "one" does.
@@ -49,6 +58,9 @@ BOTH_SIDES = re.compile(r" (?:both|either|each|two) sides? of the (\w+) ")
 MANY = re.compile(r" (?:many|several|numerous|countless|two|three|four) (?:\w+ )?(\w+s)(?= )")
 SEVERAL = FEW | words_of("several many numerous countless pair couple multi")
 EACH = words_of("each every either per")
+MANY_WITH = words_of("many most several all both some few")
+# What stands before a bare plural that a list brings in.
+LISTING = words_of(", and are")
 WIDENED = words_of("most some half few")
 EXCEPTIONS = words_of("but except mostly majority exception bulk")
 SIDED = words_of("sided cornered pointed way armed lobed winged")
@@ -61,6 +73,9 @@ FORK = re.compile(
     r"\b(?:roads|streets|paths|footpaths|lanes) (?:form|forming|meet|make|cross|join)\w*\b[^.;]*\b[TXVY]\b",
     re.IGNORECASE,
 )
+CROSSROADS = words_of("crossroad crossroads intersection junction fork")
+SCORE = re.compile(r" (?:a|two|three|four|half a) scores? of ")
+HALF_OF = re.compile(r" half (?:of )?(?:the |its |their )?(\w+s)(?= )")
 NTH = {"2": "second", "3": "third", "4": "fourth", "5": "fifth", "6": "sixth"}
 ONE_MORE_IS = re.compile(
     r" (?:one more|one other|(?<!one )another|another one) (?:is|stands|lies|sits|waits|on|in|at|beside|near) "
@@ -115,16 +130,59 @@ def numbers(case: Case) -> str:
                 wrong.append(f"{word} {comma_list(sorted(map(name, mention.heads)))}")
             if word in {"both", "single", "double", "twin"} or reading.tokens[mention.at - 1 : mention.at] == ("no",):
                 continue  # no two of a size
+            if _measures(case.source, reading, mention) or reading.tokens[mention.at - 2 : mention.at] == (
+                "all",
+                "but",
+            ):
+                continue
             same = [s for s in sources if s.concept == mention.concept]
             alike = same and said_alike(case, reading, mention, same) and not replaced(case, reading, mention)
+            if alike and reading is case.caption and one_too_many(case, mention, same) and not _follows(case, mention):
+                alike = False
             if alike or _enumerates(reading, mention) or _follows(case, mention):
                 continue
             heads = sorted(name(h) for h in mention.heads if h != "generic")
             wrong.append(" ".join([word, *heads[:1]]))
         wrong += _quantified(case.source, reading)
+        wrong += [f"{words} twice" for words in _listed_twice(case.source, reading)]
     wrong += _only_one(case.source, case.caption)
     wrong += [f"{word} for one" for reading in case.texts for word in _multiplied(case.source, reading)]
     return f"number not in the source: {comma_list(wrong)}" if wrong else ""
+
+
+def _measures(source: Reading, reading: Reading, mention: Mention) -> bool:
+    """Whether a number is a share or an angle that the source tells in words: fifty per cent, 90 degrees; "in two"."""
+    before, after = reading.tokens[mention.at - 1 : mention.at], reading.tokens[mention.end : mention.end + 2]
+    if after[:1] == ("degrees",):
+        return mention.concept == "90" and not RIGHT_ANGLED.isdisjoint(source.tokens)
+    if after[:1] == ("percent",) or after == ("per", "cent"):
+        return not SHARES.get(mention.concept, frozenset()).isdisjoint(source.tokens)
+    halved = before in {("in",), ("into",)} and mention.end not in reading.parsed.noun_at and not mention.firm
+    return halved and mention.concept == "2" and not IN_TWO.isdisjoint(source.tokens)
+
+
+def _nth(text: str) -> set[str]:
+    """The N of every "every Nth" of a text: every other is every second."""
+    return {nth.replace("other", "second") for nth in EVERY_NTH.findall(text)}
+
+
+def _all_but(source: Reading, reading: Reading) -> Iterator[str]:
+    """Exceptions from a count that the source does not make: "all but two" of five are three."""
+    counts = {int(m.concept) for m in source.of("number")}
+    for word in ALL_BUT.findall(reading.words):
+        left = number(word) or 1
+        totals = counts | {int(count) for count, nth in NTH.items() if nth in source.tokens}
+        if not EXCEPTING.search(source.words) and not any(total - left in counts | {1} for total in totals):
+            yield f"all but {word}"
+
+
+def _no_half(source: Reading, reading: Reading) -> Iterator[str]:
+    """Halves of what the source counts otherwise: two of eight tracks are no half of them."""
+    for noun in HALF_OF.findall(reading.words):
+        counted = [m for m in source.of("number") if noun in source.tokens[m.end : m.end + 4]]
+        counts = {int(m.concept) for m in counted}
+        if len(counts) > 1 and not any(2 * count in counts for count in counts) and "half" not in source.tokens:
+            yield f"half of the {noun}"
 
 
 def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
@@ -133,6 +191,8 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
         if word not in QUANTITIES:
             continue
         rest = reading.tokens[at + 1 : at + 4]
+        if (word == "one" and reading.tokens[at - 1 : at] == ("not",)) or (word == "each" and rest[:1] == ("other",)):
+            continue
         shared = (word == "one" and WHOLE & set(rest)) or rest[:1] == ("but",)
         shared = shared or (word in {"one", "each"} and "other" in rest)
         whole = word in {"whole", "entire"} and at + 1 not in reading.parsed.noun_at
@@ -166,6 +226,11 @@ def _quantified(source: Reading, reading: Reading) -> Iterator[str]:
             ):
                 yield f"{word} {rest[0]}"
     yield from _widened(source, reading)
+    yield from _all_but(source, reading)
+    yield from _no_half(source, reading)
+    if SCORE.search(reading.words) and not (SCORE.search(source.words) or "twenty" in source.tokens):
+        yield "a score"
+    yield from (f"every {nth}" for nth in sorted(_nth(reading.words) - _nth(source.words)))
     yield from _without_exception(source, reading)
     for noun in set(BOTH_SIDES.findall(source.words)) - set(BOTH_SIDES.findall(reading.words)):
         if f" one side of the {noun} " in reading.words:
@@ -247,6 +312,8 @@ def _multiplied(source: Reading, reading: Reading) -> Iterator[str]:
         same = [at for at in likes if source.tokens[source.parsed.ends[at] - 1] == base]
         if len(likes) != 1 or not same or source.tokens[same[0] - 1] not in ARTICLES - {"another"}:
             continue
+        if MANY_WITH & set(source.tokens[max(0, same[0] - 4) : same[0]]):
+            continue  # "many with a shed"
         if "multi" in source.tokens[same[0] : source.parsed.ends[same[0]]]:
             continue
         end = source.parsed.ends[same[0]]
@@ -263,6 +330,31 @@ def _multiplied(source: Reading, reading: Reading) -> Iterator[str]:
             continue  # a pipe bridge may carry pipes, a bus loop is for buses
         if not _another(source, same[0]):
             yield word
+
+
+def _listed_twice(source: Reading, reading: Reading) -> Iterator[str]:
+    """Phrases that one sentence has twice, as of two things, where the source names one: "a canal and a canal"."""
+    seen: set[tuple[int, tuple[str, ...]]] = set()
+    for at, words in _brought_in(reading):
+        phrase = (reading.sentences[at], words)
+        own = [token for token in source.tokens if not set(stems(token)).isdisjoint(stems(words[-1]))]
+        own = own or [source.tokens[m.end - 1] for m in source.of("object") if m.concept in reading.parsed.nouns[at]]
+        if phrase in seen and len(own) < 2 and not any(words[-1] != token and is_plural(token) for token in own):
+            yield " ".join(words)
+        seen.add(phrase)
+
+
+def _brought_in(reading: Reading) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The nouns that bring in something new, "a dirt track" or "flagpoles", each with the words of its phrase."""
+    w = reading.parsed
+    for at in sorted(w.nouns):
+        start, end = at, w.ends[at]
+        if end in w.noun_at or w.names(end):
+            continue  # the dirt of a dirt track
+        while start and (start - 1 in w.noun_at or w.modifier(start - 1)):
+            start -= 1
+        if w.token(start - 1) in {"a", "an"} or (w.token(start - 1) in LISTING and is_plural(w.token(end - 1))):
+            yield at, w.tokens[start:end]
 
 
 def _some_of(source: Reading, concept: str) -> bool:
@@ -353,6 +445,8 @@ def _follows(case: Case, mention: Mention) -> bool:
     heads = mention.heads - {"generic"}
     reading = _text_of(case, mention)
     ordinal = NTH.get(mention.concept, "")
+    if f" of the {reading.tokens[mention.at]} " in case.source.words:
+        return True  # three of the five doors
     if mention.at and ordinal and f" {ordinal} {reading.tokens[mention.at - 1]} " in case.source.words:
         return True  # pump two is the second pump
     if (
@@ -370,6 +464,8 @@ def _follows(case: Case, mention: Mention) -> bool:
     if {"each", "every", "per"} & set(case.source.tokens) and any(
         s.concept == mention.concept for s in case.source.of("number")
     ):
+        return True
+    if mention.concept == "2" and "object:road" in heads and not CROSSROADS.isdisjoint(case.source.tokens):
         return True
     if _sided(case.source, mention) or (
         mention.concept == "2" and {"object:road", "object:path"} & heads and FORK.search(case.source.text)

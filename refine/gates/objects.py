@@ -9,6 +9,7 @@ from refine.gates.things import GROWN, SUMMITS, at_same_word, meant, name, on_ax
 from refine.registers import english, lexicon
 from refine.registers.reading import (
     ARTICLES,
+    BE,
     DETERMINERS,
     PREPOSITIONS,
     Mention,
@@ -35,6 +36,7 @@ from refine.thesaurus import (
 
 # Parts that everything has: "at its foot" names no thing.
 ENDS = words_of("foot base head top bottom heart core corner corners edge end")
+TOWARDS = words_of("at near from toward towards")
 # Open ground by any name, and the words of a source that tell of some: gravel before a house is a forecourt.
 GROUND = ("bare ground", "paving", "square", "field")
 SURFACES = words_of(
@@ -51,6 +53,8 @@ TOLD_BY = {
     "object:equipment": words_of("mechanical technical"),
     "object:carving": words_of("carve carved ornate sculpted decorated"),
     "object:reflection": words_of("reflect mirror mirrored"),
+    "object:roof": words_of("slate slated tile tiled thatch thatched shingled pantile pantiled covered"),
+    "object:sea": words_of("wave waves surf tide"),
 }
 MATTER = {"material", "colour"}
 STATES = words_of("bloom blossom flower leaf shade sunlight action motion")
@@ -144,13 +148,14 @@ def _new_things(case: Case, reading: Reading) -> list[str]:
             continue
         if case.source.stems & TOLD_BY.get(mentions[0].concept, frozenset()):
             continue
-        if _written_apart(case.source, reading, mentions[0]):
+        if _written_apart(case.source, reading, mentions[0]) or _whoever(case.source, reading, mentions[0]):
             continue
         if not meant(case.source, words) and not _same_people(case.source, reading, words):
             new.append(words)
     for word, concept in reading.things:
         at = reading.tokens.index(word)
-        if _stands_for(reading, at, at + 1):
+        nobody = is_person(word) and concept in reading.denied and "object:person" in case.source.denied
+        if nobody or _stands_for(reading, at, at + 1):
             continue
         if (concept in case.supported or meant(case.source, word.removesuffix("'s"))) and not _listed_beside(
             case.source, reading, at, word
@@ -175,6 +180,15 @@ def _new_pairs(case: Case, reading: Reading) -> Iterator[str]:
             continue  # `_other_kinds` compares what stands before the same noun
         if not _stands_for(reading, at, reading.parsed.ends[at]) and not meant(case.source, words):
             yield words
+
+
+def _whoever(source: Reading, reading: Reading, mention: Mention) -> bool:
+    """Whether somebody only does what the source has in the passive: "someone has abandoned" what is abandoned."""
+    behind = reading.tokens[mention.end : mention.end + 4]
+    done = (word for word in behind if word.endswith("ed") or uses(word, "v") > uses(word, "n"))
+    return reading.tokens[mention.at] in {"someone", "somebody"} and any(
+        word not in BE and not source.stems.isdisjoint(stems(word)) for word in done
+    )
 
 
 def _written_apart(source: Reading, reading: Reading, mention: Mention) -> bool:
@@ -256,7 +270,7 @@ def _stands_for(reading: Reading, at: int, end: int) -> bool:
     whose = is_person(reading.tokens[at])  # for long jumpers
     while before > 0 and (reading.tokens[before] in DETERMINERS or (whose and reading.parsed.modifier(before))):
         before -= 1
-    if reading.tokens[at] in ENDS and before >= 0 and reading.tokens[before] in {"at", "near", "from", "towards"}:
+    if reading.tokens[at] in ENDS and before >= 0 and reading.tokens[before] in TOWARDS:
         return True
     return before >= 0 and reading.tokens[before] in {"as", "like", "for"}
 

@@ -29,7 +29,7 @@ CLOSELY = words_of("just right immediately directly shortly straight close close
 # Ways to say the same depth; they place a thing in the image in some sentences only.
 DEPTH = (
     words_of("front before foreground"),
-    words_of("behind background back beyond past further farther distance distant rear"),
+    words_of("behind background back beyond past further farther distance distant rear screen screens screened"),
     words_of("lowest bottommost lowermost"),
     words_of("climb climbs climbing rise rises rising ascend ascends ascending uphill upward upwards up"),
     words_of("diagonal diagonally slant slants slanting slantwise aslant oblique obliquely slope slopes sloping"),
@@ -37,6 +37,7 @@ DEPTH = (
 )
 DEPTHS = frozenset().union(*DEPTH)
 
+SAME_HEIGHT = words_of("above over overhead atop"), words_of("below under underneath beneath foot feet base")
 # Depths that are facts in a street photograph.
 DEEP = words_of("front behind beyond back up down")
 TOPPED = words_of("top surmount cap crown")
@@ -70,12 +71,29 @@ def orientation(case: Case) -> str:
                 for w in words - DETERMINERS - PREPOSITIONS - EXTENT - CLOSELY - DEPTHS
             )
             allowed = places <= before and (places or grounded)
+            if _told_by_it(case, sentence, found) or _as_high(case, words):
+                continue
             if found.lower() not in source and not allowed and not _of_object(case, sentence, found):
                 added.append(found)
     if added:
         return f"orientation added: {comma_list(added)}"
     elsewhere = dict.fromkeys(said for reading in case.texts for said in misplaced(case.source.text, reading.text))
     return f"put elsewhere: {'; '.join(elsewhere)}" if elsewhere else ""
+
+
+def _told_by_it(case: Case, sentence: str, found: str) -> bool:
+    """Whether a place tells which thing is meant, as in the source: the lower station."""
+    behind = sentence[sentence.find(found) + len(found) :].split()[:1]
+    place = found.lower().split()[-1]
+    pair = f" {place} {''.join(behind).lower()} "
+    return PLACE.fullmatch(place) is not None and pair in case.source.words
+
+
+def _as_high(case: Case, words: set[str]) -> bool:
+    """Whether the source has another word for a height: over for above."""
+    return case.platform != "satellite" and all(
+        any(word in same and same & set(case.source.tokens) for same in SAME_HEIGHT) for word in words
+    )
 
 
 def _of_object(case: Case, sentence: str, found: str) -> bool:
@@ -110,10 +128,10 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
         r"\b(?:top|bottom|base|foot|upper|uppermost|topmost|lower|lowest|above)\b", found
     ):
         return False
-    if re.search(r"\b(?:its|their|whose)\b", found) or STOREYS & set(case.source.tokens):
-        return True
     if said & SIDEWAYS:
         return False  # the lower left is no part of a thing
+    if re.search(r"\b(?:its|their|whose)\b", found) or STOREYS & set(case.source.tokens):
+        return True
     behind = read(re.split(r"[,;:]", sentence[sentence.find(found) + len(found) :])[0])
     parts = lexicon().parts | {"object:building", "object:tower", "object:stair"}
     return any(m.concept in parts and m.at <= 3 for m in behind.of("object"))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from refine.gates.case import Case
-from refine.gates.clauses import BACK, CLAUSE, PRONOUN, SENTENCE, units_of
+from refine.gates.clauses import BACK, CLAUSE, HERE, PRONOUN, SENTENCE, filled, units_of
 from refine.gates.things import name, on_axis, same_thing, things_of
 from refine.registers import lexicon
 from refine.registers.instances import SEEN, fits, holds, instances, reversals, unrested
@@ -44,6 +44,8 @@ BRANCH = re.compile(
 )
 # Where somebody is found; that is told of one such place.
 FOUND = frozenset({"beside", "by", "at", "near"})
+# Ground that goes by the name of what stands on it: school grounds.
+GROUNDS = words_of("grounds site plot premises")
 # Words that put two things in one scene and say no more, and words that only list things.
 LOOSE = words_of("near beside by beyond behind past with of")
 LISTED = words_of(", and or while near beside next close opposite nearby adjacent")
@@ -51,7 +53,7 @@ LISTED = words_of(", and or while near beside next close opposite nearby adjacen
 CLAIMS = {
     "around": "around", "surround": "around", "encircle": "around", "circle": "around", "enclose": "around",
     "ring": "around", "under": "under", "underneath": "under", "beneath": "under", "above": "vertical",
-    "atop": "vertical", "over": "vertical", "crown": "vertical", "between": "between", "separate": "between",
+    "atop": "vertical", "over": "over", "crown": "vertical", "between": "between", "separate": "between",
     "cross": "crossing", "through": "piercing", "bisect": "crossing", "connect": "joining", "link": "joining",
     "inside": "holding", "within": "holding",
 }  # fmt: skip
@@ -66,6 +68,7 @@ ALLOWS = {
     "holding": frozenset({"holding", "enclosing"}),
     "between": frozenset({"between", "enclosing"}),
     "vertical": frozenset({"vertical", "upon"}),
+    "over": frozenset({"vertical", "upon", "crossing"}),
     "under": frozenset({"vertical"}),
     "crossing": frozenset({"crossing"}),
     "piercing": frozenset({"crossing", "between"}),
@@ -86,8 +89,14 @@ def _share_words(one: Reading, other: Reading) -> bool:
 
 
 def _same_words(one: Reading, other: Reading) -> bool:
-    """Whether two statements are made of the same words with a meaning, three at least: one is the other's passive."""
-    if not 2 < len(one.content) == len(other.content) or ("by" in one.tokens) == ("by" in other.tokens):
+    """Whether two statements are made of the same words with a meaning, three at least, in whatever order."""
+    mine, yours = ({stems(word)[-1] for word in text.content} for text in (one, other))
+    apart = {m.concept for m in one.mentions if m.kind != "object"} ^ {
+        m.concept for m in other.mentions if m.kind != "object"
+    }
+    if len(mine & yours) >= max(4, 0.8 * len(mine | yours)) and not apart:
+        return True
+    if not 2 < len(one.content) == len(other.content):
         return False
     roots = [set(stems(word)) for word in other.content]
     return all(any(root.intersection(stems(word)) for root in roots) for word in one.content)
@@ -98,9 +107,15 @@ def _verbatim(source: Reading, query: Reading) -> bool:
     return query.words in source.words
 
 
+def _ends(query: Reading) -> list[tuple[int, str]]:
+    """What the relations of a query may have at their ends: no school for the school grounds."""
+    w = query.parsed
+    return [(at, concept) for at, concept in query.named if w.token(w.ends[at]) not in GROUNDS]
+
+
 def _false_relation(query: Reading, source: Reading) -> str:
     breaks = [i for i, t in enumerate(query.tokens) if t in {",", ";", ":", "."}]
-    named = query.named
+    named = _ends(query)
     if query.denied:
         return ""
     for at, token in enumerate(query.tokens):
@@ -197,9 +212,23 @@ def _moved(query: Reading, source: Reading) -> str:
     return ""
 
 
+def _of_another(query: Reading, source: Reading) -> str:
+    """Why a query that gives a thing to an owner is false: the source gives every such thing to somebody else."""
+    for at, token in enumerate(query.tokens):
+        noun = next((n for n in range(at + 1, at + 4) if n in query.parsed.nouns), None)
+        if not token.endswith("'s") or noun is None:
+            continue
+        roots = set(stems(query.tokens[query.parsed.ends[noun] - 1]))
+        own = [n for n, word in enumerate(source.tokens) if roots & set(stems(word))]
+        owners = [next((t for t in source.tokens[max(0, n - 3) : n] if t.endswith("'s")), "") for n in own]
+        if own and all(owners) and not any(set(stems(token)) & set(stems(owner)) for owner in owners):
+            return f"{token} {query.tokens[noun]} is not in the source"
+    return ""
+
+
 def _apart(query: Reading, source: Reading) -> str:
     """Why a query that ties two of the source's things together is false: no sentence of the source has both."""
-    named = sorted({at: concept for at, concept in query.named if concept not in OVER_ALL}.items())
+    named = sorted({at: concept for at, concept in _ends(query) if concept not in OVER_ALL}.items())
     named = [(at, concept) for at, concept in named if not query.tokens[at].endswith("'s")]  # the bridge's arch
     for (start, one), (at, other) in pairwise(named):
         between = query.tokens[query.parsed.ends[start] : at]
@@ -222,6 +251,7 @@ def _branched(source: Reading, sentences: set[int], one: str, other: str) -> boo
         units = [frozenset(concept for _, concept in read(part).named) for part in branches]
         units[1:] = (unit | _counted_off(read(branches[0])) for unit in units[1:])
         linked_back = any(PRONOUN.search(part) or BACK.search(part) for part in branches[1:])
+        linked_back = linked_back or HERE.search(f"{branches[0]},") is not None
         mine, yours = (
             {n for n, unit in enumerate(units) if any(_meets_end(end, own) for own in unit)} for end in (one, other)
         )
@@ -258,6 +288,8 @@ def _homes(query: Reading, source: Reading, at: int, end: str) -> set[int]:
     """The sentences of the source that have a query's thing: those of the very one, where its attributes tell which."""
     units = units_of(source.text, SENTENCE)
     thing = next((t for t in instances(query.text) if t.at == at and t.traits), None)
+    if end in {stuff for _, stuff in filled(source)}:
+        thing = None  # the water of a moat is wherever the moat is
     if thing is not None and len(units) == source.sentences[-1] + 1:
         same = [one for one in instances(source.text) if fits(thing, one) and {end} & set(one.concepts)]
         back = {n for n, part in enumerate(SENTENCE.split(source.text)) if BACK.search(part)}
@@ -332,6 +364,7 @@ def queries(case: Case) -> str:
     reworded = [query for query in case.queries if not _verbatim(case.source, query)]
     for query in reworded:
         why = _false_relation(query, case.source) or _moved(query, case.source) or _apart(query, case.source)
+        why = why or _of_another(query, case.source)
         why = why or next((f"not in the source: {w}" for w in unrested(case.source.text, query.text)), "")
         why = why or next((f"not so in the source: {w}" for w in reversals(case.source.text, query.text)), "")
         if why:

@@ -25,6 +25,14 @@ CRAFT: dict[Platform, frozenset[str]] = {
     "drone": frozenset({"drone", "quadcopter"}),
     "ground": frozenset(),
 }
+# Whoever stands or moves on the ground, and sees the scene from there.
+ONLOOKER = re.compile(
+    r"\b(?:for|to|by|as) (?:somebody|someone|anybody|anyone|whoever"
+    r"|a (?:person|walker|pedestrian|passer-?by|visitor|driver|cyclist|hiker|stroller))"
+    r"(?: who)?(?: is| was)? (?:\w+ing|walks?|stands?|strolls?|drives?|rides?|looks?|passes)\b"
+    r"|\blooked up at\b",
+    re.IGNORECASE,
+)
 TREE = re.compile(r"\s+trees?\b", re.IGNORECASE)
 VIEWING = re.compile(
     r"\b(?:view\w*|seen|sees?|looks?|looking|shot|shown|photo\w*|picture\w*|captured|taken|images?|watched|visible"
@@ -102,6 +110,8 @@ def in_register(case: Case) -> str:
                 if not _is_shown(case, word) and not _said_from_above(case, word)
             ]
         found += [m.group() for m in reading.find(where.foreign_views) if _is_view(reading.text, m)]
+        if case.platform != "ground" and not ONLOOKER.search(case.source.text):
+            found += [m.group() for m in ONLOOKER.finditer(reading.text)]
         found += [
             m.group()
             for m in FROM_CRAFT.finditer(reading.text)

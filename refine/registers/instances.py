@@ -21,6 +21,7 @@ from refine.registers.reading import (
     PREPOSITIONS,
     Reading,
     is_generic,
+    is_plural,
     read,
     related,
     stems,
@@ -411,7 +412,8 @@ def _between_noun_and_verb(reading: Reading, at: int) -> bool:
     if word in BE - {"and", "or", "but"} | {","}:
         return True
     if is_generic(word):  # "a drive loops round"
-        return _verb_form(word) and at - 1 in w.noun_at
+        verb = _verb_form(word) or (bool(bases(word, "v")) and is_plural(w.token(at - 1)))
+        return verb and at - 1 in w.noun_at
     return at not in w.noun_at and (_verb_form(word) or w.modifier(at))
 
 

@@ -17,6 +17,7 @@ from refine.thesaurus import (
     akin,
     bases,
     is_kind_of,
+    is_person,
     is_seen,
     is_trade,
     is_word,
@@ -282,9 +283,11 @@ def _qualities(word: str) -> tuple[tuple[str, int], ...]:
 def plain(word: str) -> bool:
     """True for a word that states no scene fact: function words, general verbs, adjectives, relational nouns."""
     known = english()
+    # Who angles or swims is somebody, though to angle and to swim say little.
+    forms = (word, *bases(word, "n")) if word.rstrip("s").endswith("er") and is_person(word) else stems(word)
     return any(
-        stem in known.function or stem in known.plain or stem in lexicon().relations or stem in lexicon().generic
-        for stem in stems(word)
+        form in known.function or form in known.plain or form in lexicon().relations or form in lexicon().generic
+        for form in forms
     )
 
 
@@ -307,6 +310,8 @@ def _is_noun(tokens: tuple[str, ...], at: int, end: int) -> bool:
     after = tokens[end] if end < len(tokens) else "."
     if before in {"-", "", ".", ";", ":"} or after == "of":
         return True
+    if before == "," and is_plural(tokens[at]) and mostly(after, "v") and after in bases(after, "v"):
+        return True  # "tanks stand in rows, pipes run to"
     opener = next((word for word in reversed(tokens[max(0, at - 4) : at]) if word not in DETERMINERS), "")
     if before in DETERMINERS and opener in PREPOSITIONS:
         return True  # "on the other bank a station"
@@ -357,6 +362,8 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
         return False
     if _only_verb(tokens, at):
         return True
+    if after == "out" and word in bases(word, "v") and at and is_plural(before):
+        return True  # piles stick out
     if before == "," and uses(word, "v") and after in PREPOSITIONS and word[-1] != "s":
         return True  # "buildings, still shells, tower beside"
     if after in ARTICLES and set(tokens[at + 3 : at + 5]) & _COPULAS and mostly(word, "n"):
@@ -371,9 +378,9 @@ def _stands_up(tokens: tuple[str, ...], at: int) -> bool:
     if _qualities(before) and not own:
         return False  # flat roofs
     of_matter = at > 1 and tokens[at - 2] == "of"  # "a parapet of brick slopes down"
-    kinds = {"object", "material"} if of_matter or _plural(before) else {"object"}  # tiles roof a square
+    kinds = {"object", "material"} if of_matter or is_plural(before) else {"object"}  # tiles roof a square
     named = any(kind in kinds for kind, _ in own) if own else names_thing(before)
-    return named and (word[-1] == "s" or _plural(before))
+    return named and (word[-1] == "s" or is_plural(before))
 
 
 def _agrees(tokens: tuple[str, ...], at: int) -> bool:
@@ -395,10 +402,16 @@ def _agrees(tokens: tuple[str, ...], at: int) -> bool:
         return False  # white tanks
     if before in DETERMINERS or before in PREPOSITIONS or not (uses(before, "n") or _senses(before)):
         return False
-    return (word[-1] == "s") != _plural(before)
+    if at > 2 and tokens[at - 2] in PREPOSITIONS and is_plural(tokens[at - 3]) and word[-1] != "s":
+        return True  # nets for fishing drape
+    of = next((n for n in range(at - 2, max(at - 5, 0), -1) if tokens[n] == "of"), 0)
+    if of and word[-1] == "s" and not is_plural(tokens[of - 1]):
+        return True  # a line of school buses waits
+    return (word[-1] == "s") != is_plural(before)
 
 
-def _plural(word: str) -> bool:
+def is_plural(word: str) -> bool:
+    """Whether a noun is a plural by its form."""
     return word in _PLURALS or (word[-1] == "s" and word not in bases(word, "n")[:1])
 
 
@@ -411,6 +424,8 @@ def _only_verb(tokens: tuple[str, ...], at: int) -> bool:
     done = low and tokens[low - 1] in _RELATIVE and tokens[low] in ARTICLES  # which the edge of the image crops
     if after == "of" or (not done and (not after[0].isalnum() or after in _CLAUSE_ENDS)) or not _agrees(tokens, at):
         return False
+    if tokens[low] == "with":
+        return False  # "…, with white milk tanks in a row"
     while high < len(tokens) and tokens[high] not in _CLAUSE_ENDS and tokens[high][0].isalnum():
         high += 1
     others = [n for n in range(low, high) if n != at and tokens[n] not in PARTICLES]
@@ -472,6 +487,8 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue  # with posters
             if words[0] in {"plane", "planes"} and not surfaces.isdisjoint(tokens):
                 continue  # of a roof
+            if words[0] in {"foot", "feet"} and at and number(_word_before(tokens, at)):
+                continue  # a five-foot way
             if words[1:size] == ["light"] and _coloured(tokens, ends[1]):
                 continue  # "its roof light grey"
             if size == 1 and words[0] in {"case", "cases"} and "in" in tokens[max(0, at - 2) : at]:
@@ -484,6 +501,13 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue
             if size == 1 and _stands_up(tokens, at):
                 continue
+            if size == 1 and tokens[ends[0] : ends[0] + 1] == ("-",) and _coloured(tokens, ends[0] + 1):
+                places = tuple(place for place in places if place[0] == "colour")  # leaf-green is no leaf
+                if not places:
+                    continue
+            alone = {"a", "an"} & set(tokens[max(0, at - 2) : at])
+            if size > 1 and alone and words[size - 1] in lex.ambiguous and _stands_up(tokens, ends[size - 1] - 1):
+                continue  # "a stadium stands in the background"
             behind = [word for word in tokens[ends[size - 1] : ends[size - 1] + 2] if word != "-"][:1]
             named = at > 1 and tokens[at - 1] == "of" and tokens[at - 2] in COLOURED  # the colour of brick
             if size == 1 and places[0][0] == "material" and (named or (behind and behind[0] in _TINTED)):
@@ -519,8 +543,8 @@ def _names_colour(tokens: tuple[str, ...], at: int) -> bool:
 
 def _of_colour(tokens: tuple[str, ...], at: int) -> bool:
     """Whether a colour stands before the noun at that token, or behind it and "of"; or a count of shades does."""
-    if tokens[at][-1] == "s" and at and (tokens[at - 1] in _VARIOUS or number(tokens[at - 1]) is not None):
-        return True  # paved in two shades
+    if tokens[at][-1] == "s" and any(word in _VARIOUS or number(word) for word in tokens[max(0, at - 2) : at]):
+        return True  # paved in two shades, six pastel shades
     beside = [*tokens[max(0, at - 1) : at], *(tokens[at + 2 : at + 3] if tokens[at + 1 : at + 2] == ("of",) else ())]
     return any(kind == "colour" for word in beside for kind, _ in _senses(word))
 
@@ -587,6 +611,26 @@ def plain_words(text: str) -> str:
 def mend_stops(text: str) -> str:
     """The text with the stop or the space that is missing between two sentences."""
     return _UNSPACED.sub(" ", _GLUED.sub(". ", text))
+
+
+def spell_out(text: str) -> str:
+    """The text with the noun that is left out of "a blue and an orange crane": "a blue crane and an orange crane"."""
+
+    def both(found: re.Match[str]) -> str:
+        one, two, noun, more = found.groups()
+        phrase = f"{noun} {more}" if more else noun
+        whole = phrase if _senses(phrase.lower()) else more if _attributive(noun.lower()) else noun
+        tells = all(_attributive(words.lower().rpartition("-")[2].split()[-1]) for words in (one, two))
+        if not tells or not whole or not (_senses(whole.lower()) or mostly(whole.lower(), "n")):
+            return found.group()
+        return f"{one} {whole} and {two} {phrase}"
+
+    return _TWO_KINDS.sub(both, text)
+
+
+def _attributive(word: str) -> bool:
+    """Whether a word is a colour, a material or a quality of the lexicon."""
+    return bool(_qualities(word)) or any(kind != "object" for kind, _ in _senses(word))
 
 
 @lru_cache(maxsize=50_000)
@@ -750,7 +794,8 @@ def _behind(w: _Words, start: int) -> list[str]:
         found = w.noun_at.get(at)
         if found is not None and w.is_object(found):
             return w.nouns[found]
-        if is_generic(w.tokens[at]):
+        verb = at - 1 in w.noun_at and is_plural(w.token(at - 1)) and uses(w.token(at), "v")  # boats rest upright
+        if is_generic(w.tokens[at]) and not verb:
             return ["generic"]
     if (
         low > 1 and w.tokens[low - 1] == "," and start - low <= 1 and low - 2 in w.noun_at
@@ -794,7 +839,9 @@ def _sure(w: _Words, start: int, end: int, said: tuple[frozenset[str], bool, fro
     if not heads or heads & {"generic", "one"}:
         return False
     if not firm:
-        return w.token(start - 1) in _COPULAS and len(_starts_in(w, start)) == 1 and bool(heads & loose)
+        before = start - (3 if w.token(start - 1) == "-" else 1)  # are leaf-green
+        before -= w.token(before) in _PAINTED
+        return w.token(before) in _COPULAS and len(_starts_in(w, start)) == 1 and bool(heads & loose)
     if w.token(end) == "-" and w.token(end + 1).endswith("ed") and w.token(end + 2) != "-":
         return w.token(start - 1) != "-" and bool(heads & set(w.nouns.get(end + 1, ())))  # green-framed
     toned = any(axis == "tone" for axis, _ in _qualities(w.token(start - 2)))  # pale-blue
@@ -939,6 +986,8 @@ def read(text: str) -> Reading:
 
 
 _VARIOUS = words_of("several various many different differing contrasting alternating varying")
+_PAINTED = words_of("painted coloured colored rendered tinted stained limewashed")
+_TWO_KINDS = re.compile(r"\b(an? [\w-]+) and (an? [\w-]+) (\w+)(?: (\w+))?", re.IGNORECASE)
 _MADE = words_of("built finished completed constructed erected")
 # What is lit, or dark.
 _LIGHTS = frozenset({"object:window", "object:lamp", "object:lantern"})
@@ -959,6 +1008,9 @@ _NO_DENIALS = {("no", "more"), ("no", "less"), ("no", "fewer"), ("no", "other"),
 _NEGATING = _DENIERS | {"missing", "absent"}
 _MAY_DENY = _NEGATING | words_of("bare devoid free empty absence lost")
 _HAVING = words_of("has have having with bears bear shows show carries carry contains contain")
+_NONE_OF = {("hardly", "any", "of"), ("not", "one", "of")}
+_FALLING = {"raining": "object:rain", "snowing": "object:snow"}
+_LEAVES = words_of("foliage leafage leaves")
 _ANYBODY = words_of("soul anyone anybody")
 
 
@@ -994,19 +1046,21 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
             out.update(nouns[lacked] if lacked is not None else ())
         if token not in _DENIERS and not bare:
             continue
+        if token == "not" and after in _FALLING:
+            out.add(_FALLING[after])
         if (token == "not" and after not in {"a", "an", "any", "one", "even"}) or (token, after) in _NO_DENIALS:
             continue
         if token == "no" and number(after) is not None:
             continue  # no two are alike
         clause = range(at + 1, _clause_end(tokens, at))
-        if token in {"no", "none"} and "than" in tokens[clause.start : clause.stop]:
+        if token in {"no", "none", "hardly"} and "than" in tokens[clause.start : clause.stop]:
             continue  # "no house is higher than", which there are
         again = next((look for look in clause if tokens[look] in _NEGATING), None)
         if again is not None and tokens[again] != "nor" and token in {"no", "none", "not", "hardly", "neither"}:
             affirmed.add(again)
             continue
         start = at + 1
-        if (token, after) == ("none", "of") or tokens[at : at + 3] == ("hardly", "any", "of"):
+        if (token, after) == ("none", "of") or tokens[at : at + 3] in _NONE_OF:
             start = next((look for look in clause if tokens[look] in _HAVING), len(tokens))  # "none of them has a sail"
         for look in range(start, min(start + 6, len(tokens))):
             if tokens[look] in BREAKS or tokens[look] in {",", "but"}:
@@ -1014,6 +1068,9 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
             if tokens[look] in _ANYBODY or (token == "no" and look == at + 1 and tokens[look] == "one"):
                 out.add("object:person")  # not a soul
                 break
+            if tokens[look] in _LEAVES:
+                out.add("object:leaf")
+                break  # trees without foliage
             if look in nouns:
                 head = next(n for n in range(look, len(tokens) + 1) if n + 1 not in nouns)  # no tin roof: no roof
                 out.update(nouns[head])
@@ -1101,7 +1158,7 @@ def _things(
 
 def _coloured_plural(word: str) -> bool:
     """Whether a word is the plural of what a colour is called by: lemons."""
-    return word not in lexicon().senses and _plural(word) and all(kind == "colour" for kind, _ in _senses(word))
+    return word not in lexicon().senses and is_plural(word) and all(kind == "colour" for kind, _ in _senses(word))
 
 
 def _closes(word: str) -> bool:
@@ -1112,6 +1169,8 @@ def _closes(word: str) -> bool:
 def _surely_noun(tokens: tuple[str, ...], at: int) -> bool:
     """Whether a word that is a verb as well can only be the noun of "a" or "an": "a guard at the door"."""
     after = tokens[at + 1] if at + 1 < len(tokens) else "."
+    if after in _RELATIVE and tokens[at] in english().function:
+        return False  # a clearing round which
     start = at - 1
     if start >= 0 and tokens[start] == "with" and tokens[at][-1] == "s" and _closes(after):
         return True  # with ducks
