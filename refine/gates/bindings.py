@@ -58,9 +58,8 @@ def one_too_many(case: Case, mention: Mention, matching: list[Mention]) -> bool:
 
 def _alone(source: Reading, number: Mention) -> bool:
     """Whether a number of the source has no noun behind it, so that it may count whatever was named before."""
-    return source.parsed.token(number.end) in {",", ".", ";", ":", "and"} and source.parsed.token(number.at - 1) in {
-        "of", "the",
-    }  # fmt: skip
+    before, after = source.parsed.token(number.at - 1), source.parsed.token(number.end)
+    return before in {"of", "the"} and after in {",", ".", ";", ":", "and"}
 
 
 def _growing_green(mention: Mention) -> bool:

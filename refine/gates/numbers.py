@@ -130,10 +130,7 @@ def numbers(case: Case) -> str:
                 wrong.append(f"{word} {comma_list(sorted(map(name, mention.heads)))}")
             if word in {"both", "single", "double", "twin"} or reading.tokens[mention.at - 1 : mention.at] == ("no",):
                 continue  # no two of a size
-            if _measures(case.source, reading, mention) or reading.tokens[mention.at - 2 : mention.at] == (
-                "all",
-                "but",
-            ):
+            if _measures(case.source, reading, mention):
                 continue
             same = [s for s in sources if s.concept == mention.concept]
             alike = same and said_alike(case, reading, mention, same) and not replaced(case, reading, mention)
@@ -151,8 +148,13 @@ def numbers(case: Case) -> str:
 
 
 def _measures(source: Reading, reading: Reading, mention: Mention) -> bool:
-    """Whether a number is a share or an angle that the source tells in words: fifty per cent, 90 degrees; "in two"."""
+    """Whether a number is a share or an angle that the source tells in words: fifty per cent, 90 degrees; "in two".
+
+    Exceptions ("all but two") are for `_all_but`.
+    """
     before, after = reading.tokens[mention.at - 1 : mention.at], reading.tokens[mention.end : mention.end + 2]
+    if before == ("but",) and reading.tokens[mention.at - 2] == "all":
+        return True
     if after[:1] == ("degrees",):
         return mention.concept == "90" and not RIGHT_ANGLED.isdisjoint(source.tokens)
     if after[:1] == ("percent",) or after == ("per", "cent"):
