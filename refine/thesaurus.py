@@ -155,7 +155,8 @@ def names_thing(word: str) -> bool:
     """Whether a noun names a thing of its own that an image shows: a bench or a swan, but no mere slit or hue."""
     found = senses(word, "n")
     shown = is_seen(word) or any(_file(sense) in _SHOWN and not _is_motion(sense) for sense in found[:1])
-    return shown and not any(_file(sense) == _SHAPE or above(sense) & _parts() for sense in found[:2])
+    shape = any(_file(sense) == _SHAPE for sense in found[:1])  # a bowl is a thing, for all that things are bowls
+    return shown and not shape and not any(above(sense) & _parts() for sense in found[:2])
 
 
 def _is_motion(sense: str) -> bool:
@@ -241,24 +242,27 @@ def linked(own: str, word: str) -> bool:
     mine, yours = senses(own, "n")[:2], senses(word, "n")[:2]
     if not mine or not yours or _verb(own) or own.partition(" ")[2] == word.partition(" ")[2] != "":
         return False
-    kinds = _counts()
     for a in mine:
         if set(_column(a, _PART)) & set(yours):
             return True
         if any(base in _column(a, _GLOSS) for base in bases(word, "n")) and _file(yours[0]) not in _PEOPLE:
             return True
-        for b in yours:
-            if a in _column(b, 1) and _file(b) not in _LIVING:
-                return True
-            if _file(b) not in _PEOPLE and any(kinds[up] <= _NARROW for up in set(_column(a, 1)) & set(_column(b, 1))):
-                return True
-    return False
+        if any(a in _column(b, 1) and _file(b) not in _LIVING for b in yours):
+            return True
+    return siblings(own, word)
+
+
+@lru_cache(maxsize=50_000)
+def siblings(one: str, other: str) -> bool:
+    """Whether two nouns are kinds of one narrow kind in their commonest meanings: barrel and bowl, of vessel."""
+    pairs = ((a, b) for a in senses(one, "n")[:2] for b in senses(other, "n")[:2] if _file(b) not in _PEOPLE)
+    return any(_counts()[up] <= _NARROW for a, b in pairs for up in set(_column(a, 1)) & set(_column(b, 1)))
 
 
 @lru_cache(maxsize=50_000)
 def near(one: str, other: str) -> bool:
     """Whether two nouns are of nearly the same kind: they share one that is neither an artefact as such nor broader."""
-    mine, yours = (frozenset(up for s in senses(word, "n") for up in above(s)) for word in (one, other))
+    mine, yours = (frozenset(up for s in senses(word, "n")[:3] for up in above(s)) for word in (one, other))
     return bool(mine & yours - _broad())
 
 
@@ -314,8 +318,12 @@ def may_be_of_kind(narrow: str, broad: str) -> bool:
 
 @lru_cache(maxsize=50_000)
 def same_head(one: str, other: str) -> bool:
-    """Whether two compounds end in one word of five letters or more: headstone and gravestone, stand and grandstand."""
+    """Whether two compounds end in one word of five letters or more: headstone and gravestone, stand and grandstand.
+
+    Warehouse and lighthouse do, and are of no common kind.
+    """
     a, b = (next(iter(bases(word, "n")), word) for word in (one, other))
     size = next((n for n in range(min(len(a), len(b)), 0, -1) if a[-n:] == b[-n:]), 0)
     told = all(len(word) == size or is_word(word[:-size].rstrip("- ")) for word in (a, b))
-    return size >= 5 and told and uses(a[-size:], "n") > 0 and len(a) != len(b)
+    apart = size < min(len(a), len(b)) and is_word(a) and is_word(b) and not near(a, b)
+    return size >= 5 and told and uses(a[-size:], "n") > 0 and len(a) != len(b) and not apart

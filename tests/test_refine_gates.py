@@ -1123,6 +1123,42 @@ def test_they_may_be_what_the_whole_text_is_about() -> None:
     assert failed("drone", source, said) == set()
 
 
+def test_nobody_looks_at_a_tile_from_the_pavement() -> None:
+    source = "A depot with a white roof lies beside a fan of tracks. Trams are parked on the tracks."
+    for view in ("Photographed from the opposite pavement", "Craning one's neck at the foot of the hall, one sees how"):
+        said = {"caption": f"{view}, {source[0].lower()}{source[1:]}", "queries": ["A depot has a white roof."]}
+        assert "register" in failed("satellite", source, said), view
+    assert "register" not in failed("satellite", source, {"caption": source, "queries": ["A depot has a white roof."]})
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("Stalls form short rows on a square.", "Stalls stand in short rows on a square."),
+        ("The topmost box of a stack of boxes juts out.", "Of a stack of boxes the one at the very top juts out."),
+        ("A wheel without blades hangs on the wall of a mill.", "On the wall of a mill hangs a wheel without blades."),
+        ("A hall is hidden by the crowns of trees.", "A hall is hidden by the canopy of the trees."),
+        ("A chapel stands clear of the fog on a knoll.", "A chapel on a knoll rises free of the fog."),
+        ("Boats fill one pier; the other is empty.", "One pier is full of boats, one without any boats."),
+        (
+            "A fire station has a tower of metal. A hose dries on it.",
+            "A hose dries on the metal tower of a fire station.",
+        ),
+        ("A lane bends around the walled yard of a chapel.", "A walled yard surrounds a chapel; a lane bends around."),
+    ],
+)
+def test_what_plain_sets_taught_to_believe(source: str, said: str) -> None:
+    assert failed("drone", source, {"caption": said, "queries": [source]}) == set()
+
+
+def test_a_lighthouse_is_no_warehouse_and_a_bowl_is_a_thing() -> None:
+    source = "Warehouses with hoists line a street by a quay. A dog sleeps beside a barrel."
+    assert failed("drone", source, {"caption": source, "queries": ["Warehouses line a street."]}) == set()
+    for added in ("Warehouses and a lighthouse", "Warehouses with hoists and a bowl"):
+        said = source.replace("Warehouses with hoists", added)
+        assert "object" in failed("drone", source, {"caption": said, "queries": ["Warehouses line a street."]}), added
+
+
 def test_waves_tell_of_the_sea() -> None:
     source = "A lighthouse stands on a point. Waves break on the rocks on three sides."
     said = {"caption": "A lighthouse stands on a point. Sea breaks on three sides against the rocks."}

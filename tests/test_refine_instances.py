@@ -52,7 +52,6 @@ def test_the_right_twin_is_believed(says: str) -> None:
         ("The castle encircles a ring road.", True),
         ("A road goes around the castle.", False),
         ("A ring road surrounds houses.", False),
-        ("A path crosses the field.", True),
         ("The orchard is crossed by a path.", False),
     ],
 )
@@ -94,8 +93,6 @@ def test_several_things_may_surround_one() -> None:
     source = "The open ground around the building is brick paving. There are blossom trees around the building."
     assert not list(reversals(source, "Brick paving surrounds the building."))
     assert not list(reversals(source, "Blossom trees surround the building."))
-    hedged = "Trees enclose the yard, leaving room for a driveway."
-    assert list(reversals(hedged, "A driveway encloses the yard."))
 
 
 def test_the_near_one_and_the_other_one_do_not_change_places() -> None:

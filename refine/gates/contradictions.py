@@ -10,7 +10,7 @@ from refine.gates.case import Case, comma_list
 from refine.gates.numbers import EXCEPTING, SIDES
 from refine.gates.things import heads_meet, name, on_axis, people
 from refine.registers import english
-from refine.registers.instances import reversals, unrested
+from refine.registers.instances import reversals
 from refine.registers.reading import PREPOSITIONS, Mention, Reading, plain, related, stems, words_of
 from refine.thesaurus import bases, opposites, same_meaning, uses
 
@@ -59,7 +59,6 @@ RELATIVE = words_of("size height width length tone")
 def contradiction(case: Case) -> str:
     wrong = [words for dimension, words in case.swaps if dimension not in ("number", "colour", "material")]
     wrong += reversals(case.source.text, case.caption.text)
-    wrong += unrested(case.source.text, case.caption.text)
     source = case.source
     asserted = {m.concept for m in source.of("object")} - source.denied
     for reading in case.texts:
@@ -68,7 +67,8 @@ def contradiction(case: Case) -> str:
                 related(concept, d) for d in source.denied | _none_of(source) | _not_there(source)
             )
             invented = not source.denied and concept not in asserted and not _emptied(source, concept)
-            if (against and (concept in source.objects or not _emptied(source, concept))) or invented:
+            there = concept in source.objects and "other" not in source.tokens  # "the other is empty"
+            if (against and (there or not _emptied(source, concept))) or invented:
                 wrong.append(f"denies {name(concept)}")
         claimed = {m.concept for m in reading.of("object")} | {concept for _, concept in reading.things}
         claimed -= reading.denied | _none_of(reading)

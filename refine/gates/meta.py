@@ -72,6 +72,7 @@ CONVERSING = words_of("conversation conversations chat talk discussion debate ar
 LOOKS = words_of("subject subjects theme themes signature motif motifs")
 WRITER = Phrases(re.compile(r"(?<!letter )(?<!\ban )\bI\b(?!-)"), frozenset({"i"}))
 ACCORDING = re.compile(r"according to (?:the |a |its |their )?(\w*)")
+IN_SHORT = re.compile(r"\bin short\s*[,:;]", re.IGNORECASE)
 WRITTEN = frozenset({"object:sign", "object:lettering", "object:banner", "object:clock", "object:logo"})
 LONGEST_LABEL, LONGEST_CALL = 8, 2
 PICTURES = words_of("image images picture pictures photo photograph view views scene scenes tile tiles visible seen")
@@ -208,6 +209,8 @@ def meta(case: Case) -> str:
         own |= {f"the {word}" for word in case.source.tokens}  # a station's platform
         found = [words for words in found if words.lower() not in own]
     found = [words for words in found if words.lower() != "according to" or not _by_lettering(case)]
+    if not any(IN_SHORT.search(reading.text) for reading in case.fresh):
+        found = [words for words in found if words.lower() != "in short"]  # in short rows
     found += [m.group() for reading in case.fresh if (m := LABEL.match(reading.text))]
     found += [
         m.group(1)

@@ -41,6 +41,7 @@ SAME_HEIGHT = words_of("above over overhead atop"), words_of("below under undern
 # Depths that are facts in a street photograph.
 DEEP = words_of("front behind beyond back up down")
 TOPPED = words_of("top surmount cap crown")
+HIGHEST = words_of("topmost uppermost highest")
 SIDEWAYS = words_of("left right")
 VERTICAL = words_of("above below under underneath beneath over overhead")
 # The top of a thing, rather than a place near it or on its edge.
@@ -119,6 +120,8 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
     if found in {"above", "below"} and case.platform != "satellite" and "overlook" in case.source.stems:
         return True
     if found in {"top", "the top"} and case.source.stems & TOPPED:
+        return True
+    if re.search(r"\btop\b", found) and HIGHEST & set(case.source.tokens) and not said & SIDEWAYS:
         return True
     if re.search(r"\bup\b", found) and case.platform != "satellite" and case.source.stems & {"up", "high", "upper"}:
         return True

@@ -30,7 +30,9 @@ ONLOOKER = re.compile(
     r"\b(?:for|to|by|as) (?:somebody|someone|anybody|anyone|whoever"
     r"|a (?:person|walker|pedestrian|passer-?by|visitor|driver|cyclist|hiker|stroller))"
     r"(?: who)?(?: is| was)? (?:\w+ing|walks?|stands?|strolls?|drives?|rides?|looks?|passes)\b"
-    r"|\blooked up at\b",
+    r"|\b(?:photographed|pictured|seen|viewed|shot|taken|looking) from (?:the|a|an) (?:\w+ )?"
+    r"(?:street|pavement|sidewalk|kerb|curb|window|balcony|car|crossing)\b"
+    r"|\blooked up at\b|\bcran(?:es?|ing) (?:\w+ ){0,2}necks?\b|\bcran(?:es?|ing) one's neck\b",
     re.IGNORECASE,
 )
 TREE = re.compile(r"\s+trees?\b", re.IGNORECASE)

@@ -39,7 +39,6 @@ _KINDS = {
     for kind, words in (
         ("around", "surround encircle enclose ring circle frame encompass envelop embrace around round"),
         ("above", "over above atop under underneath beneath below top crown cap surmount overlook overhang"),
-        ("across", "across cross traverse bisect intersect through"),
         ("with", "with whose has have contain hold"),
     )
     for word in words.split()
@@ -53,7 +52,6 @@ _BESIDE = words_of("beside near by around round past behind opposite across betw
 _THROWN = words_of("shadow shadows throw throws cast casts spread spreads stretch stretches")
 SEEN = words_of("visible seen shown glimpsed out")
 _PRONOUNS = words_of("it its them they their which that whose these those both")
-_SENTENCE = re.compile(r"(?<=[.!?;])\s*")
 _CLAUSE = re.compile(r"[.;:!?]+(?:\s|$)|,\s+(?:and|but|while|whereas)\s+")
 _RINGS = words_of("ring circle belt collar")
 # Stretches that lie on one thing: of these a reply may say on which.
@@ -307,15 +305,13 @@ def relations(text: str) -> tuple[Relation, ...]:
         kind = _KINDS.get(word) or next((_KINDS[root] for root in stems(word) if root in _KINDS), "")
         if not kind or (at and tokens[at - 1] in DETERMINERS) or tokens[at + 1 : at + 2] == ("-",):
             continue
-        if word == "through" and at and tokens[at - 1] in SEEN:
-            continue  # visible through the gap
         passive = tokens[at + 1 : at + 2] == ("by",) and word.endswith("ed")
         if word.endswith("ed") and not passive:
             continue
         left, right = _before(reading, at, nearest=kind == "with"), _behind(reading, at + 1 + passive)
         if word in PREPOSITIONS and left[:1] and left[0].startswith("word:"):
             left = ()  # they form a ring around it
-        if not (left or right) or (word == "across" and (at == 0 or tokens[at - 1] in BREAKS | {","})):
+        if not (left or right):
             continue
         turned = passive or word in _UNDER
         found.append(Relation(kind, right, left) if turned else Relation(kind, left, right))
@@ -323,7 +319,7 @@ def relations(text: str) -> tuple[Relation, ...]:
 
 
 def reversals(source: str, reply: str) -> Iterator[str]:
-    """Relations of a text that the source has the other way round, or with another partner at one end."""
+    """Relations of a text that the source has the other way round: a pond around the path, for one inside it."""
     own = relations(source)
     for said in relations(reply):
         if not said.one or not said.other:
@@ -334,28 +330,8 @@ def reversals(source: str, reply: str) -> Iterator[str]:
         if any(_meet(said.one, r.one) and _meet(said.other, r.other) for r in same):
             continue
         sure = [r for r in same if r.one and r.other]
-        turned = said.kind != "across" and any(_meet(said.one, r.other) and _meet(said.other, r.one) for r in sure)
-        inner = said.kind == "around" and any(
-            (r.one and _meet(said.other, r.other) and not _beside(source, said))
-            or (_meet(said.one, r.other) and not any(s.one and _meet(said.one, s.one) for s in same))
-            for r in same
-            if r.other
-        )
-        across = said.kind == "across" and any(_meet(said.one, r.one) for r in sure)
-        if turned or inner or across:
+        if any(_meet(said.one, r.other) and _meet(said.other, r.one) for r in sure):
             yield f"{said.one[0].partition(':')[2]} {said.kind} {said.other[0].partition(':')[2]}"
-
-
-def _beside(source: str, said: Relation) -> bool:
-    """Whether a sentence with such a relation says that it is the first end: "the ground around the hall is a lawn"."""
-    for sentence in _SENTENCE.split(source):
-        if any(r.kind == said.kind and _meet(said.other, r.other) for r in relations(sentence)):
-            reading = read(sentence)
-            verb = next((at for at, word in enumerate(reading.tokens) if word in {"is", "are"}), len(reading.tokens))
-            told = (concepts for at, concepts in reading.parsed.nouns.items() if at > verb)
-            if any(_meet(said.one, tuple(concepts)) for concepts in told):
-                return True
-    return False
 
 
 def holds(source: str, whole: tuple[str, ...], part: tuple[str, ...]) -> bool:

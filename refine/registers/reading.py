@@ -1046,6 +1046,8 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
             out.update(nouns[lacked] if lacked is not None else ())
         if token not in _DENIERS and not bare:
             continue
+        if token == "free" and tokens[at + 2 : at + 3] in {("the",), ("it",), ("them",)}:
+            continue  # a tower rises free of the fog
         if token == "not" and after in _FALLING:
             out.add(_FALLING[after])
         if (token == "not" and after not in {"a", "an", "any", "one", "even"}) or (token, after) in _NO_DENIALS:
@@ -1079,8 +1081,9 @@ def _denied(tokens: tuple[str, ...], nouns: dict[int, list[str]]) -> frozenset[s
                 break
             if tokens[look] in DETERMINERS:
                 continue
-            if token == "hardly" and mostly(tokens[look], "v") and look not in nouns:
-                break  # "hardly any use the road"
+            finite = tokens[look][-1] == "s" and tokens[look] not in BE
+            if (token == "hardly" or finite) and mostly(tokens[look], "v") and look not in nouns:
+                break  # "hardly any use the road", "a wheel without blades hangs on the wall"
             if mostly(tokens[look], "n") and look + 1 not in nouns and tokens[look + 1 : look + 2] != ("-",):
                 break  # "with no back": a noun that names no thing
     return frozenset(out)

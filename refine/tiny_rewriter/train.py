@@ -1,6 +1,6 @@
 """Trains the tiny rewriting model from nothing: sample worlds, paraphrase grammar, tokenizer, model, scores, files.
 
-    .venv/bin/pip install transformers==5.23.0
+    .venv/bin/pip uninstall --yes torchvision    # beside the CPU build of torch only: docs/encoders.md
     .venv/bin/python -m refine.tiny_rewriter.train [--out refine/tiny_rewriter/model]
     .venv/bin/python -m refine.tiny_rewriter.train --evaluate [--out …]     # scores of a trained model only
 
