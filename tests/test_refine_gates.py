@@ -1012,6 +1012,11 @@ def test_a_list_does_not_say_a_thing_twice() -> None:
     ):
         reply = {"caption": f"Next to a domed hall are {twice}.", "queries": ["A hall has a dome."]}
         assert "number" in failed("drone", source, reply), twice
+    flags = "A domed hall stands by a canal. A row of flags and a car park are near the hall."
+    said = "Next to a domed hall are a canal, a row of flags, a car park"
+    for end, wrong in ((" and a row of flags.", {"number"}), (".", set())):
+        reply = {"caption": f"{said}{end}", "queries": ["A hall has a dome."]}
+        assert failed("drone", flags, reply) == wrong
     two = "A domed hall stands by a canal. Behind it lies another canal."
     said = "A domed hall lies between a canal and a canal."
     assert "number" not in failed("drone", two, {"caption": said, "queries": ["A hall has a dome."]})

@@ -355,6 +355,8 @@ def _brought_in(reading: Reading) -> Iterator[tuple[int, tuple[str, ...]]]:
             continue  # the dirt of a dirt track
         while start and (start - 1 in w.noun_at or w.modifier(start - 1)):
             start -= 1
+        if w.token(start - 1) == "of" and is_generic(w.token(start - 2)):
+            start -= 2  # a row of flags
         if w.token(start - 1) in {"a", "an"} or (w.token(start - 1) in LISTING and is_plural(w.token(end - 1))):
             yield at, w.tokens[start:end]
 
