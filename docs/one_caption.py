@@ -21,7 +21,7 @@ from schemas.config import RefineConfig, ServerConfig
 from schemas.records import Refined
 
 CONFIG = RefineConfig(refiner="vllm", model=str(MODEL))
-CAPTIONS = 60
+CAPTIONS = 200
 SEED = 11  # of a sample world that the tiny model was not trained on
 
 
