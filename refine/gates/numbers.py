@@ -339,11 +339,13 @@ def _listed_twice(source: Reading, reading: Reading) -> Iterator[str]:
     seen: set[tuple[int, tuple[str, ...]]] = set()
     for at, words in _brought_in(reading):
         phrase = (reading.sentences[at], words)
+        if phrase not in seen:
+            seen.add(phrase)
+            continue
         own = [token for token in source.tokens if not set(stems(token)).isdisjoint(stems(words[-1]))]
         own = own or [source.tokens[m.end - 1] for m in source.of("object") if m.concept in reading.parsed.nouns[at]]
-        if phrase in seen and len(own) < 2 and not any(words[-1] != token and is_plural(token) for token in own):
+        if len(own) < 2 and not any(words[-1] != token and is_plural(token) for token in own):
             yield " ".join(words)
-        seen.add(phrase)
 
 
 def _brought_in(reading: Reading) -> Iterator[tuple[int, tuple[str, ...]]]:
