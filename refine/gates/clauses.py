@@ -5,7 +5,7 @@ from functools import lru_cache
 from itertools import product
 
 from refine.registers import lexicon
-from refine.registers.reading import ARTICLES, Reading, read, stems
+from refine.registers.reading import ARTICLES, read, stems
 from refine.thesaurus import mostly
 
 TWO_SIDES = re.compile(
@@ -52,9 +52,10 @@ OFF_FROM = re.compile(r"\b\w+ off (?:\w+ ){0,3}from\b")
 APART = (TWO_SIDES, AMID_TWO, FROM_TO, OFF_FROM)
 
 
-def filled(reading: Reading) -> frozenset[tuple[str, str]]:
+@lru_cache(maxsize=256)
+def filled(source: str) -> frozenset[tuple[str, str]]:
     """Things and what they consist of or hold: (moat, water) of "a moat of dark green water"."""
-    w = reading.parsed
+    w = read(source).parsed
     found: set[tuple[str, str]] = set()
     for at, vessels in w.nouns.items():
         stuff = w.ends[at] + 1
@@ -78,7 +79,7 @@ def units_of(source: str, parts: re.Pattern[str]) -> list[tuple[frozenset[str], 
     before: tuple[str, ...] = ()
     back = BACK if parts is SENTENCE else PRONOUN
     sentences = SENTENCE.split(source)
-    held = filled(read(source))
+    held = filled(source)
     named = [frozenset(concept for _, concept in read(sentence).named) for sentence in sentences]
     for n, part in ((n, part) for n, sentence in enumerate(sentences) for part in parts.split(sentence)):
         if not part.strip():

@@ -134,6 +134,9 @@ def _worded(case: Case, asserted: set[str]) -> Iterator[str]:
     empty, full = EMPTY.search(source.words), FULL.search(source.words)
     in_part, degrees = {"few", "no"} & set(source.tokens), PARTLY.search(source.words) or WHOLLY.search(source.words)
     apart = "same" not in source.tokens and source.stems & {"opposite", "across", "other"}
+    middles = [
+        (where, noun) for where, noun in MIDDLE.findall(source.words) if noun not in AT_END.findall(source.words)
+    ]
     placed, dry = PLACED.findall(source.words), DRY.search(source.words)
     peopled = not source.denied and not empty and people(source)
     shadowed = "object:shadow" in asserted and not source.stems & LIT
@@ -152,8 +155,8 @@ def _worded(case: Case, asserted: set[str]) -> Iterator[str]:
             theirs = {p for p, n in placed if n == noun}
             if theirs and place not in theirs:
                 yield f"{place} {noun}"
-        for where, noun in MIDDLE.findall(source.words):
-            if noun in AT_END.findall(reading.words) and noun not in AT_END.findall(source.words):
+        for where, noun in middles:
+            if noun in AT_END.findall(reading.words):
                 yield f"the end of the {noun} for its {where}"
         if shadowed and IN_SUN.search(reading.words):
             yield "sun for shadow"

@@ -8,7 +8,7 @@ from refine.gates.case import Case
 from refine.gates.clauses import BACK, CLAUSE, HERE, PRONOUN, SENTENCE, filled, units_of
 from refine.gates.things import name, on_axis, same_thing, things_of
 from refine.registers import lexicon
-from refine.registers.instances import SEEN, fits, holds, instances, reversals, unrested
+from refine.registers.instances import fits, holds, instances, reversals, unrested
 from refine.registers.reading import (
     BE,
     DETERMINERS,
@@ -46,6 +46,8 @@ BRANCH = re.compile(
 FOUND = frozenset({"beside", "by", "at", "near"})
 # Ground that goes by the name of what stands on it: school grounds.
 GROUNDS = words_of("grounds site plot premises")
+# After these, "through" tells through what a thing is seen.
+SEEN = words_of("visible seen shown glimpsed out")
 # Words that put two things in one scene and say no more, and words that only list things.
 LOOSE = words_of("near beside by beyond behind past with of")
 LISTED = words_of(", and or while near beside next close opposite nearby adjacent")
@@ -82,19 +84,16 @@ def _content(reading: Reading) -> frozenset[str]:
     return frozenset(facts or words)
 
 
-def _share_words(one: Reading, other: Reading) -> bool:
-    """Whether two short texts have nearly half of their words in common."""
+def _share_words(one: Reading, other: Reading, share: float, least: int = 0) -> bool:
+    """Whether two short texts have that share of their words in common, and so many at least."""
     mine, yours = ({stems(word)[-1] for word in text.content} for text in (one, other))
-    return len(mine & yours) >= 0.4 * len(mine | yours)
+    return len(mine & yours) >= max(least, share * len(mine | yours))
 
 
 def _same_words(one: Reading, other: Reading) -> bool:
     """Whether two statements are made of the same words with a meaning, three at least, in whatever order."""
-    mine, yours = ({stems(word)[-1] for word in text.content} for text in (one, other))
-    apart = {m.concept for m in one.mentions if m.kind != "object"} ^ {
-        m.concept for m in other.mentions if m.kind != "object"
-    }
-    if len(mine & yours) >= max(4, 0.8 * len(mine | yours)) and not apart:
+    mine, yours = ({m.concept for m in text.mentions if m.kind != "object"} for text in (one, other))
+    if mine == yours and _share_words(one, other, 0.8, 4):
         return True
     if not 2 < len(one.content) == len(other.content):
         return False
@@ -288,7 +287,7 @@ def _homes(query: Reading, source: Reading, at: int, end: str) -> set[int]:
     """The sentences of the source that have a query's thing: those of the very one, where its attributes tell which."""
     units = units_of(source.text, SENTENCE)
     thing = next((t for t in instances(query.text) if t.at == at and t.traits), None)
-    if end in {stuff for _, stuff in filled(source)}:
+    if end in {stuff for _, stuff in filled(source.text)}:
         thing = None  # the water of a moat is wherever the moat is
     if thing is not None and len(units) == source.sentences[-1] + 1:
         same = [one for one in instances(source.text) if fits(thing, one) and {end} & set(one.concepts)]
@@ -355,7 +354,7 @@ def queries(case: Case) -> str:
     for query in case.queries:
         plainly = " ".join(sorted(t for t in query.tokens if t[0].isalnum()))  # in whatever order
         content = _content(query)
-        twice = any(content == other and _share_words(query, said) for other, said in seen)
+        twice = any(content == other and _share_words(query, said, 0.4) for other, said in seen)
         twice = (len(content) > 1 and twice) or any(_same_words(query, said) for _, said in seen)
         if plainly in texts or twice:
             return f"said twice: {query.text}"

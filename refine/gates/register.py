@@ -12,7 +12,8 @@ from schemas.records import Platform
 
 # A standpoint is one where something is seen from it.
 FROM_PLACE = re.compile(
-    r"from (?:the|a|an) (?:street|ground|pavement|sidewalk|kerb|curb|car|window|balcony|crossing)\b", re.IGNORECASE
+    r"\bfrom (?:the|a|an) (?:\w+ )?(?:street|ground|pavement|sidewalk|kerb|curb|car|window|balcony|crossing)\b",
+    re.IGNORECASE,
 )
 # What flies over a scene, and what may be said to have seen a platform's image.
 FROM_CRAFT = re.compile(
@@ -30,9 +31,7 @@ ONLOOKER = re.compile(
     r"\b(?:for|to|by|as) (?:somebody|someone|anybody|anyone|whoever"
     r"|a (?:person|walker|pedestrian|passer-?by|visitor|driver|cyclist|hiker|stroller))"
     r"(?: who)?(?: is| was)? (?:\w+ing|walks?|stands?|strolls?|drives?|rides?|looks?|passes)\b"
-    r"|\b(?:photographed|pictured|seen|viewed|shot|taken|looking) from (?:the|a|an) (?:\w+ )?"
-    r"(?:street|pavement|sidewalk|kerb|curb|window|balcony|car|crossing)\b"
-    r"|\blooked up at\b|\bcran(?:es?|ing) (?:\w+ ){0,2}necks?\b|\bcran(?:es?|ing) one's neck\b",
+    r"|\blooked up at\b|\bcran(?:es?|ing) (?:[\w']+ ){0,2}necks?\b",
     re.IGNORECASE,
 )
 TREE = re.compile(r"\s+trees?\b", re.IGNORECASE)
@@ -112,8 +111,9 @@ def in_register(case: Case) -> str:
                 if not _is_shown(case, word) and not _said_from_above(case, word)
             ]
         found += [m.group() for m in reading.find(where.foreign_views) if _is_view(reading.text, m)]
-        if case.platform != "ground" and not ONLOOKER.search(case.source.text):
-            found += [m.group() for m in ONLOOKER.finditer(reading.text)]
+        if case.platform != "ground":
+            found += [m.group() for m in ONLOOKER.finditer(reading.text) if not ONLOOKER.search(case.source.text)]
+            found += [m.group() for m in FROM_PLACE.finditer(reading.text) if _is_view(reading.text, m)]
         found += [
             m.group()
             for m in FROM_CRAFT.finditer(reading.text)
