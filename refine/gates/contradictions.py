@@ -26,6 +26,7 @@ MEASURED_APART = re.compile(
 )
 UNLIKE = re.compile(r" (?:no two|not|never|none|neither|nor|hardly) ")
 SHARING = words_of("both all each every")
+DENYING = words_of("no not none never neither hardly without few")
 CROWDED = re.compile(r"\b(full of|crowded with|packed with|filled with|crammed with|busy with) (?:\w+ )??(\w+s)\b")
 # How far something is so; one word of each kind excludes the other where the text has no further one.
 PARTLY = re.compile(r"\b(?:half|partly|partially|in part|somewhat|barely|hardly)\b(?! of\b)")
@@ -61,6 +62,7 @@ def contradiction(case: Case) -> str:
     wrong += reversals(case.source.text, case.caption.text)
     source = case.source
     asserted = {m.concept for m in source.of("object")} - source.denied
+    told = _told(source)
     for reading in case.texts:
         for concept in sorted(reading.denied):
             against = any(related(concept, a) for a in asserted) and not any(
@@ -120,7 +122,7 @@ def contradiction(case: Case) -> str:
                 met = [s for s in met if _comparative(source.tokens[s.at])]
             if any(_opposed(s.concept, axis, side) for s in met) or any(s.concept == mention.concept for s in turned):
                 wrong.append(f"{reading.tokens[mention.at]} {comma_list(sorted(map(name, heads)))}")
-        wrong += _antonyms(source, reading)
+        wrong += _antonyms(source, told, reading)
         wrong += _reshaped(source, reading)
         wrong += _levelled(source, reading)
         wrong += _shared(source, reading)
@@ -332,6 +334,8 @@ def _not_there(reading: Reading) -> frozenset[str]:
 
 def _negated(reading: Reading, mention: Mention) -> bool:
     """Whether a quality is denied: "no window is lit", "not lit"."""
+    if DENYING.isdisjoint(reading.stems):
+        return False
     low = max((at for at in range(mention.at) if reading.tokens[at] in {",", ".", ";", ":", "but"}), default=-1)
     for at in range(mention.at - 1, low, -1):
         none_of = reading.tokens[at : at + 3] == ("not", "one", "of")
@@ -346,10 +350,15 @@ def _negated(reading: Reading, mention: Mention) -> bool:
     return False
 
 
-def _antonyms(source: Reading, reading: Reading) -> Iterator[str]:
-    """Adjectives and participles whose opposite the source says of the same thing: unpaved and paved."""
+def _told(source: Reading) -> dict[str, int]:
+    """The words with a meaning of their own, and where each stands last."""
     function = english().function
-    own = {w: at for at, w in enumerate(_halved(source)) if w[0].isalpha() and w not in function}
+    return {w: at for at, w in enumerate(_halved(source)) if w[0].isalpha() and w not in function}
+
+
+def _antonyms(source: Reading, own: dict[str, int], reading: Reading) -> Iterator[str]:
+    """Adjectives and participles whose opposite the source (`own`: its words) says of the thing: unpaved and paved."""
+    function = english().function
     plain_ones = {w for w in own if _describes(w) and not on_axis(w)}
     for at, word in enumerate(_halved(reading)):
         if word in own or word in function or not word[0].isalpha() or _comparative(word) or not _describes(word):

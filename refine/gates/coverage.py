@@ -7,7 +7,7 @@ from refine.gates.case import Case, comma_list
 from refine.gates.clauses import CLAUSE
 from refine.gates.things import at_same_word, meant
 from refine.registers import Register, register
-from refine.registers.reading import DEFINITE, Mention, Reading, read, related, stems
+from refine.registers.reading import DEFINITE, Mention, Reading, broader, read, related, stems
 
 # Shares of the source's visible facts (objects, colours, materials) that a caption keeps: of the first sentence, which
 # has the main object, and of all sentences.
@@ -39,13 +39,13 @@ def _kept(case: Case, facts: list[tuple[str, list[Mention]]]) -> set[int]:
     own = [_beside_in(case.source, mentions[0]) for _, mentions in facts]
     said = [_beside_in(case.caption, mentions[0]) for _, mentions in stated]
     roots = [frozenset(stems(word)) for word, _ in stated]
+    meanings = [_meanings(mentions) for _, mentions in stated]
     pairs = []
     for i, (word, mentions) in enumerate(facts):
-        mine = stems(word)
-        for j, (_, theirs) in enumerate(stated):
+        mine, (concepts, wider) = stems(word), _meanings(mentions)
+        for j, (theirs, their_wider) in enumerate(meanings):
             same = not roots[j].isdisjoint(mine)
-            alike = same or mentions[0].kind == theirs[0].kind  # those of one word are of one kind
-            if alike and (same or any(related(a.concept, b.concept) for a in mentions for b in theirs)):
+            if same or not (theirs.isdisjoint(wider) and concepts.isdisjoint(their_wider)):
                 pairs.append((-len(own[i] & said[j]) - same, i, j))
     kept: set[int] = set()
     used: set[int] = set()
@@ -58,6 +58,15 @@ def _kept(case: Case, facts: list[tuple[str, list[Mention]]]) -> set[int]:
             last = case.source.tokens[mentions[0].end - 1]  # the estate of a housing estate
             kept |= {i} if any(meant(case.caption, noun) for noun in (word, last)) else set()
     return kept | {i for i in range(len(facts)) if i not in kept and any(_repeats(facts, own, i, j) for j in kept)}
+
+
+def _meanings(mentions: list[Mention]) -> tuple[frozenset[str], frozenset[str]]:
+    """The concepts of a word, and these with all broader ones: two words are related if one has a concept of the other.
+
+    Concepts of two kinds never are.
+    """
+    concepts = frozenset(mention.concept for mention in mentions)
+    return concepts, frozenset().union(*map(broader, concepts))
 
 
 def _repeats(facts: list[tuple[str, list[Mention]]], beside: list[frozenset[str]], i: int, j: int) -> bool:

@@ -271,7 +271,6 @@ def _no_quantity(reading: Reading, at: int) -> bool:
 
 def _only_one(source: Reading, caption: Reading) -> Iterator[str]:
     """Things of which a caption has one, where the source counts several of that word and never names one."""
-    plurals = {base for token in caption.tokens for base in bases(token, "n") if base != token}
     told = instances(caption.text)
     for thing in told:
         if any(
@@ -285,7 +284,7 @@ def _only_one(source: Reading, caption: Reading) -> Iterator[str]:
             or "-" in said[-2:]
             or "multi" in said
             or "number" in thing.traits
-            or base in plurals
+            or base in caption.plurals
         ):
             continue
         at = [m.end - 1 for m in source.of("object") if base in bases(source.tokens[m.end - 1], "n")]
@@ -297,7 +296,6 @@ def _only_one(source: Reading, caption: Reading) -> Iterator[str]:
 
 def _multiplied(source: Reading, reading: Reading) -> Iterator[str]:
     """Plurals of a reply for a thing that the source has once: a row of houses for the house."""
-    plurals = {base for token in source.tokens for base in bases(token, "n") if base != token}
     for mention in reading.of("object"):
         word = reading.tokens[mention.end - 1]
         base = next((b for b in bases(word, "n") if b != word), "")
@@ -305,7 +303,7 @@ def _multiplied(source: Reading, reading: Reading) -> Iterator[str]:
             not base
             or mention.concept in reading.denied
             or word in source.tokens
-            or base in plurals
+            or base in source.plurals
             or is_generic(word)
             or EACH & set(source.tokens)
         ):

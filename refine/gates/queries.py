@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 from refine.gates.case import Case
@@ -311,6 +312,7 @@ def _ties(word: str) -> bool:
     return word not in LOOSE and (word in PREPOSITIONS or (verb and word not in BE))
 
 
+@lru_cache(maxsize=50_000)
 def _meets_end(end: str, own: str) -> bool:
     """Whether a thing of a query may be what the source names: the same, a part or whole, or another word for it."""
     building, parts = "object:building", lexicon().parts | lexicon().body.keys()

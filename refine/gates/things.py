@@ -1,6 +1,7 @@
 """Which words name the same thing: what nouns of a reply may mean of a source, and which concepts may be one."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 from refine.registers import lexicon
@@ -49,15 +50,16 @@ def meant(source: Reading, word: str) -> bool:
         return True
     if " " in word and all(source.stems.intersection(stems(part)) for part in word.split()):
         return True  # the stadium stands of the stands of a stadium
-    if any(own.endswith(base) and bases(own[: -len(base)], "n") for own in source.content for base in bases(word, "n")):
+    forms = bases(word, "n")
+    if any(own.endswith(base) and bases(own[: -len(base)], "n") for base in forms for own in source.content):
         return True  # step of doorstep
     if any(word.endswith(own) and len(own) > 3 and bases(word[: -len(own)], "n") for own in source.content):
         return True  # yard of farmyard
     if any(
         own.startswith(base) and len(own) - len(base) > 3 and bases(own[len(base) :], "n")
-        for own in source.content
-        for base in bases(word, "n")
+        for base in forms
         if len(base) > 2
+        for own in source.content
     ):
         return True  # vine of vineyard
     if word == "arched" and source.stems & {"curved", "vaulted", "rounded", "barrel"}:
@@ -75,13 +77,17 @@ def sources_of(source: Reading, word: str) -> Iterator[str]:
     """The words of the source that the thesaurus links a noun to."""
     listed = in_lexicon(word)
     for own in (*source.nominal, *source.pairs):
-        if (
-            akin(own, word)
-            or (same_head(own, word) and mostly(own, "n") and not (listed and _told_apart(source, own, word)))
-            or ((is_kind_of(own, word) or linked(own, word)) and not (listed and in_lexicon(own)))
-            or may_be_of_kind(own, word)
-        ):
+        alike = same_head(own, word) and mostly(own, "n") and not (listed and _told_apart(source, own, word))
+        if alike or _is_kin(own, word):
             yield own
+
+
+@lru_cache(maxsize=100_000)
+def _is_kin(own: str, word: str) -> bool:
+    """Whether the thesaurus links two nouns; where the lexicon has both, it is not asked for kinds and parts."""
+    if akin(own, word) or may_be_of_kind(own, word):
+        return True
+    return (is_kind_of(own, word) or linked(own, word)) and not (in_lexicon(own) and in_lexicon(word))
 
 
 def _told_apart(source: Reading, own: str, word: str) -> bool:

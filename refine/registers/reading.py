@@ -6,6 +6,7 @@ heads.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
@@ -78,6 +79,8 @@ PARTICLES = words_of("back out up down away forward back together apart over rou
 _RELATIVE = words_of("that which who")
 _CLAUSE_ENDS = _RELATIVE | words_of("and or but while whereas where")
 LONGEST_CLAUSE = 60  # tokens to either side; what has no end costs no more
+_BREAKS_CLAUSE = BREAKS | {","}
+_JOINS_CLAUSES = words_of("and while but whereas")
 _COPULAS = words_of(
     "is are was were looks appears seems being stands stand lies lie sits sit remains remain stays stay"
 )
@@ -126,8 +129,9 @@ class Reading:
     @cached_property
     def content(self) -> tuple[str, ...]:
         """The words that carry meaning, once each, in order."""
-        found = (re.sub(r"'s?$", "", t) for t in self.tokens if t[0].isalpha() and t not in english().function)
-        return tuple(dict.fromkeys(found))
+        function = english().function
+        found = (t for t in self.tokens if t[0].isalpha() and t not in function)
+        return tuple(dict.fromkeys(re.sub(r"'s?$", "", t) if "'" in t else t for t in found))
 
     @cached_property
     def content_stems(self) -> frozenset[str]:
@@ -166,11 +170,16 @@ class Reading:
         found = (f"{one} {next(iter(bases(two, 'n')), two)}" for one, two in open_ones)
         return tuple(dict.fromkeys(pair for pair in found if senses(pair, "n")))
 
-    @property
-    def named(self) -> list[tuple[int, str]]:
+    @cached_property
+    def named(self) -> tuple[tuple[int, str], ...]:
         """The things of the text, those outside the lexicon among them, as (token, concept) in order."""
         w = self.parsed
-        return [(at, concept) for at in sorted(w.nouns) if w.is_object(at) for concept in w.nouns[at]]
+        return tuple((at, concept) for at in sorted(w.nouns) if w.is_object(at) for concept in w.nouns[at])
+
+    @cached_property
+    def plurals(self) -> frozenset[str]:
+        """The nouns in the singular of which the text has the plural."""
+        return frozenset(base for token in self.tokens for base in bases(token, "n") if base != token)
 
     @cached_property
     def openers(self) -> frozenset[str]:
@@ -200,12 +209,10 @@ class Reading:
     def landmarks(self) -> tuple[frozenset[str], ...]:
         """Of every token what its neighbours may be told by: its stem if it carries meaning, and its concepts."""
         function = english().function
-        return tuple(
-            frozenset((stems(token)[-1],) if token[0].isalpha() and token not in function else ()).union(
-                self.concepts_at.get(at, ())
-            )
-            for at, token in enumerate(self.tokens)
-        )
+        marks = [_mark(token) if token not in function else frozenset() for token in self.tokens]
+        for at, concepts in self.concepts_at.items():
+            marks[at] = marks[at].union(concepts)
+        return tuple(marks)
 
     def said_of(self, at: int) -> frozenset[str]:
         """The concepts that the adjective or participle at that token is most likely said of."""
@@ -255,6 +262,12 @@ def stems(word: str) -> tuple[str, ...]:
             if base.endswith("i"):
                 found.append(base[:-1] + "y")
     return tuple(dict.fromkeys(found))
+
+
+@lru_cache(maxsize=20_000)
+def _mark(word: str) -> frozenset[str]:
+    """The likeliest stem of a word, alone; nothing of a figure or a punctuation mark."""
+    return frozenset(stems(word)[-1:] if word[0].isalpha() else ())
 
 
 @lru_cache(maxsize=20_000)
@@ -657,6 +670,15 @@ class _Words:
     ends: dict[int, int]
     noun_at: dict[int, int]
 
+    @cached_property
+    def breaks(self) -> list[int]:
+        """The tokens that part two clauses: stops, commas, and a conjunction that opens one."""
+        return [
+            at
+            for at, word in enumerate(self.tokens)
+            if word in _BREAKS_CLAUSE or (word in _JOINS_CLAUSES and self.token(at + 1) in DETERMINERS)
+        ]
+
     def token(self, at: int) -> str:
         return self.tokens[at] if 0 <= at < len(self.tokens) else "."
 
@@ -758,17 +780,11 @@ def _antecedent(w: _Words, start: int) -> list[str]:
 
 def _clause(w: _Words, start: int) -> tuple[int, int]:
     """First and last token of the stretch that the token is in: between stops, commas, and conjoined clauses."""
-    low, high = start, start
-    while low > max(0, start - LONGEST_CLAUSE) and not _parts(w, low - 1):
-        low -= 1
-    while high + 1 < min(len(w.tokens), start + LONGEST_CLAUSE) and not _parts(w, high + 1):
-        high += 1
-    return low, high
-
-
-def _parts(w: _Words, at: int) -> bool:
-    word, beside = w.tokens[at], w.token(at + 1)
-    return word in BREAKS or word == "," or (word in {"and", "while", "but", "whereas"} and beside in DETERMINERS)
+    breaks = w.breaks
+    low, high = bisect_left(breaks, start), bisect_right(breaks, start)
+    first = breaks[low - 1] + 1 if low else 0
+    last = breaks[high] - 1 if high < len(breaks) else len(w.tokens) - 1
+    return max(first, start - LONGEST_CLAUSE), min(last, start + LONGEST_CLAUSE - 1)
 
 
 def _behind(w: _Words, start: int) -> list[str]:
@@ -978,7 +994,7 @@ def read(text: str) -> Reading:
             ]
     words = " ".join(token for token in tokens if token[0].isalnum())
     objects = frozenset(m.concept for m in mentions if m.kind == "object")
-    stemmed = frozenset(stem for token in tokens if token[0].isalnum() for stem in stems(token))
+    stemmed = frozenset().union(*(stems(token) for token in tokens if token[0].isalnum()))
     return Reading(
         text, tokens, originals, tuple(sentences), tuple(mentions), stemmed, tuple(strangers),
         tuple((tokens[at], f"thing:{base}") for at, base in things), _denied(tokens, nouns), objects, f" {words} ", w,
