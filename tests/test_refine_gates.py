@@ -1168,3 +1168,100 @@ def test_waves_tell_of_the_sea() -> None:
     source = "A lighthouse stands on a point. Waves break on the rocks on three sides."
     said = {"caption": "A lighthouse stands on a point. Sea breaks on three sides against the rocks."}
     assert failed("drone", source, {**said, "queries": ["A lighthouse stands on a point."]}) == set()
+
+
+DOCK = (
+    "On a quay stand three cranes with red cabs and an octagonal kiosk. A lane comes from a gate and bends near "
+    "a shed. Two anglers and two dogs wait at one end of a mole. A bed of yellowing grass lies beside a green hedge. A "
+    "hedge separates a lawn from a row of garages, and a loading bay is recessed. A warehouse with a striped front "
+    "stands by a mill of dark brick; small cottages lie behind them. A U-shaped depot is open on one side. A narrow "
+    "strip of gravel and two rows of drums fill a yard, and one quarter of the ground is covered in reeds."
+)
+
+
+@pytest.mark.parametrize(
+    ("says", "gate"),
+    [
+        ("A lane bends near a shed.", ""),
+        ("A lane runs straight past a shed.", "contradiction"),
+        ("A pair of anglers wait on a mole.", ""),
+        ("A lone angler waits on a mole.", "number"),
+        ("A solitary dog waits on a mole.", "number"),
+        ("An eight-sided kiosk stands on a quay.", ""),
+        ("A six-sided kiosk stands on a quay.", "number"),
+        ("A bed of yellow grass lies beside a green hedge.", ""),
+        ("A bed of green grass lies beside a hedge.", "colour"),
+        ("A hedge lies between a lawn and garages.", ""),
+        ("A lawn reaches the garages with nothing in between.", "contradiction"),
+        ("A loading bay juts out.", "contradiction"),
+        ("A striped front belongs to a warehouse.", ""),
+        ("The striped front belongs to a mill.", "queries"),
+        ("A depot is closed on every side.", "number"),
+        ("Two strips of gravel lie in a yard.", "number"),
+        ("A quarter of the ground is all reeds.", ""),
+    ],
+)
+def test_what_the_dock_tells(says: str, gate: str) -> None:
+    found = failed("drone", DOCK, {"caption": DOCK, "queries": [says]})
+    assert gate in found if gate else not found
+
+
+@pytest.mark.parametrize(
+    ("platform", "says", "refused"),
+    [
+        ("satellite", "Seen from the quay, three cranes stand by a mill.", True),
+        ("drone", "Seen from the quay, three cranes stand by a mill.", False),
+        ("satellite", "Standing by a gate, the viewer faces three cranes.", True),
+        ("satellite", "Standing by a gate, three cranes face a mill.", False),
+        ("satellite", "Three cranes stand in a column.", False),
+        ("satellite", "A mill has a front of dark brick.", True),
+        ("ground", "A mill has a front of dark brick.", False),
+        ("ground", "A mill holds an inner yard.", True),
+    ],
+)
+def test_where_one_looks_from(platform: Platform, says: str, refused: bool) -> None:
+    source = "Three cranes stand by a gate and a mill of dark brick."
+    assert ("register" in failed(platform, source, {"caption": source, "queries": [says]})) is refused
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "twice"),
+    [
+        ("Three doors with round arches have red frames.", "A trio of round-arched doors is framed in red.", True),
+        ("A broad-leaved tree grows on a sunlit quay.", "On a quay in the sun grows a tree with broad leaves.", True),
+        ("A tall mill with a red roof stands on a quay.", "A low mill with a red roof stands on a quay.", False),
+    ],
+)
+def test_a_statement_may_not_come_again_in_other_forms_of_its_words(one: str, other: str, twice: bool) -> None:
+    source = (
+        "Three round-arched doors with red frames open in a hall. A broad-leaved tree grows on a sunlit quay, where a "
+        "tall mill with a red roof and a low mill with a red roof stand."
+    )
+    assert ("queries" in failed("drone", source, {"caption": source, "queries": [one, other]})) is twice
+
+
+def test_a_building_that_one_stands_for_is_not_missing() -> None:
+    source = (
+        "The central building is square, with slate slopes on two sides and pale pipes between them. Behind it "
+        "stretches a long red-roofed building."
+    )
+    said = (
+        "A long building under a red roof stretches behind the central one, which is square and has slopes of slate on "
+        "two sides with pale pipes in between."
+    )
+    assert failed("drone", source, {"caption": said, "queries": ["A long building has a red roof."]}) == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (
+            "Across a side lane, another large barn has a pale roof.",
+            "A large barn with a pale roof stands across a lane.",
+        ),
+        ("Three barns stand in a row, and the last one curves around a pond.", "A barn curves around a pond."),
+        ("A chapel is almost hidden by the dark crowns of the trees.", "Dark tree crowns almost hide a chapel."),
+    ],
+)
+def test_a_query_may_tie_together_what_the_source_ties_in_other_words(source: str, says: str) -> None:
+    assert failed("drone", source, {"caption": source, "queries": [says]}) == set()

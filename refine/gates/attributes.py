@@ -7,7 +7,11 @@ from refine.gates.bindings import of_other_noun, one_too_many, replaced, said_al
 from refine.gates.case import Case, comma_list, uncoloured
 from refine.gates.things import GROWN, at_same_word, name
 from refine.registers.reading import Mention, Reading, broader, related, stems, words_of
+from refine.thesaurus import bases
 
+WITHERED = words_of(
+    "yellow yellowing yellowed yellowish brown browning brownish dry dried parched withered scorched burnt"
+)
 DARK, PALE = words_of("dark deep darker"), words_of("pale light lighter paler soft")
 DARK_SHADES = frozenset(
     f"colour:{shade}"
@@ -78,8 +82,10 @@ def _attributes(case: Case, kind: str) -> str:
                 implied = implied or any(m.concept in case.supported for m in mentions)
                 if not implied or replaced(case, reading, mentions[0]):
                     wrong.append(f"{word} is new")
-            elif (not case.source.stems.intersection(stems(word)) and _narrowed(case.source, mentions, matching)) or (
-                kind == "colour" and _other_shade(case.source, reading, mentions[0])
+            elif (
+                (not case.source.stems.intersection(stems(word)) and _narrowed(case.source, mentions, matching))
+                or (kind == "colour" and _other_shade(case.source, reading, mentions[0]))
+                or (kind == "colour" and _revived(case.source, reading, mentions[0]))
             ):
                 wrong.append(f"{word} is new")
             elif kind == "colour" and of_other_noun(case.source, reading, mentions[0]):
@@ -127,6 +133,27 @@ def _grown_green(source: Reading, mention: Mention) -> bool:
     if mention.concept != "colour:green" or not source.stems & GROWN:
         return False
     return any(head == "object:roof" or related(head, "object:vegetation") for head in mention.heads)
+
+
+def _revived(source: Reading, reading: Reading, mention: Mention) -> bool:
+    """Whether a plant is called green that the source, wherever it names it, calls withered: yellowing grass."""
+    if mention.concept != "colour:green" or not mention.firm:
+        return False
+    words = {reading.tokens[reading.parsed.ends[at] - 1] for at in _owned(reading, mention)}
+    found = [at for at, token in enumerate(source.tokens) if words & {token, *bases(token, "n")}]
+    before = [source.tokens[max(0, at - 3) : at] for at in found]
+    greenish = any(word.startswith("green") for words in before for word in words)
+    return bool(found) and not greenish and all(WITHERED & set(words) for words in before)
+
+
+def _owned(reading: Reading, mention: Mention) -> list[int]:
+    """Where the plants stand that an attribute before them is said of."""
+    w = reading.parsed
+    return [
+        at
+        for at in range(mention.end, mention.end + 4)
+        if at in w.nouns and any(c in mention.heads and related(c, "object:vegetation") for c in w.nouns[at])
+    ]
 
 
 def _narrowed(source: Reading, mentions: list[Mention], matching: list[Mention]) -> bool:

@@ -38,7 +38,9 @@ BACK = re.compile(
     re.IGNORECASE,
 )
 # What may be said of the first thing of a text, however far behind it is.
-IT = re.compile(rf"\b(?:its?|they|them|their)\b|{ON_SIDES}|{_HERE}", re.IGNORECASE)
+IT = re.compile(
+    rf"\b(?:its?|they|them|their|(?:first|second|third|last|other|middle) one)\b|{ON_SIDES}|{_HERE}", re.IGNORECASE
+)
 AMID = re.compile(
     r"\b(?:middle|midst|heart|cent(?:re|er)) of (?!(?:the|this) (?:image|picture|scene|photo|view|tile|frame)\b)"
     r"|\b(?:at|in) (?:its|their) (?:heart|middle|cent(?:re|er)|core|midst)\b"

@@ -26,6 +26,8 @@ MEASURED_APART = re.compile(
 )
 UNLIKE = re.compile(r" (?:no two|not|never|none|neither|nor|hardly) ")
 SHARING = words_of("both all each every")
+NOTHING_BETWEEN = re.compile(r" (?:nothing|no gap) (?:\w+ )?between ")
+PARTED = words_of("separate divide between screen partition")
 DENYING = words_of("no not none never neither hardly without few")
 CROWDED = re.compile(r"\b(full of|crowded with|packed with|filled with|crammed with|busy with) (?:\w+ )??(\w+s)\b")
 # How far something is so; one word of each kind excludes the other where the text has no further one.
@@ -139,6 +141,7 @@ def _worded(case: Case, asserted: set[str]) -> Iterator[str]:
     middles = [
         (where, noun) for where, noun in MIDDLE.findall(source.words) if noun not in AT_END.findall(source.words)
     ]
+    parted = not PARTED.isdisjoint(source.stems) and not NOTHING_BETWEEN.search(source.words)
     placed, dry = PLACED.findall(source.words), DRY.search(source.words)
     peopled = not source.denied and not empty and people(source)
     shadowed = "object:shadow" in asserted and not source.stems & LIT
@@ -162,6 +165,8 @@ def _worded(case: Case, asserted: set[str]) -> Iterator[str]:
                 yield f"the end of the {noun} for its {where}"
         if shadowed and IN_SUN.search(reading.words):
             yield "sun for shadow"
+        if parted and NOTHING_BETWEEN.search(reading.words):
+            yield "nothing between what is parted"
         if dry and WET.search(reading.words) and not DRY.search(reading.words) and not WET.search(source.words):
             yield "water for dry"
         if full and not empty and EMPTY.search(reading.words):
@@ -366,6 +371,7 @@ def _antonyms(source: Reading, own: dict[str, int], reading: Reading) -> Iterato
         against = [w for w in own if w in _negations(word)]
         if not on_axis(word):
             against += [w for w in own if w in plain_ones and opposites(word, w) and w not in against]
+        against = [w for w in against if w not in reading.tokens]  # a whole half
         against = [w for w in against if not _beside_denial(source, own[w]) and not _beside_denial(reading, at)]
         if not against or any(same_meaning(word, w) for w in own):
             continue  # partly concealed by what partly hides it

@@ -2,12 +2,13 @@
 
 import re
 from bisect import bisect_left, bisect_right
+from itertools import pairwise
 
 from refine.gates.case import Case, comma_list
 from refine.gates.clauses import CLAUSE
 from refine.gates.things import at_same_word, meant
 from refine.registers import Register, register
-from refine.registers.reading import DEFINITE, Mention, Reading, broader, read, related, stems
+from refine.registers.reading import BE, DEFINITE, PREPOSITIONS, Mention, Reading, broader, read, related, stems
 
 # Shares of the source's visible facts (objects, colours, materials) that a caption keeps: of the first sentence, which
 # has the main object, and of all sentences.
@@ -113,6 +114,8 @@ def covered(case: Case) -> str:
     main = [i for i in first if any(_is_built(concept) for m in facts[i][1] for concept in (m.concept, *m.heads))]
     named = any(facts[i][1][0].end not in case.source.parsed.nouns for i in main)  # a school gate is no school
     lost = named and not any(i in kept or _comes_again(case.source, facts, kept, i) for i in main)
+    if lost and _has_another(case.caption):  # "a building is behind the central one"
+        lost = not any(_is_named(case.caption, facts[i][1]) for i in main)
     if sum(i in kept for i in first) < MAIN_COVERAGE * len(first) or lost:
         return f"the main object is missing: {comma_list(facts[i][0] for i in first)}"
     unlisted = _unlisted_main(case, opening)
@@ -141,6 +144,12 @@ def _unlisted_main(case: Case, opening: int) -> str:
     reworded = any(not meant(source, other) for other in (*caption.strangers, *(one for one, _ in caption.things)))
     reworded = reworded or any(not any(related(one, own) for own in source.objects) for one in caption.objects)
     return "" if reworded else word
+
+
+def _has_another(caption: Reading) -> bool:
+    """Whether "one" stands for a thing that was named: no "one side"."""
+    pairs = pairwise((*caption.tokens, "."))
+    return any(word == "one" and (not after.isalpha() or after in PREPOSITIONS | BE) for word, after in pairs)
 
 
 def _is_named(caption: Reading, mentions: list[Mention]) -> bool:

@@ -11,8 +11,11 @@ from refine.gates.things import is_stretch, name, same_thing, things_of
 from refine.registers import lexicon
 from refine.registers.instances import instances
 from refine.registers.reading import (
+    ALONE,
     ARTICLES,
     BE,
+    FRACTIONS,
+    UNCOUNTED,
     Mention,
     Reading,
     broader,
@@ -31,7 +34,6 @@ ONE_ANOTHER = words_of("another second other both opposite former latter")
 # What "another" or "other" may be said of without a second thing being there.
 ELSEWHERE = words_of("side sides part end edge margin corner half direction way")
 ONE_MORE = words_of("one another third fourth fifth")
-ALONE = frozenset({"single"})
 EXCEPTING = re.compile(
     r"\b(?:except|excepted|excepting|apart from|other than|save|with one exception"
     r"|(?:but|only) (?:one|a single|two|three|the))\b"
@@ -89,6 +91,7 @@ ALL_OF_THEM = re.compile(r" (?:all|each|every|none) of (?:them|these|those|which
 ALL_ROUND = words_of("both either each every all surround enclose ring encircle flank frame opposite around")
 ONE_SIDE = re.compile(r"\bone (?:of (?:its|the|their) )?(?:\w+ )?(?:side|end|edge|flank|margin)s?\b")
 NAMED_SIDE = re.compile(r"\b(?:one|another|the other|a second|a third|an?) (?:side|end|edge|flank|margin)\b")
+OPEN_SIDE = re.compile(r" (?:open|opens|unbuilt) (?:on|at|to|towards?|along) (?:one|a single|another) ")
 HALF = re.compile(r"\b(?:one|a) half\b|\bhalf of\b", re.IGNORECASE)
 STOREYS = words_of("storey story floor storeys stories floors level levels")
 SHADES = words_of("shades tones colours colors hues tints")
@@ -123,17 +126,18 @@ def numbers(case: Case) -> str:
             alone = (
                 word in ALONE
                 and reading.tokens[mention.end : mention.end + 1] != ("-",)
-                and "one" not in case.source.tokens
+                and not _one_of_them(case.source)
                 and not mention.heads & reading.denied
             )
-            if alone and _plural_only(case.source, mention):
-                wrong.append(f"{word} {comma_list(sorted(map(name, mention.heads)))}")
-            if word in {"both", "single", "double", "twin"} or reading.tokens[mention.at - 1 : mention.at] == ("no",):
+            if alone and _plural_only(case.source, reading, mention):
+                wrong.append(" ".join(reading.tokens[mention.at : mention.end + 1]))
+            if word in UNCOUNTED or reading.tokens[mention.at - 1 : mention.at] == ("no",):
                 continue  # no two of a size
             if _measures(case.source, reading, mention):
                 continue
             same = [s for s in sources if s.concept == mention.concept]
             alike = same and said_alike(case, reading, mention, same) and not replaced(case, reading, mention)
+            alike = alike and not _doubled(case, mention, same)
             if alike and reading is case.caption and one_too_many(case, mention, same) and not _follows(case, mention):
                 alike = False
             if alike or _enumerates(reading, mention) or _follows(case, mention):
@@ -142,6 +146,7 @@ def numbers(case: Case) -> str:
             wrong.append(" ".join([word, *heads[:1]]))
         wrong += _quantified(case.source, reading)
         wrong += [f"{words} twice" for words in _listed_twice(case.source, reading)]
+    wrong += [f"{count}-sided" for reading in case.texts for count in _reshaped(case.source, reading)]
     wrong += _only_one(case.source, case.caption)
     wrong += [f"{word} for one" for reading in case.texts for word in _multiplied(case.source, reading)]
     return f"number not in the source: {comma_list(wrong)}" if wrong else ""
@@ -257,6 +262,7 @@ def _no_quantity(reading: Reading, at: int) -> bool:
     before = reading.tokens[at - 1] if at else ""
     if word == "all":
         around = after in ALL_AROUND or after == "-" or (before == "in" and not is_stretch(after))
+        around = around or before in BE - {"and", "or", "but", "which", "that", "who", "has", "have"}  # is all woods
         return around or any(kind == "colour" for kind, _ in lexicon().senses.get(after, ()))
     if word == "one":
         return after in SEEING or (after in COULD and bool(SEEING & set(reading.tokens[at + 2 : at + 4])))
@@ -411,6 +417,8 @@ def _all_round(source: Reading, reading: Reading, at: int) -> bool:
     named = max((m for m in reading.of("object") if m.at < at), key=lambda m: m.at, default=None)
     if named is None or any(f" {word} {side} " in source.words for word in EVERY for side in SIDES):
         return True
+    if reading.tokens[at] in {"every", "all"} and OPEN_SIDE.search(source.words):
+        return False
     near = {m.sentence for m in source.of("object") if related(m.concept, named.concept)}
     words = [w for w, sentence in zip(source.tokens, source.sentences, strict=True) if sentence in near]
     if not ONE_SIDE.search(" ".join(words)) or TWO_SIDES.search(" ".join(words)):
@@ -428,12 +436,19 @@ def _counts(source: Reading, concept: str, words: frozenset[str]) -> bool:
     return any(("most" if n and source.tokens[n - 1] in NEARLY else source.tokens[n]) in words for n in near)
 
 
-def _plural_only(source: Reading, mention: Mention) -> bool:
-    """Whether the source names the thing, and always in the plural."""
+def _one_of_them(source: Reading) -> bool:
+    """Whether the source speaks of one of its things, and not just of one side or one half."""
+    return any(one == "one" and after not in ELSEWHERE | FRACTIONS.keys() for one, after in pairwise(source.tokens))
+
+
+def _plural_only(source: Reading, reading: Reading, mention: Mention) -> bool:
+    """Whether the source names the one thing of a reply, and always in the plural."""
     named = [m for m in source.of("object") if any(related(m.concept, head) for head in mention.heads)]
     words = [source.tokens[m.end - 1] for m in named]
     words += [word for word, concept in source.things if any(related(concept, head) for head in mention.heads)]
-    return bool(words) and all(word.endswith("s") and word not in bases(word, "n") for word in words)
+    noun = reading.parsed.token(mention.end)
+    words += [word for word in source.tokens if noun.isalpha() and noun in bases(word, "n")]
+    return bool(words) and all(is_plural(word) for word in words)
 
 
 def _enumerates(reading: Reading, mention: Mention) -> bool:
@@ -481,7 +496,7 @@ def _follows(case: Case, mention: Mention) -> bool:
         and any(same_thing(h, own) for h in heads for own in things_of(case.source))
     ):
         return True  # "two of its courtyards …, and the third": three
-    counted = [s for s in case.source.of("number") if s.heads & heads and case.source.tokens[s.at] != "single"]
+    counted = [s for s in case.source.of("number") if s.heads & heads and case.source.tokens[s.at] not in ALONE]
     if counted:
         totals = {int(a.concept) + int(b.concept) for a, b in combinations(counted, 2)}
         told = {
@@ -543,16 +558,26 @@ def _on_each_side(source: Reading, mention: Mention) -> bool:
     )
 
 
+def _stretch_of(case: Case, mention: Mention) -> set[str]:
+    """The stretches, in the singular, that a number of a reply counts: strip of "two green strips"."""
+    words = _text_of(case, mention).tokens[mention.end : mention.end + 4]
+    counted = next((word for word in words if word.isalpha() and is_plural(word)), "")
+    return {base for base in bases(counted, "n") if base != counted} if is_generic(counted) else set()
+
+
+def _doubled(case: Case, mention: Mention, same: list[Mention]) -> bool:
+    """Whether a reply counts a stretch that the source has once as it counts others: two squares for two rows."""
+    own = _stretch_of(case, mention)
+    return (
+        "generic" in mention.heads
+        and _single(case, mention)
+        and not any(own & set(stems(word)) for s in same for word in case.source.tokens[s.end : s.end + 4])
+    )
+
+
 def _single(case: Case, mention: Mention) -> bool:
     """Whether the source has the counted stretch once, and speaks of no other one: a strip is not two strips."""
-    bases_of = {
-        base
-        for reading in case.texts
-        if mention in reading.mentions
-        for word in reading.tokens[mention.end : mention.end + 4]
-        for base in bases(word, "n")
-        if base != word and is_generic(word)
-    }
+    bases_of = _stretch_of(case, mention)
     tokens = case.source.tokens
     at = [n for n, token in enumerate(tokens) if token in bases_of]
     plurals = any(bases_of & set(bases(token, "n")) for token in tokens if token not in bases_of)
@@ -565,6 +590,20 @@ def _sided(source: Reading, mention: Mention) -> bool:
     if any(str(number(count)) == mention.concept for count, _ in shapes):
         return True
     return "word:side" in mention.heads and any(POLYGONS.get(word) == mention.concept for word in source.tokens)
+
+
+def _shapes(reading: Reading) -> set[str]:
+    """The numbers of sides that a text gives to shapes, in figures or words; four are too common to tell of one."""
+    pairs = zip(reading.tokens, reading.tokens[2:], strict=False)
+    sided = (number(count) for count, word in pairs if word in SIDED)
+    named = (POLYGONS[word] for word in reading.tokens if word in POLYGONS)
+    return {*(str(count) for count in sided if count), *named} - {"4"}
+
+
+def _reshaped(source: Reading, reading: Reading) -> list[str]:
+    """Numbers of sides that are not those of the source's shapes: six for an octagon's."""
+    own = _shapes(source)
+    return sorted(_shapes(reading) - own) if own else []
 
 
 def _is_one_of(concept: str, head: str) -> bool:

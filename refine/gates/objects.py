@@ -35,7 +35,7 @@ from refine.thesaurus import (
 )
 
 # Parts that everything has: "at its foot" names no thing.
-ENDS = words_of("foot base head top bottom heart core corner corners edge end")
+ENDS = words_of("foot base head top bottom heart core corner corners edge end front")
 TOWARDS = words_of("at near from toward towards")
 # Open ground by any name, and the words of a source that tell of some: gravel before a house is a forecourt.
 GROUND = ("bare ground", "paving", "square", "field")

@@ -28,7 +28,7 @@ PLACE = re.compile(
 CLOSELY = words_of("just right immediately directly shortly straight close closely")
 # Ways to say the same depth; they place a thing in the image in some sentences only.
 DEPTH = (
-    words_of("front before foreground"),
+    words_of("front before foreground precede precedes preceded"),
     words_of("behind background back beyond past further farther distance distant rear screen screens screened"),
     words_of("lowest bottommost lowermost"),
     words_of("climb climbs climbing rise rises rising ascend ascends ascending uphill upward upwards up"),

@@ -9,7 +9,7 @@ from refine.gates.case import Case
 from refine.gates.clauses import BACK, CLAUSE, HERE, PRONOUN, SENTENCE, filled, units_of
 from refine.gates.things import name, on_axis, same_thing, things_of
 from refine.registers import lexicon
-from refine.registers.instances import fits, holds, instances, reversals, unrested
+from refine.registers.instances import fits, holds, instances, relations, reversals, unrested
 from refine.registers.reading import (
     BE,
     DETERMINERS,
@@ -38,12 +38,14 @@ _NEXT_ONE = (
     r"(?:another|(?:a|the) (?:second|third|fourth)|the (?:other|others|next|rest))\b"
 )
 NEXT_ONE = re.compile(_NEXT_ONE, re.IGNORECASE)
+PLACE_FIRST = re.compile(rf"\W*(?:{'|'.join(sorted(PREPOSITIONS))})\b", re.IGNORECASE)
 BRANCH = re.compile(
     rf"[,;] (?={_NEXT_ONE})"
     r"|, (?:and|while|but) (?=(?:(?:on|in|at) )?(?:an?|the|one|two|three|four|five|six|some|several|many|few)\b)",
     re.IGNORECASE,
 )
 # Where somebody is found; that is told of one such place.
+BELONGING = words_of("belongs belong")
 FOUND = frozenset({"beside", "by", "at", "near"})
 # Ground that goes by the name of what stands on it: school grounds.
 GROUNDS = words_of("grounds site plot premises")
@@ -87,19 +89,32 @@ def _content(reading: Reading) -> frozenset[str]:
 
 def _share_words(one: Reading, other: Reading, share: float, least: int = 0) -> bool:
     """Whether two short texts have that share of their words in common, and so many at least."""
-    mine, yours = ({stems(word)[-1] for word in text.content} for text in (one, other))
-    return len(mine & yours) >= max(least, share * len(mine | yours))
+    mine, yours = ([_meaning(text, word) for word in text.content] for text in (one, other))
+    met = sum(any(not own.isdisjoint(their) for their in yours) for own in mine)
+    return met >= max(least, share * (len(mine) + len(yours) - met))
+
+
+def _meaning(text: Reading, word: str) -> frozenset[str]:
+    """The base forms of a word of a text, and what it names there."""
+    at = next((n for n, token in enumerate(text.tokens) if token == word), -1)
+    return frozenset(stems(word)).union(text.concepts_at.get(at, ()))
 
 
 def _same_words(one: Reading, other: Reading) -> bool:
     """Whether two statements are made of the same words with a meaning, three at least, in whatever order."""
-    mine, yours = ({m.concept for m in text.mentions if m.kind != "object"} for text in (one, other))
-    if mine == yours and _share_words(one, other, 0.8, 4):
+    mine, yours = ({m.concept for m in text.mentions if m.kind not in ("object", "quality")} for text in (one, other))
+    if mine == yours and not _told_apart(one, other) and _share_words(one, other, 0.8, 4):
         return True
     if not 2 < len(one.content) == len(other.content):
         return False
     roots = [set(stems(word)) for word in other.content]
     return all(any(root.intersection(stems(word)) for root in roots) for word in one.content)
+
+
+def _told_apart(one: Reading, other: Reading) -> bool:
+    """Whether one statement has a quality that excludes one of the other's: tall and low."""
+    mine, yours = ({tuple(m.concept.split(":")) for m in text.of("quality")} for text in (one, other))
+    return any(a == b and x != y for a, x in mine for b, y in yours)
 
 
 def _verbatim(source: Reading, query: Reading) -> bool:
@@ -136,6 +151,8 @@ def _false_relation(query: Reading, source: Reading) -> str:
             and not query.tokens[at - 1].endswith(("ly", "ed"))
         ):
             continue  # trees with dark crowns
+        if mostly(token, "n") and at - 1 in query.parsed.noun_at and _acts(query, at + 1, high):
+            continue  # tree crowns hide
         if token == "around" and after_it and (number(after_it[0]) or after_it[0] in FRACTIONS):
             continue  # around half of the roof
         if token == "through" and at and query.tokens[at - 1] in SEEN:
@@ -166,6 +183,11 @@ def _false_relation(query: Reading, source: Reading) -> str:
         else:
             return f"'{token}' between {name(before[-1])} and {name(after[0])} is not in the source"
     return ""
+
+
+def _acts(query: Reading, start: int, end: int) -> bool:
+    """Whether one of the tokens is a finite verb, as far as word lists tell."""
+    return any(mostly(word, "v") and not word.endswith(("ed", "ing")) for word in query.tokens[start:end])
 
 
 def _is_somebody(concept: str) -> bool:
@@ -223,7 +245,20 @@ def _of_another(query: Reading, source: Reading) -> str:
         owners = [next((t for t in source.tokens[max(0, n - 3) : n] if t.endswith("'s")), "") for n in own]
         if own and all(owners) and not any(set(stems(token)) & set(stems(owner)) for owner in owners):
             return f"{token} {query.tokens[noun]} is not in the source"
+    for (start, part), (at, whole) in pairwise(query.named):
+        between = query.tokens[query.parsed.ends[start] : at]
+        end = query.parsed.ends[at]  # a depot, of "a fuel depot"
+        closed = end not in query.parsed.nouns and not query.parsed.names(end)
+        if closed and not BELONGING.isdisjoint(between) and _has_other_owners(source, part, whole):
+            return f"{name(part)} of the {name(whole)} is not in the source"
     return ""
+
+
+def _has_other_owners(source: Reading, part: str, whole: str) -> bool:
+    """Whether the source says of every such part what has it, and of none that the whole has."""
+    owners = [r.one for r in relations(source.text) if r.kind == "with" and r.one and part in r.other]
+    told = [at for at, concept in source.named if concept == part]
+    return len(owners) == len(told) > 0 and not any(related(whole, one) for owner in owners for one in owner)
 
 
 def _apart(query: Reading, source: Reading) -> str:
@@ -264,16 +299,24 @@ def _branched(source: Reading, sentences: set[int], one: str, other: str) -> boo
 
 
 def _with_verbs(parts: list[str]) -> list[str]:
-    """The parts of a sentence; one without a verb belongs to the part before: "a hall, a tower, and a pond"."""
+    """The parts of a sentence; one without a verb belongs to the part before: "a hall, a tower, and a pond".
+
+    A place that opens the sentence ("across a street, another …") belongs to the part behind it.
+    """
     found = parts[:1]
     for part in parts[1:]:
-        reading = read(part)
-        bare = (at for at, word in enumerate(reading.tokens) if at not in reading.parsed.noun_at and word not in LISTED)
-        if any(reading.tokens[at] in BE or mostly(reading.tokens[at], "v") for at in bare) or NEXT_ONE.match(part):
+        opens = len(found) == 1 and PLACE_FIRST.match(found[0]) and not _has_verb(found[0])
+        if not opens and (_has_verb(part) or NEXT_ONE.match(part)):
             found.append(part)
         else:
             found[-1] = f"{found[-1]}, {part}"
     return found
+
+
+def _has_verb(part: str) -> bool:
+    reading = read(part)
+    bare = (at for at, word in enumerate(reading.tokens) if at not in reading.parsed.noun_at and word not in LISTED)
+    return any(reading.tokens[at] in BE or mostly(reading.tokens[at], "v") for at in bare)
 
 
 def _counted_off(reading: Reading) -> frozenset[str]:
@@ -356,7 +399,8 @@ def queries(case: Case) -> str:
     for query in case.queries:
         plainly = " ".join(sorted(t for t in query.tokens if t[0].isalnum()))  # in whatever order
         content = _content(query)
-        twice = any(content == other and _share_words(query, said, 0.4) for other, said in seen)
+        likes = [said for other, said in seen if content == other and not _told_apart(query, said)]
+        twice = any(_share_words(query, said, 0.4) for said in likes)
         twice = (len(content) > 1 and twice) or any(_same_words(query, said) for _, said in seen)
         if plainly in texts or twice:
             return f"said twice: {query.text}"

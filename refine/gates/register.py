@@ -31,7 +31,16 @@ ONLOOKER = re.compile(
     r"\b(?:for|to|by|as) (?:somebody|someone|anybody|anyone|whoever"
     r"|a (?:person|walker|pedestrian|passer-?by|visitor|driver|cyclist|hiker|stroller))"
     r"(?: who)?(?: is| was)? (?:\w+ing|walks?|stands?|strolls?|drives?|rides?|looks?|passes)\b"
+    r"|\b(?:standing|walking|strolling|sitting)\b[^.;]{0,40},\s+"
+    r"(?:(?:the|a|any) (?:viewer|observer|onlooker|spectator|visitor)|one|you|we)\b"
+    r"|\bthe (?:viewer|observer|onlooker|spectator) (?:faces|stands|walks|sits|waits)\b"
     r"|\blooked up at\b|\bcran(?:es?|ing) (?:[\w']+ ){0,2}necks?\b",
+    re.IGNORECASE,
+)
+# Where somebody looks from who does not look straight down.
+VANTAGE = re.compile(
+    r"\b(?:seen|viewed|observed|watched|pictured|photographed|shot|captured) (?:\w+ ){0,2}?from (?:the|a|an|one|its) "
+    r"(?!air\b|sky\b|zenith\b|top\b|satellite\b|vertical\b|great\b|height\b)[\w-]+",
     re.IGNORECASE,
 )
 TREE = re.compile(r"\s+trees?\b", re.IGNORECASE)
@@ -114,6 +123,9 @@ def in_register(case: Case) -> str:
         if case.platform != "ground":
             found += [m.group() for m in ONLOOKER.finditer(reading.text) if not ONLOOKER.search(case.source.text)]
             found += [m.group() for m in FROM_PLACE.finditer(reading.text) if _is_view(reading.text, m)]
+        if case.platform == "satellite":
+            own = case.source.text.lower()
+            found += [m.group() for m in VANTAGE.finditer(reading.text) if m.group().lower() not in own]
         found += [
             m.group()
             for m in FROM_CRAFT.finditer(reading.text)

@@ -19,6 +19,7 @@ from refine.registers.reading import (
     DEFINITE,
     DETERMINERS,
     PREPOSITIONS,
+    UNCOUNTED,
     Reading,
     is_generic,
     is_plural,
@@ -39,6 +40,7 @@ _KINDS = {
     for kind, words in (
         ("around", "surround encircle enclose ring circle frame encompass envelop embrace around round"),
         ("above", "over above atop under underneath beneath below top crown cap surmount overlook overhang"),
+        ("between", "between"),
         ("with", "with whose has have contain hold"),
     )
     for word in words.split()
@@ -88,7 +90,7 @@ def _attributes_at(reading: Reading) -> dict[int, list[tuple[str, str]]]:
         elif mention.kind == "quality":
             axis, _, side = mention.concept.partition(":")
             found.setdefault(mention.at, []).append((axis, side))
-        elif mention.kind == "number" and reading.tokens[mention.at] not in {"single", "both", "double", "twin"}:
+        elif mention.kind == "number" and reading.tokens[mention.at] not in UNCOUNTED:
             found.setdefault(mention.at, []).append(("number", mention.concept))
     return found
 
@@ -307,7 +309,8 @@ def relations(text: str) -> tuple[Relation, ...]:
         passive = tokens[at + 1 : at + 2] == ("by",) and word.endswith("ed")
         if word.endswith("ed") and not passive:
             continue
-        left, right = _before(reading, at, nearest=kind == "with"), _behind(reading, at + 1 + passive)
+        verb = at - (tokens[max(0, at - 1)] == "in" and kind == "between")  # wedged in between
+        left, right = _before(reading, verb, nearest=kind == "with"), _behind(reading, at + 1 + passive)
         if word in PREPOSITIONS and left[:1] and left[0].startswith("word:"):
             left = ()  # they form a ring around it
         if not (left or right):
@@ -384,7 +387,7 @@ def _before(reading: Reading, at: int, *, nearest: bool = False) -> tuple[str, .
 def _between_noun_and_verb(reading: Reading, at: int) -> bool:
     """Whether the token may stand between a subject and its verb: "lots, which are full of cars, …"."""
     w, word = reading.parsed, reading.tokens[at]
-    if word in BE - {"and", "or", "but"} | {","}:
+    if word in BE - {"and", "or", "but"} | {",", "itself", "themselves"}:
         return True
     if is_generic(word):  # "a drive loops round"
         verb = _verb_form(word) or (bool(bases(word, "v")) and is_plural(w.token(at - 1)))

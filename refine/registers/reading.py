@@ -44,13 +44,17 @@ def words_of(text: str) -> frozenset[str]:
 
 
 NUMBERS = {
-    "single": 1, "two": 2, "pair": 2, "couple": 2, "twin": 2, "double": 2, "both": 2, "three": 3, "triple": 3,
+    "single": 1, "lone": 1, "solitary": 1,
+    "two": 2, "pair": 2, "couple": 2, "twin": 2, "double": 2, "both": 2, "three": 3, "triple": 3,
     "duo": 2, "trio": 3, "four": 4, "quartet": 4, "five": 5, "quintet": 5, "six": 6, "sextet": 6,
     "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "dozen": 12, "thirteen": 13,
     "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18,
     "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
     "ninety": 90, "hundred": 100, "thousand": 1000,
 }  # fmt: skip
+ALONE = frozenset({"single", "lone", "solitary"})
+# How many there are goes without saying, or a thing has two of its kind in it: a double door is one.
+UNCOUNTED = ALONE | {"both", "double", "twin"}
 _COUNTING = NUMBERS.keys() | {"one", "a", "quadrant", "quadrants"}
 TENS = frozenset({20, 30, 40, 50, 60, 70, 80, 90})
 FRACTIONS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fifth": 5, "fifths": 5}
@@ -787,9 +791,11 @@ def _clause(w: _Words, start: int) -> tuple[int, int]:
     return max(first, start - LONGEST_CLAUSE), min(last, start + LONGEST_CLAUSE - 1)
 
 
-def _behind(w: _Words, start: int) -> list[str]:
+def _behind(w: _Words, start: int, kind: str) -> list[str]:
     """The noun an attribute after its noun is said of: the subject when a verb links them, else the nearest before."""
     low, _ = _clause(w, start)
+    if kind == "quality" and w.token(start - 1) == "and" and w.token(start)[-1] == "s" and uses(w.token(start), "v"):
+        return _subject(w, low, start)
     for at in range(start - 1, max(low, start - 14) - 1, -1):
         if w.tokens[at] in _COPULAS:
             subject = at
@@ -812,13 +818,27 @@ def _behind(w: _Words, start: int) -> list[str]:
             return w.nouns[found]
         verb = at - 1 in w.noun_at and is_plural(w.token(at - 1)) and uses(w.token(at), "v")  # boats rest upright
         if is_generic(w.tokens[at]) and not verb:
-            return ["generic"]
+            word = next(iter(bases(w.tokens[at], "n")), w.tokens[at])
+            return ["generic", f"word:{word}"] if kind == "quality" else ["generic"]
     if (
         low > 1 and w.tokens[low - 1] == "," and start - low <= 1 and low - 2 in w.noun_at
     ):  # "a wall, much darker, fills"
         return w.nouns[w.noun_at[low - 2]]
     if low > 1 and w.tokens[low] in {"which", "that", "who"}:  # "a door, which is closed"
         return next((w.nouns[w.noun_at[at]] for at in range(low - 1, max(low - 4, -1), -1) if at in w.noun_at), [])
+    return []
+
+
+def _subject(w: _Words, low: int, high: int) -> list[str]:
+    """The first noun between two tokens that no preposition opens: the road, of "a road leaves a hill and bends"."""
+    for at in range(low, high):
+        opener = at - 1
+        while opener >= low and w.tokens[opener][0].isalnum() and w.tokens[opener] not in _OPENS_PHRASE:
+            opener -= 1
+        while opener >= low and w.tokens[opener] in DETERMINERS:
+            opener -= 1
+        if at in w.nouns and w.is_object(at) and w.ends[at] not in w.nouns and w.token(opener) not in PREPOSITIONS:
+            return w.nouns[at]
     return []
 
 
@@ -832,18 +852,18 @@ def _said_of(w: _Words, start: int, end: int, kind: str) -> tuple[frozenset[str]
     if kind == "material":
         out = [head for head in out if not head.startswith("material")]
     elif out and all(head.startswith("material") for head in out):  # tiles of a colour: on what the tiles are
-        owners = _ahead(w, start + 1, end + 1, "material") + _behind(w, start)
+        owners = _ahead(w, start + 1, end + 1, "material") + _behind(w, start, kind)
         out += [head for head in owners if not head.startswith("material")]
         return frozenset(out), False, _nouns_in(w, start)
     attached = opener in {"of", "in", "with"} and before > 0
     specific = bool(out) and out != ["generic"]
     if out and not (attached and opener != "with" and out[:1] == ["generic"] and kind != "quality"):
         if opener in {"a", "an"} and w.token(before - 1) in {"is", "was"}:
-            out += _behind(w, before)  # the centre is a beige box
+            out += _behind(w, before, kind)  # the centre is a beige box
         return frozenset(out), True, frozenset()
     if attached and w.token(before - 1).endswith(("ed", "ing")) and before - 1 not in w.noun_at:
         return frozenset({"generic"}), False, _nouns_in(w, start)  # edged in red: the edge, or the thing
-    behind = _behind(w, before + 1 if attached else start)
+    behind = _behind(w, before + 1 if attached else start, kind)
     if opener in {"of", "in"} and not specific and w.noun_at.get(before - 1) is not None:  # a roof of white
         return frozenset(behind), True, frozenset()
     return frozenset(out + behind), False, _nouns_in(w, start)
