@@ -1265,3 +1265,66 @@ def test_a_building_that_one_stands_for_is_not_missing() -> None:
 )
 def test_a_query_may_tie_together_what_the_source_ties_in_other_words(source: str, says: str) -> None:
     assert failed("drone", source, {"caption": source, "queries": [says]}) == set()
+
+
+YARD = (
+    "A coach house and a much taller tower stand in a yard. Leafless limes line a wall, and rows of drums stand along "
+    "the two long sides of a shed. A bed is divided into four by paths. Red-brown glazed roofs alternate with white "
+    "terraces, and a green porch stands in front. A kiosk is separated from the tower by a ditch. In this dark tile a "
+    "kennel without windows leans against the coach house. A hut with a tarred roof and a lower one lie nearby."
+)
+
+
+@pytest.mark.parametrize(
+    ("says", "gate"),
+    [
+        ("A tower is taller than a coach house.", ""),
+        ("A coach house is taller than the tower.", "contradiction"),
+        ("Limes without leaves line a wall.", ""),
+        ("Limes in full leaf line a wall.", "contradiction"),
+        ("Rows of drums stand along the long sides of a shed.", ""),
+        ("Rows of drums stand along the short ends of a shed.", "contradiction"),
+        ("A bed is cut into quarters by paths.", ""),
+        ("A bed is cut into halves by paths.", "number"),
+        ("White glazed roofs alternate with terraces.", "colour"),
+        ("A ditch separates a kiosk from a tower.", ""),
+        ("A kiosk is built right against a tower.", "contradiction"),
+        ("A kennel without windows leans against the coach house.", ""),
+        ("A hut with a tarred roof lies nearby.", ""),
+    ],
+)
+def test_what_the_yard_tells(says: str, gate: str) -> None:
+    found = failed("drone", YARD, {"caption": YARD, "queries": [says]})
+    assert gate in found if gate else not found
+
+
+def test_a_query_without_a_stop_among_others_that_have_one_is_cut_off() -> None:
+    said = ["A tower stands in a yard.", "Leafless limes line a"]
+    assert "finished" in failed("drone", YARD, {"caption": YARD, "queries": said})
+    bare = ["a tall tower in a yard", "leafless limes by a wall"]
+    assert "finished" not in failed("drone", YARD, {"caption": YARD, "queries": bare})
+    said[1] = "Leafless limes line a dark"
+    assert "finished" in failed("drone", YARD, {"caption": YARD, "queries": said})
+
+
+@pytest.mark.parametrize(
+    ("platform", "says"),
+    [
+        ("satellite", "As a pedestrian would see it from the gate, a tower stands in a yard."),
+        ("satellite", "High over the viewer's head, a tower stands in a yard."),
+        ("ground", "Far beneath the viewpoint, a tower stands in a yard."),
+    ],
+)
+def test_who_looks_where(platform: Platform, says: str) -> None:
+    assert "register" in failed(platform, YARD, {"caption": YARD, "queries": [says]})
+
+
+def test_the_building_that_the_opening_is_about_is_kept() -> None:
+    source = (
+        "The red-brick barn with a slate roof near the centre is preceded by a long pale-roofed hall, which faces "
+        "a pond. A lane cuts through one corner."
+    )
+    said = {"caption": "A pond is faced by a long hall with a pale roof. A lane cuts through one corner."}
+    assert "coverage" in failed("drone", source, said | {"queries": ["A hall faces a pond."]})
+    said["caption"] = f"A barn of red brick stands behind it. {said['caption']}"
+    assert "coverage" not in failed("drone", source, said | {"queries": ["A hall faces a pond."]})

@@ -116,7 +116,18 @@ def replaced(case: Case, reading: Reading, mention: Mention) -> bool:
     slots = [s for s in case.source.of(mention.kind) if _behind(case.source, s)[:1] == phrase[:1]]
     same = [s for s in slots if _behind(case.source, s) == phrase]
     fits = slots if phrase[0] != "-" else same
-    return bool(same) and not any(related(s.concept, mention.concept) or _listed_value(case.source, s) for s in fits)
+    alone = phrase[1].isalpha() and phrase[1] not in BE and not _hyphened(reading, mention)
+    return bool(same) and not any(
+        related(s.concept, mention.concept)
+        or (_listed_value(case.source, s) and not (alone and _hyphened(case.source, s)))
+        for s in fits
+    )
+
+
+def _hyphened(reading: Reading, mention: Mention) -> bool:
+    """Whether a value is the end of a pair that is one: the grey of blue-grey."""
+    before = reading.tokens[max(0, mention.at - 2) : mention.at]
+    return before[1:] == ("-",) and any(m.at == mention.at - 2 for m in reading.of(mention.kind))
 
 
 def _behind(reading: Reading, mention: Mention) -> tuple[str, ...]:
@@ -173,4 +184,4 @@ def owner(reading: Reading, mention: Mention) -> str:
     if at is None:
         return ""
     word = w.tokens[w.ends[at] - 1]
-    return next(iter(bases(word, "n")), word)
+    return next(iter(bases(word, "n") or bases(word.removesuffix("ed"), "n")), word)  # the roof of "flat-roofed"

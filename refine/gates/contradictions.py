@@ -28,6 +28,13 @@ UNLIKE = re.compile(r" (?:no two|not|never|none|neither|nor|hardly) ")
 SHARING = words_of("both all each every")
 NOTHING_BETWEEN = re.compile(r" (?:nothing|no gap) (?:\w+ )?between ")
 PARTED = words_of("separate divide between screen partition")
+# What is "separated by a street" from a thing is not "built against" it.
+TOUCHING = words_of("adjoin abut touch attach")
+AGAINST = re.compile(r" (?:directly|right|straight|flush|hard|up) against ")
+IN_LEAF = re.compile(r" in (?:full |fresh )?leaf ")
+BARE = words_of("bare leafless")
+SIDES_OF = {measure: re.compile(rf" {measure}(?:er|est)? (?:side|edge|flank|end)s? ") for measure in ("long", "short")}
+THAN = re.compile(r" (\w+er) than (?:the |its |a |an )?(?:\w+ ){0,2}?(\w+)(?= )")
 DENYING = words_of("no not none never neither hardly without few")
 CROWDED = re.compile(r"\b(full of|crowded with|packed with|filled with|crammed with|busy with) (?:\w+ )??(\w+s)\b")
 # How far something is so; one word of each kind excludes the other where the text has no further one.
@@ -141,6 +148,8 @@ def _worded(case: Case, asserted: set[str]) -> Iterator[str]:
     middles = [
         (where, noun) for where, noun in MIDDLE.findall(source.words) if noun not in AT_END.findall(source.words)
     ]
+    touching = not TOUCHING.isdisjoint(source.stems) or AGAINST.search(source.words)
+    bare = not BARE.isdisjoint(source.tokens) and not IN_LEAF.search(source.words)
     parted = not PARTED.isdisjoint(source.stems) and not NOTHING_BETWEEN.search(source.words)
     placed, dry = PLACED.findall(source.words), DRY.search(source.words)
     peopled = not source.denied and not empty and people(source)
@@ -167,6 +176,15 @@ def _worded(case: Case, asserted: set[str]) -> Iterator[str]:
             yield "sun for shadow"
         if parted and NOTHING_BETWEEN.search(reading.words):
             yield "nothing between what is parted"
+        if parted and not touching and AGAINST.search(reading.words):
+            yield "against what it is parted from"
+        if bare and IN_LEAF.search(reading.words):
+            yield "in leaf for bare"
+        for measure, other in (("long", "short"), ("short", "long")):
+            sides, others = SIDES_OF[measure].search(reading.words), SIDES_OF[other].search(source.words)
+            if sides and others and measure not in source.stems:
+                yield f"{sides[0].strip()} for {others[0].strip()}"
+        yield from _turned_measures(source, reading)
         if dry and WET.search(reading.words) and not DRY.search(reading.words) and not WET.search(source.words):
             yield "water for dry"
         if full and not empty and EMPTY.search(reading.words):
@@ -175,6 +193,14 @@ def _worded(case: Case, asserted: set[str]) -> Iterator[str]:
             yield "full for empty"
         if clouded and any(m.concept == "weather:0" and "object:sky" in m.heads for m in reading.of("quality")):
             yield "clear sky"
+
+
+def _turned_measures(source: Reading, reading: Reading) -> Iterator[str]:
+    """Comparisons that the source makes the other way round: larger than the hall, which is "a much larger hall"."""
+    for word, noun in THAN.findall(reading.words):
+        firm = [m for m in source.of("quality") if source.tokens[m.at] == word and m.firm]
+        if firm and f" {word} than " not in source.words and all(owner(source, m) in bases(noun, "n") for m in firm):
+            yield f"{word} than the {noun}"
 
 
 def _unfilled(source: Reading, reading: Reading) -> bool:

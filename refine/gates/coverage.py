@@ -8,7 +8,19 @@ from refine.gates.case import Case, comma_list
 from refine.gates.clauses import CLAUSE
 from refine.gates.things import at_same_word, meant
 from refine.registers import Register, register
-from refine.registers.reading import BE, DEFINITE, PREPOSITIONS, Mention, Reading, broader, read, related, stems
+from refine.registers.reading import (
+    BE,
+    DEFINITE,
+    DETERMINERS,
+    PREPOSITIONS,
+    Mention,
+    Reading,
+    broader,
+    is_plural,
+    read,
+    related,
+    stems,
+)
 
 # Shares of the source's visible facts (objects, colours, materials) that a caption keeps: of the first sentence, which
 # has the main object, and of all sentences.
@@ -114,8 +126,11 @@ def covered(case: Case) -> str:
     main = [i for i in first if any(_is_built(concept) for m in facts[i][1] for concept in (m.concept, *m.heads))]
     named = any(facts[i][1][0].end not in case.source.parsed.nouns for i in main)  # a school gate is no school
     lost = named and not any(i in kept or _comes_again(case.source, facts, kept, i) for i in main)
-    if lost and _has_another(case.caption):  # "a building is behind the central one"
-        lost = not any(_is_named(case.caption, facts[i][1]) for i in main)
+    lost = lost or (
+        2 * sum(i in kept for i in first) < len(first) and _subject_is_lost(case.source, facts, first, kept)
+    )
+    if lost and (_has_another(case.caption) or all(is_plural(facts[i][0]) for i in main)):
+        lost = not any(_is_named(case.caption, facts[i][1]) for i in main)  # "a building is behind the central one"
     if sum(i in kept for i in first) < MAIN_COVERAGE * len(first) or lost:
         return f"the main object is missing: {comma_list(facts[i][0] for i in first)}"
     unlisted = _unlisted_main(case, opening)
@@ -144,6 +159,26 @@ def _unlisted_main(case: Case, opening: int) -> str:
     reworded = any(not meant(source, other) for other in (*caption.strangers, *(one for one, _ in caption.things)))
     reworded = reworded or any(not any(related(one, own) for own in source.objects) for one in caption.objects)
     return "" if reworded else word
+
+
+def _subject_is_lost(source: Reading, facts: list[tuple[str, list[Mention]]], first: list[int], kept: set[int]) -> bool:
+    """Whether neither the building that the opening sentence is about nor anything said of it is kept."""
+    objects = (i for i in first if facts[i][1][0].kind == "object" and _leads(source, facts[i][1][0].at))
+    subject = next(objects, None)
+    if subject is None or subject in kept or not _is_built(facts[subject][1][0].concept):
+        return False
+    concepts = {m.concept for m in facts[subject][1]}
+    said = [i for i in first if any(concepts & m.heads for m in facts[i][1])]
+    return not any(i in kept for i in said)
+
+
+def _leads(source: Reading, at: int) -> bool:
+    """Whether no preposition opens the phrase of the noun at that token."""
+    w = source.parsed
+    opener = at - 1
+    while opener >= 0 and (w.modifier(opener) or opener in w.noun_at or source.tokens[opener] in DETERMINERS):
+        opener -= 1
+    return opener < 0 or source.tokens[opener] not in PREPOSITIONS
 
 
 def _has_another(caption: Reading) -> bool:

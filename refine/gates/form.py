@@ -21,6 +21,7 @@ DANGLING = words_of(
 )
 # A relative clause in the passive may end in its preposition.
 WHICH, PASSIVE = words_of("that which whom"), words_of("is are was were been being")
+STOP = re.compile(r"(?<![.…])[.!?][\"'”’)]?\s*$")
 LOOKING = ("look like", "looks like a", "looks like an")
 LIKENESS = re.compile(r"\b(?:like|resembl\w+|as if|as though|reminiscent)\b", re.IGNORECASE)
 MARKUP = re.compile(
@@ -61,13 +62,16 @@ def parse(reply: object) -> tuple[str, list[str]] | str:
 def finished(case: Case) -> str:
     """Gate `finished`: the caption ends as a sentence does, and no text is cut off."""
     caption = case.caption.text.strip()
-    if not re.search(r"(?<![.…])[.!?][\"'”’)]?$", caption):
+    if not STOP.search(caption):
         return f"the caption does not end as a sentence: … {caption[-30:]}"
     for reading in case.texts:
         words = [token for token in reading.tokens if token[0].isalnum()]
         dangles = words and words[-1] in DANGLING and not _stranded(reading)
         if dangles or (words and reading.text.rstrip().endswith((",", ";", ":", "…", "...", "-"))):
             return f"cut off after '{words[-1]}'"
+    open_ones = [query for query in case.queries if not STOP.search(query.text)]
+    if 0 < len(open_ones) < len(case.queries):  # all of them may do without
+        return f"a query ends without a stop, unlike the others: … {open_ones[0].text[-30:]}"
     return ""
 
 

@@ -55,6 +55,11 @@ ALL_AROUND = words_of(
 )
 SEEING = words_of("see sees look looks find finds discern discerns notice notices spot spots make makes view views")
 COULD = words_of("can could may might would also then")
+PARTED = re.compile(
+    r" (?:cut|split|cleft|broken|divid\w+|part(?:ed|s)|slic\w+) (?:\w+ )?(?:in|into) "
+    r"(two|three|four|five|six|half|halves|thirds|quarters)(?= )"
+)
+PARTS_OF = {"half": "2", "halves": "2", "thirds": "3", "quarters": "4"}
 FEW = words_of("two three four five six")
 BOTH_SIDES = re.compile(r" (?:both|either|each|two) sides? of the (\w+) ")
 MANY = re.compile(r" (?:many|several|numerous|countless|two|three|four) (?:\w+ )?(\w+s)(?= )")
@@ -147,6 +152,7 @@ def numbers(case: Case) -> str:
         wrong += _quantified(case.source, reading)
         wrong += [f"{words} twice" for words in _listed_twice(case.source, reading)]
     wrong += [f"{count}-sided" for reading in case.texts for count in _reshaped(case.source, reading)]
+    wrong += [f"in {word}" for reading in case.texts for word in _parted(case.source, reading)]
     wrong += _only_one(case.source, case.caption)
     wrong += [f"{word} for one" for reading in case.texts for word in _multiplied(case.source, reading)]
     return f"number not in the source: {comma_list(wrong)}" if wrong else ""
@@ -590,6 +596,15 @@ def _sided(source: Reading, mention: Mention) -> bool:
     if any(str(number(count)) == mention.concept for count, _ in shapes):
         return True
     return "word:side" in mention.heads and any(POLYGONS.get(word) == mention.concept for word in source.tokens)
+
+
+def _parted(source: Reading, reading: Reading) -> list[str]:
+    """Numbers of parts that something is cut into, where the source cuts all that it cuts into another number."""
+    own, said = (
+        {word: PARTS_OF.get(word) or str(number(word)) for word in PARTED.findall(text.words)}
+        for text in (source, reading)
+    )
+    return [word for word, count in said.items() if own and count not in own.values()]
 
 
 def _shapes(reading: Reading) -> set[str]:

@@ -86,7 +86,7 @@ def _told_by_it(case: Case, sentence: str, found: str) -> bool:
     """Whether a place tells which thing is meant, as in the source: the lower station."""
     behind = sentence[sentence.find(found) + len(found) :].split()[:1]
     place = found.lower().split()[-1]
-    pair = f" {place} {''.join(behind).lower()} "
+    pair = f" {place} {''.join(behind).lower().rstrip('.,;:')} "
     return PLACE.fullmatch(place) is not None and pair in case.source.words
 
 

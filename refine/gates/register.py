@@ -34,6 +34,9 @@ ONLOOKER = re.compile(
     r"|\b(?:standing|walking|strolling|sitting)\b[^.;]{0,40},\s+"
     r"(?:(?:the|a|any) (?:viewer|observer|onlooker|spectator|visitor)|one|you|we)\b"
     r"|\bthe (?:viewer|observer|onlooker|spectator) (?:faces|stands|walks|sits|waits)\b"
+    r"|\b(?:pedestrian|passer-?by|walker|driver|cyclist|visitor|onlooker)s? (?:would|might|may|could|can) "
+    r"(?:see|look|notice)\b"
+    r"|\b(?:over|above) (?:the (?:viewer|observer|onlooker)'s|one's|your|our) head\b"
     r"|\blooked up at\b|\bcran(?:es?|ing) (?:[\w']+ ){0,2}necks?\b",
     re.IGNORECASE,
 )

@@ -41,6 +41,7 @@ _KINDS = {
         ("around", "surround encircle enclose ring circle frame encompass envelop embrace around round"),
         ("above", "over above atop under underneath beneath below top crown cap surmount overlook overhang"),
         ("between", "between"),
+        ("behind", "behind"),
         ("with", "with whose has have contain hold"),
     )
     for word in words.split()
@@ -369,14 +370,15 @@ def _before(reading: Reading, at: int, *, nearest: bool = False) -> tuple[str, .
         if not named:
             return found
         found += named
-        if nearest:
-            return found
         opener = start - 1
         while opener >= 0 and (
             w.modifier(opener) or reading.tokens[opener] in DETERMINERS or opener in w.nouns or w.names(opener)
         ):
             opener -= 1
-        if opener < 0 or reading.tokens[opener] not in PREPOSITIONS | {"and", "or"}:
+        if reading.tokens[max(0, opener)] == "without":  # a block without windows leans
+            found, look = (), opener - 1
+            continue
+        if nearest or opener < 0 or reading.tokens[opener] not in PREPOSITIONS | {"and", "or"}:
             return found
         if reading.tokens[opener] not in {"of", "and", "with"}:
             return ()
@@ -389,6 +391,8 @@ def _between_noun_and_verb(reading: Reading, at: int) -> bool:
     w, word = reading.parsed, reading.tokens[at]
     if word in BE - {"and", "or", "but"} | {",", "itself", "themselves"}:
         return True
+    if word == "in" and "colour" in w.kinds.get(at + 1, ()) and at + 2 not in w.nouns:
+        return True  # a person in red
     if is_generic(word):  # "a drive loops round"
         verb = _verb_form(word) or (bool(bases(word, "v")) and is_plural(w.token(at - 1)))
         return verb and at - 1 in w.noun_at

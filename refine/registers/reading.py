@@ -512,6 +512,8 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue  # in some cases
             if size == 1 and words[0] == "tile" and at and tokens[at - 1] in {"the", "this", "whole"}:
                 continue  # the satellite image
+            if size == 1 and words[0] == "tile" and at > 1 and tokens[at - 2] == "this":
+                continue  # this dark tile
             if size == 1 and words[0] in {"shade", "shades"} and _of_colour(tokens, at):
                 continue  # a shade of a colour, no shadow
             if size == 1 and words[0] in lex.ambiguous and not _is_noun(tokens, at, ends[0]):
