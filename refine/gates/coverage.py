@@ -167,6 +167,8 @@ def _subject_is_lost(source: Reading, facts: list[tuple[str, list[Mention]]], fi
     subject = next(objects, None)
     if subject is None or subject in kept or not _is_built(facts[subject][1][0].concept):
         return False
+    if _comes_again(source, facts, kept, subject):
+        return False
     concepts = {m.concept for m in facts[subject][1]}
     said = [i for i in first if any(concepts & m.heads for m in facts[i][1])]
     return not any(i in kept for i in said)
