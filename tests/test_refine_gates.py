@@ -1328,3 +1328,25 @@ def test_the_building_that_the_opening_is_about_is_kept() -> None:
     assert "coverage" in failed("drone", source, said | {"queries": ["A hall faces a pond."]})
     said["caption"] = f"A barn of red brick stands behind it. {said['caption']}"
     assert "coverage" not in failed("drone", source, said | {"queries": ["A hall faces a pond."]})
+
+
+LOT = (
+    "A parking area with kiosks is empty. The ground floor of a hall is set back below panels. Poplars stand in one "
+    "part of the frame. A clock face is set high on a wall above a base, and a lawn with a pale path lies nearby."
+)
+
+
+@pytest.mark.parametrize(
+    ("platform", "says", "gate"),
+    [
+        ("drone", "A parking area with kiosks has hardly a free space.", "contradiction"),
+        ("drone", "The ground floor juts out.", "contradiction"),
+        ("drone", "Poplars stand at the bottom of the frame.", "orientation"),
+        ("drone", "Poplars stand in one part of the frame.", ""),
+        ("ground", "A clock face sits high above a base.", ""),
+        ("drone", "A pale path leads over a lawn.", ""),
+    ],
+)
+def test_what_the_lot_tells(platform: Platform, says: str, gate: str) -> None:
+    found = failed(platform, LOT, {"caption": LOT, "queries": [says]})
+    assert gate in found if gate else not found

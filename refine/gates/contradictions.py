@@ -45,7 +45,10 @@ WHOLLY = re.compile(
 ALL_OF_IT = words_of(
     "completely fully entirely wholly totally whole all every full entire everything both just throughout"
 )
-OCCUPIED = re.compile(r"\b(?:occupied|filled|packed|crowded|crammed|full)\b(?! by\b)|\b(?:fill|crowd|pack|throng)s?\b")
+OCCUPIED = re.compile(
+    r"\b(?:hardly an?|not an?|scarcely an?|no) (?:free|unoccupied) \w+\b"
+    r"|\b(?:occupied|filled|packed|crowded|crammed|full)\b(?! by\b)|\b(?:fill|crowd|pack|throng)s?\b"
+)
 EMPTY = re.compile(r"\b(?:(?:almost|nearly|half|mostly) )?(?:empty|vacant|deserted|unoccupied)\b(?! of)")
 DESERTED = re.compile(r"\b(?:deserted|empty of people|nobody|no one)\b")
 PLACED = re.compile(r"\b(inside|outside) (?:of )?(?:the |its |their )?(?:\w+ ed )?(\w+)")

@@ -17,6 +17,10 @@ IN_A_CORNER = re.compile(
     r"\b(?<!its )(?<!their )(?<!whose )(top|bottom|upper|lower|uppermost|lowest) "
     r"(?:corner|margin|border|quadrant|edge)s?\b(?! of (?!the (?:image|picture|view|photo|frame|scene)))"
 )
+OF_THE_FRAME = re.compile(
+    r"(?:\w+ ){0,3}?\w+ of (?:the|this) (?:whole |entire )?(?:image|picture|photo\w*|frame|view|scene|tile|shot)\b",
+    re.IGNORECASE,
+)
 HEIGHTS = words_of("above below over under beneath upper lower top base foot roof crown overhead atop")
 ACROSS = words_of("across beyond opposite past behind other over")
 WORDS = re.compile(r"[a-z]+")
@@ -103,6 +107,8 @@ def _of_object(case: Case, sentence: str, found: str) -> bool:
     "The far side of the street" is no more than "across the street".
     """
     if any(m.group(1) in WORDS.findall(found.lower()) for m in IN_A_CORNER.finditer(sentence.lower())):
+        return False
+    if OF_THE_FRAME.match(sentence[sentence.find(found) :]):
         return False
     if re.search(r"\bfar (?:side|end)\b", found):
         return bool(ACROSS & set(case.source.tokens))

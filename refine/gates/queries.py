@@ -162,7 +162,7 @@ def _false_relation(query: Reading, source: Reading) -> str:
         if token == "over" and at and query.tokens[at - 1].endswith(("ed", "spread", "strewn")):
             continue  # scattered over
         pair = ((before[-1],), (after[0],))
-        if claim in ("around", "vertical", "under", "crossing", "piercing") and (
+        if claim in ("around", "vertical", "over", "under", "crossing", "piercing") and (
             holds(source.text, *pair) or holds(source.text, *pair[::-1])
         ):
             continue

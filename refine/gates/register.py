@@ -112,6 +112,12 @@ def _is_view(text: str, found: re.Match[str]) -> bool:
     return not before.strip() or VIEWING.search(before[-60:]) is not None
 
 
+def _is_in(source: Reading, phrase: str) -> bool:
+    """Whether the source has all words of a phrase: "high above" of a clock that is high on the wall above a base."""
+    words = plain_words(phrase).split()
+    return len(words) > 1 and set(words) <= set(source.tokens)
+
+
 def in_register(case: Case) -> str:
     where = register(case.platform)
     found: list[str] = []
@@ -122,7 +128,8 @@ def in_register(case: Case) -> str:
                 for word in unseen_words(case.platform, _nouns_only(reading))
                 if not _is_shown(case, word) and not _said_from_above(case, word)
             ]
-        found += [m.group() for m in reading.find(where.foreign_views) if _is_view(reading.text, m)]
+        views = (m for m in reading.find(where.foreign_views) if _is_view(reading.text, m))
+        found += [m.group() for m in views if not _is_in(case.source, m.group())]
         if case.platform != "ground":
             found += [m.group() for m in ONLOOKER.finditer(reading.text) if not ONLOOKER.search(case.source.text)]
             found += [m.group() for m in FROM_PLACE.finditer(reading.text) if _is_view(reading.text, m)]

@@ -995,7 +995,7 @@ def read(text: str) -> Reading:
     ambiguous = lexicon().ambiguous
     for at, word in enumerate(tokens):
         places = _qualities(word) if word not in NUMBERS else ()
-        if not places and word not in _MADE and word != "right":
+        if not places and word not in _MADE and word not in {"right", "set"}:
             continue
         if word == "round" and tokens[at + 1 : at + 2] and tokens[at + 1] in DETERMINERS:
             continue  # bends round a court
@@ -1005,6 +1005,8 @@ def read(text: str) -> Reading:
             continue  # laid out in a square, behind a gravel ring
         if word in _MADE and tokens[max(0, at - 2) : at] in {("half", "-"), ("semi", "-"), ("part", "-")}:
             places = _qualities("unfinished")
+        if word == "set" and tokens[at + 1 : at + 2] == ("back",) and tokens[at + 2 : at + 3] != ("from",):
+            places = _qualities("recessed")
         if word == "right" and tokens[at + 1 : at + 2] in {("angle",), ("angles",)}:
             places = _qualities("perpendicular")
         if places:
