@@ -1332,7 +1332,8 @@ def test_the_building_that_the_opening_is_about_is_kept() -> None:
 
 LOT = (
     "A parking area with kiosks is empty. The ground floor of a hall is set back below panels. Poplars stand in one "
-    "part of the frame. A clock face is set high on a wall above a base, and a lawn with a pale path lies nearby."
+    "part of the frame. A clock face is set high on a wall above a base, and a lawn with a pale path lies nearby. Only "
+    "a narrow sliver of blue sky is left."
 )
 
 
@@ -1341,6 +1342,10 @@ LOT = (
     [
         ("drone", "A parking area with kiosks has hardly a free space.", "contradiction"),
         ("drone", "The ground floor juts out.", "contradiction"),
+        ("drone", "Most of a parking area with kiosks is taken.", "contradiction"),
+        ("drone", "A wide stretch of blue sky is left.", "contradiction"),
+        ("drone", "A sliver of blue sky is left.", ""),
+        ("ground", "A landing pad lies nearby.", "register"),
         ("drone", "Poplars stand at the bottom of the frame.", "orientation"),
         ("drone", "Poplars stand in one part of the frame.", ""),
         ("ground", "A clock face sits high above a base.", ""),

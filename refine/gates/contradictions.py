@@ -35,6 +35,10 @@ IN_LEAF = re.compile(r" in (?:full |fresh )?leaf ")
 BARE = words_of("bare leafless")
 SIDES_OF = {measure: re.compile(rf" {measure}(?:er|est)? (?:side|edge|flank|end)s? ") for measure in ("long", "short")}
 THAN = re.compile(r" (\w+er) than (?:the |its |a |an )?(?:\w+ ){0,2}?(\w+)(?= )")
+# How much of something there is: a sliver of sky is no wide stretch of it.
+_OF = r" of (?:the )?(?:\w+ )?(\w+)(?= )"
+SCANT = re.compile(rf" (?:sliver|scrap|shred|hint|glimpse|fragment|trace){_OF}")
+AMPLE = re.compile(rf" (?:(?:wide|broad|large|big|great|huge) (?:stretch|part|piece|area)|expanse|sweep|sea){_OF}")
 DENYING = words_of("no not none never neither hardly without few")
 CROWDED = re.compile(r"\b(full of|crowded with|packed with|filled with|crammed with|busy with) (?:\w+ )??(\w+s)\b")
 # How far something is so; one word of each kind excludes the other where the text has no further one.
@@ -47,6 +51,7 @@ ALL_OF_IT = words_of(
 )
 OCCUPIED = re.compile(
     r"\b(?:hardly an?|not an?|scarcely an?|no) (?:free|unoccupied) \w+\b"
+    r"|\b(?:is|are) (?:\w+ )?taken\b(?! (?:up|by|from|in|of)\b)"
     r"|\b(?:occupied|filled|packed|crowded|crammed|full)\b(?! by\b)|\b(?:fill|crowd|pack|throng)s?\b"
 )
 EMPTY = re.compile(r"\b(?:(?:almost|nearly|half|mostly) )?(?:empty|vacant|deserted|unoccupied)\b(?! of)")
@@ -151,6 +156,7 @@ def _worded(case: Case, asserted: set[str]) -> Iterator[str]:
     middles = [
         (where, noun) for where, noun in MIDDLE.findall(source.words) if noun not in AT_END.findall(source.words)
     ]
+    scant, ample = SCANT.findall(source.words), AMPLE.findall(source.words)
     touching = not TOUCHING.isdisjoint(source.stems) or AGAINST.search(source.words)
     bare = not BARE.isdisjoint(source.tokens) and not IN_LEAF.search(source.words)
     parted = not PARTED.isdisjoint(source.stems) and not NOTHING_BETWEEN.search(source.words)
@@ -188,6 +194,9 @@ def _worded(case: Case, asserted: set[str]) -> Iterator[str]:
             if sides and others and measure not in source.stems:
                 yield f"{sides[0].strip()} for {others[0].strip()}"
         yield from _turned_measures(source, reading)
+        for noun in AMPLE.findall(reading.words) if scant else ():
+            if noun in scant and noun not in ample:
+                yield f"much {noun} for little"
         if dry and WET.search(reading.words) and not DRY.search(reading.words) and not WET.search(source.words):
             yield "water for dry"
         if full and not empty and EMPTY.search(reading.words):
