@@ -11,7 +11,6 @@ from refine.registers import Register, register
 from refine.registers.reading import (
     BE,
     DEFINITE,
-    DETERMINERS,
     PREPOSITIONS,
     Mention,
     Reading,
@@ -126,9 +125,7 @@ def covered(case: Case) -> str:
     main = [i for i in first if any(_is_built(concept) for m in facts[i][1] for concept in (m.concept, *m.heads))]
     named = any(facts[i][1][0].end not in case.source.parsed.nouns for i in main)  # a school gate is no school
     lost = named and not any(i in kept or _comes_again(case.source, facts, kept, i) for i in main)
-    lost = lost or (
-        2 * sum(i in kept for i in first) < len(first) and _subject_is_lost(case.source, facts, first, kept)
-    )
+    lost = lost or _subject_is_lost(case.source, facts, first, kept)
     if lost and (_has_another(case.caption) or all(is_plural(facts[i][0]) for i in main)):
         lost = not any(_is_named(case.caption, facts[i][1]) for i in main)  # "a building is behind the central one"
     if sum(i in kept for i in first) < MAIN_COVERAGE * len(first) or lost:
@@ -162,25 +159,16 @@ def _unlisted_main(case: Case, opening: int) -> str:
 
 
 def _subject_is_lost(source: Reading, facts: list[tuple[str, list[Mention]]], first: list[int], kept: set[int]) -> bool:
-    """Whether neither the building that the opening sentence is about nor anything said of it is kept."""
-    objects = (i for i in first if facts[i][1][0].kind == "object" and _leads(source, facts[i][1][0].at))
+    """Whether the building that the opening is about, all that is said of it, and half of the sentence are lost."""
+    objects = (i for i in first if facts[i][1][0].kind == "object" and source.parsed.leads(facts[i][1][0].at))
     subject = next(objects, None)
-    if subject is None or subject in kept or not _is_built(facts[subject][1][0].concept):
+    if subject is None or 2 * sum(i in kept for i in first) >= len(first):
         return False
-    if _comes_again(source, facts, kept, subject):
+    if subject in kept or not _is_built(facts[subject][1][0].concept) or _comes_again(source, facts, kept, subject):
         return False
     concepts = {m.concept for m in facts[subject][1]}
     said = [i for i in first if any(concepts & m.heads for m in facts[i][1])]
     return not any(i in kept for i in said)
-
-
-def _leads(source: Reading, at: int) -> bool:
-    """Whether no preposition opens the phrase of the noun at that token."""
-    w = source.parsed
-    opener = at - 1
-    while opener >= 0 and (w.modifier(opener) or opener in w.noun_at or source.tokens[opener] in DETERMINERS):
-        opener -= 1
-    return opener < 0 or source.tokens[opener] not in PREPOSITIONS
 
 
 def _has_another(caption: Reading) -> bool:

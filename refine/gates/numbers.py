@@ -55,7 +55,7 @@ ALL_AROUND = words_of(
 )
 SEEING = words_of("see sees look looks find finds discern discerns notice notices spot spots make makes view views")
 COULD = words_of("can could may might would also then")
-PARTED = re.compile(
+CUT_INTO = re.compile(
     r" (?:cut|split|cleft|broken|divid\w+|part(?:ed|s)|slic\w+) (?:\w+ )?(?:in|into) "
     r"(two|three|four|five|six|half|halves|thirds|quarters)(?= )"
 )
@@ -151,7 +151,7 @@ def numbers(case: Case) -> str:
             wrong.append(" ".join([word, *heads[:1]]))
         wrong += _quantified(case.source, reading)
         wrong += [f"{words} twice" for words in _listed_twice(case.source, reading)]
-    wrong += [f"{count}-sided" for reading in case.texts for count in _reshaped(case.source, reading)]
+    wrong += [f"{count}-sided" for reading in case.texts for count in _other_shapes(case.source, reading)]
     wrong += [f"in {word}" for reading in case.texts for word in _parted(case.source, reading)]
     wrong += _only_one(case.source, case.caption)
     wrong += [f"{word} for one" for reading in case.texts for word in _multiplied(case.source, reading)]
@@ -592,8 +592,7 @@ def _single(case: Case, mention: Mention) -> bool:
 
 def _sided(source: Reading, mention: Mention) -> bool:
     """Whether a count is that of a shape in the source: four sides, slopes or corners of a four-sided roof."""
-    shapes = (pair for pair in zip(source.tokens, source.tokens[2:], strict=False) if pair[1] in SIDED)
-    if any(str(number(count)) == mention.concept for count, _ in shapes):
+    if mention.concept in _counted_sides(source):
         return True
     return "word:side" in mention.heads and any(POLYGONS.get(word) == mention.concept for word in source.tokens)
 
@@ -601,21 +600,24 @@ def _sided(source: Reading, mention: Mention) -> bool:
 def _parted(source: Reading, reading: Reading) -> list[str]:
     """Numbers of parts that something is cut into, where the source cuts all that it cuts into another number."""
     own, said = (
-        {word: PARTS_OF.get(word) or str(number(word)) for word in PARTED.findall(text.words)}
+        {word: PARTS_OF.get(word) or str(number(word)) for word in CUT_INTO.findall(text.words)}
         for text in (source, reading)
     )
     return [word for word, count in said.items() if own and count not in own.values()]
 
 
+def _counted_sides(reading: Reading) -> set[str]:
+    """The numbers that stand before "-sided", "-cornered" and their likes."""
+    counts = (number(count) for count, word in zip(reading.tokens, reading.tokens[2:], strict=False) if word in SIDED)
+    return {str(count) for count in counts if count}
+
+
 def _shapes(reading: Reading) -> set[str]:
     """The numbers of sides that a text gives to shapes, in figures or words; four are too common to tell of one."""
-    pairs = zip(reading.tokens, reading.tokens[2:], strict=False)
-    sided = (number(count) for count, word in pairs if word in SIDED)
-    named = (POLYGONS[word] for word in reading.tokens if word in POLYGONS)
-    return {*(str(count) for count in sided if count), *named} - {"4"}
+    return (_counted_sides(reading) | {POLYGONS[word] for word in reading.tokens if word in POLYGONS}) - {"4"}
 
 
-def _reshaped(source: Reading, reading: Reading) -> list[str]:
+def _other_shapes(source: Reading, reading: Reading) -> list[str]:
     """Numbers of sides that are not those of the source's shapes: six for an octagon's."""
     own = _shapes(source)
     return sorted(_shapes(reading) - own) if own else []

@@ -44,8 +44,8 @@ BRANCH = re.compile(
     r"|, (?:and|while|but) (?=(?:(?:on|in|at) )?(?:an?|the|one|two|three|four|five|six|some|several|many|few)\b)",
     re.IGNORECASE,
 )
-# Where somebody is found; that is told of one such place.
 BELONGING = words_of("belongs belong")
+# Where somebody is found; that is told of one such place.
 FOUND = frozenset({"beside", "by", "at", "near"})
 # Ground that goes by the name of what stands on it: school grounds.
 GROUNDS = words_of("grounds site plot premises")

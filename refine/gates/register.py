@@ -134,8 +134,7 @@ def in_register(case: Case) -> str:
             found += [m.group() for m in ONLOOKER.finditer(reading.text) if not ONLOOKER.search(case.source.text)]
             found += [m.group() for m in FROM_PLACE.finditer(reading.text) if _is_view(reading.text, m)]
         if case.platform == "satellite":
-            own = case.source.text.lower()
-            found += [m.group() for m in VANTAGE.finditer(reading.text) if m.group().lower() not in own]
+            found += [m.group() for m in VANTAGE.finditer(reading.text) if not _is_in(case.source, m.group())]
         found += [
             m.group()
             for m in FROM_CRAFT.finditer(reading.text)

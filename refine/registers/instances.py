@@ -41,7 +41,6 @@ _KINDS = {
         ("around", "surround encircle enclose ring circle frame encompass envelop embrace around round"),
         ("above", "over above atop under underneath beneath below top crown cap surmount overlook overhang"),
         ("between", "between"),
-        ("behind", "behind"),
         ("with", "with whose has have contain hold"),
     )
     for word in words.split()
@@ -310,8 +309,7 @@ def relations(text: str) -> tuple[Relation, ...]:
         passive = tokens[at + 1 : at + 2] == ("by",) and word.endswith("ed")
         if word.endswith("ed") and not passive:
             continue
-        verb = at - (tokens[max(0, at - 1)] == "in" and kind == "between")  # wedged in between
-        left, right = _before(reading, verb, nearest=kind == "with"), _behind(reading, at + 1 + passive)
+        left, right = _before(reading, at, nearest=kind == "with"), _behind(reading, at + 1 + passive)
         if word in PREPOSITIONS and left[:1] and left[0].startswith("word:"):
             left = ()  # they form a ring around it
         if not (left or right):
@@ -389,10 +387,8 @@ def _before(reading: Reading, at: int, *, nearest: bool = False) -> tuple[str, .
 def _between_noun_and_verb(reading: Reading, at: int) -> bool:
     """Whether the token may stand between a subject and its verb: "lots, which are full of cars, …"."""
     w, word = reading.parsed, reading.tokens[at]
-    if word in BE - {"and", "or", "but"} | {",", "itself", "themselves"}:
+    if word in BE - {"and", "or", "but"} | {","}:
         return True
-    if word == "in" and "colour" in w.kinds.get(at + 1, ()) and at + 2 not in w.nouns:
-        return True  # a person in red
     if is_generic(word):  # "a drive loops round"
         verb = _verb_form(word) or (bool(bases(word, "v")) and is_plural(w.token(at - 1)))
         return verb and at - 1 in w.noun_at

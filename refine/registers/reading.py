@@ -510,10 +510,11 @@ def _scan(tokens: tuple[str, ...]) -> list[tuple[int, int, str, str]]:
                 continue  # "its roof light grey"
             if size == 1 and words[0] in {"case", "cases"} and "in" in tokens[max(0, at - 2) : at]:
                 continue  # in some cases
-            if size == 1 and words[0] == "tile" and at and tokens[at - 1] in {"the", "this", "whole"}:
-                continue  # the satellite image
-            if size == 1 and words[0] == "tile" and at > 1 and tokens[at - 2] == "this":
-                continue  # this dark tile
+            shown = words[0] == "tile" and (
+                {"the", "this", "whole"} & set(tokens[max(0, at - 1) : at]) or "this" in tokens[max(0, at - 2) : at]
+            )
+            if size == 1 and shown:
+                continue  # the satellite image, this dark tile
             if size == 1 and words[0] in {"shade", "shades"} and _of_colour(tokens, at):
                 continue  # a shade of a colour, no shadow
             if size == 1 and words[0] in lex.ambiguous and not _is_noun(tokens, at, ends[0]):
@@ -698,6 +699,15 @@ class _Words:
             return word.isalnum() or word == "-"
         return _modifies(word)
 
+    def leads(self, at: int, low: int = 0) -> bool:
+        """Whether no preposition, from the token `low` on, opens the phrase of the noun at that token."""
+        opener = at - 1
+        while opener >= low and self.tokens[opener][0].isalnum() and self.tokens[opener] not in _OPENS_PHRASE:
+            opener -= 1
+        while opener >= low and self.tokens[opener] in DETERMINERS:
+            opener -= 1
+        return self.token(opener) not in PREPOSITIONS
+
     def names(self, at: int) -> bool:
         """Whether an unlisted word stands as a noun that goes with the noun behind it: "mission style gable"."""
         word = self.token(at)
@@ -806,12 +816,7 @@ def _behind(w: _Words, start: int, kind: str) -> list[str]:
                     break
                 if w.noun_at.get(look) is not None or is_generic(w.tokens[look]):
                     subject = w.noun_at.get(look, look)
-                    opener = subject - 1
-                    while opener >= low and w.tokens[opener][0].isalnum() and w.tokens[opener] not in _OPENS_PHRASE:
-                        opener -= 1
-                    while opener >= low and w.tokens[opener] in DETERMINERS:
-                        opener -= 1
-                    if w.token(opener) not in PREPOSITIONS:
+                    if w.leads(subject, low):
                         break  # "the crane on the quay is red": on past what a preposition opens
             if subject in w.noun_at and w.is_object(w.noun_at[subject]):
                 return w.nouns[w.noun_at[subject]]
@@ -833,15 +838,8 @@ def _behind(w: _Words, start: int, kind: str) -> list[str]:
 
 def _subject(w: _Words, low: int, high: int) -> list[str]:
     """The first noun between two tokens that no preposition opens: the road, of "a road leaves a hill and bends"."""
-    for at in range(low, high):
-        opener = at - 1
-        while opener >= low and w.tokens[opener][0].isalnum() and w.tokens[opener] not in _OPENS_PHRASE:
-            opener -= 1
-        while opener >= low and w.tokens[opener] in DETERMINERS:
-            opener -= 1
-        if at in w.nouns and w.is_object(at) and w.ends[at] not in w.nouns and w.token(opener) not in PREPOSITIONS:
-            return w.nouns[at]
-    return []
+    found = (at for at in range(low, high) if at in w.nouns and w.is_object(at) and w.ends[at] not in w.nouns)
+    return next((w.nouns[at] for at in found if w.leads(at, low)), [])
 
 
 def _said_of(w: _Words, start: int, end: int, kind: str) -> tuple[frozenset[str], bool, frozenset[str]]:
